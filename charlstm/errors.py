@@ -1,0 +1,60 @@
+"""The mistakes a user can fix, each one sentence: what was found, where, and what would be right.
+
+| exit code | meaning                                                                  |
+|-----------|--------------------------------------------------------------------------|
+| 0         | done                                                                     |
+| 1         | a bug in charlstm (with its traceback)                                   |
+| 2         | usage or settings                                                        |
+| 3         | input text                                                               |
+| 4         | run folder or checkpoint                                                 |
+| 5         | training diverged                                                        |
+| 6         | input or output failed (disk, permissions, network)                      |
+| 130       | interrupted (SIGINT); 143 terminated (SIGTERM); training was saved first |
+| 141       | the reader closed the pipe                                               |
+"""
+
+BROKEN_PIPE_EXIT_CODE = 141  # 128 + SIGPIPE, what a shell reports for a program that the signal ended
+
+
+class CharLSTMError(Exception):
+    """Base of every mistake a user can fix; its text is one sentence, `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class SettingsError(CharLSTMError):
+    """A setting, an override or a command-line argument is wrong."""
+
+    exit_code = 2
+
+
+class TextError(CharLSTMError):
+    """A text cannot be read, decoded or encoded, or is too short."""
+
+    exit_code = 3
+
+
+class RunError(CharLSTMError):
+    """A run folder or a checkpoint is missing, damaged, or does not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(CharLSTMError):
+    """A loss or gradient is no longer finite."""
+
+    exit_code = 5
+
+
+class InputOutputError(CharLSTMError):
+    """The disk, the network or another process refused."""
+
+    exit_code = 6
+
+
+class Interrupted(CharLSTMError):  # noqa: N818 - an event, not an error
+    """A signal asked the program to stop; everything was saved first."""
+
+    def __init__(self, sentence: str, *, signal_number: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = 128 + signal_number

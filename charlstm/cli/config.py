@@ -1,0 +1,51 @@
+"""`charlstm config`: the settings, resolved, as a schema, and as a page."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from charlstm.cli.terminal import one_sentence, write
+
+config_app = typer.Typer(help="Show settings, their schema and their reference page.", no_args_is_help=True)
+
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SETTING=VALUE", help="Override a setting, as in training.max_minutes=5. Repeatable."
+    ),
+]
+
+
+@config_app.command("show")
+@one_sentence
+def show_command(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML settings; without, the defaults.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Print every setting, resolved, as YAML."""
+    from charlstm.config import dump_settings, load_settings
+
+    write(dump_settings(load_settings(config, overrides or ())).encode())
+
+
+@config_app.command("schema")
+@one_sentence
+def schema_command() -> None:
+    """Print the JSON Schema of a settings file, for editors that complete and check."""
+    import json
+
+    from charlstm.config import settings_schema
+
+    write(json.dumps(settings_schema(), indent=2).encode() + b"\n")
+
+
+@config_app.command("reference")
+@one_sentence
+def reference_command() -> None:
+    """Print the reference page: each setting with its values, default and meaning."""
+    from charlstm.config import settings_reference
+
+    write(settings_reference().encode())

@@ -1,0 +1,299 @@
+"""Sources → ids on disk, memory-mapped: encoded once, kept by content and settings, split into contiguous parts."""
+
+import json
+import os
+import platform
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from charlstm.errors import InputOutputError, RunError, TextError
+from charlstm.sources import STDIN, TextFile, open_sources, read_chunks
+from charlstm.vocab import (
+    CODE_POINTS,
+    Ids,
+    Newline,
+    Unit,
+    UnknownPolicy,
+    Vocab,
+    build_vocab,
+    code_points,
+    decode_utf8,
+    drop_byte_order_mark,
+    unify_newlines,
+)
+
+_UNFINISHED = "unfinished-"
+_ABANDONED_SECONDS = 24 * 3600.0
+
+
+class _Digest(Protocol):
+    def update(self, data: Any, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A whole text as ids; `fingerprint` is a sha256 of the content and of every setting that decides the ids."""
+
+    vocab: Vocab
+    ids: Ids
+    fingerprint: str
+    sources: tuple[str, ...]
+
+    @property
+    def chars(self) -> int:
+        """The number of ids: characters, or bytes in a byte vocabulary."""
+        return len(self.ids)
+
+
+class EncodedText(NamedTuple):
+    """A text in an existing vocabulary's ids, and the characters that its policy dropped or replaced."""
+
+    ids: Ids
+    unknown_chars: int
+    unknown: tuple[str, ...]
+
+
+class Splits(NamedTuple):
+    """Contiguous views of the ids, in this order in the text."""
+
+    train: Ids
+    val: Ids
+    test: Ids
+
+
+def prepare_corpus(
+    sources: Sequence[str],
+    *,
+    unit: Unit,
+    min_count: int,
+    unknown: UnknownPolicy,
+    newline: Newline,
+    cache_folder: Path,
+    data_folder: Path | None,
+    stdin: BinaryIO | None,
+) -> Corpus:
+    """The corpus of the sources (see `open_sources`), joined as `cat` does, with a vocabulary from the whole of it.
+
+    The text is read once to count and fingerprint it and, unless the cache has its ids, once more to encode it; memory
+    stays bounded. Raises TextError for a text that is missing, unreadable, not UTF-8, empty, or changed between the two
+    readings, and InputOutputError if the cache cannot be written.
+    """
+    _make_ready(cache_folder)
+    how = f"charlstm ids 1 {unit} {min_count} {unknown} {newline}\n".encode()
+    with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
+        digest = sha256(how)
+        counts = _count_codes(_read_text(files, unit=unit, newline=newline, digest=digest))
+        if not counts.any():
+            raise TextError(f"the text is empty ({_listed(sources)}); give one with characters in it")
+        fingerprint = digest.hexdigest()
+        if (cached := open_corpus(fingerprint, cache_folder)) is not None:
+            return replace(cached, sources=tuple(sources))
+        vocab = build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
+        again = sha256(how)
+        with _written_whole(cache_folder / f"{fingerprint}.ids") as file:
+            seal = _write_training_ids(file, _read_text(files, unit=unit, newline=newline, digest=again), vocab)
+            if again.hexdigest() != fingerprint:
+                raise TextError(
+                    f"the text changed while it was being read ({_listed(sources)}); "
+                    "wait until nothing writes to it, or pipe it in through -"
+                )
+    record = {"sources": list(sources), "vocab": vocab.to_json()}
+    with _written_whole(cache_folder / f"{fingerprint}.json") as file:
+        file.write(json.dumps({**record, "seal": _sealed(seal, record)}).encode())
+    ids = np.memmap(cache_folder / f"{fingerprint}.ids", dtype=vocab.id_dtype, mode="r")
+    return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=tuple(sources))
+
+
+def open_corpus(fingerprint: str, cache_folder: Path) -> Corpus | None:
+    """The corpus of an earlier `prepare_corpus`, without its sources; None if the cache lacks it or it is damaged."""
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        return None
+    path = cache_folder / f"{fingerprint}.ids"
+    try:
+        record = json.loads(path.with_suffix(".json").read_bytes())
+        with open(path, "rb") as file:
+            if record.pop("seal") != _sealed(file_digest(file, "sha256"), record):
+                return None
+        vocab = Vocab.from_json(record["vocab"], where="the cache")
+        ids = np.memmap(path, dtype=vocab.id_dtype, mode="r")
+        return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=tuple(record["sources"]))
+    except (OSError, RunError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def encode_source(
+    vocab: Vocab, source: str, *, cache_folder: Path, data_folder: Path | None, stdin: BinaryIO | None
+) -> EncodedText:
+    """A text to measure, in an existing vocabulary: its unit, line ends and policy for unknown characters.
+
+    Reads what `prepare_corpus` reads, in bounded memory: the ids lie in a nameless file in `cache_folder`.
+    Raises TextError also if nothing of the text is left.
+    """
+    _make_ready(cache_folder)
+    where = "standard input" if source == STDIN else repr(source)
+    unknown_chars, unknown = 0, set[int]()
+    with (
+        open_sources([source], cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files,
+        _cache_errors(cache_folder),
+        tempfile.TemporaryFile(dir=cache_folder) as file,
+    ):
+        for text in _read_text(files, unit=vocab.unit, newline=vocab.newline, digest=sha256()):
+            codes = code_points(text)
+            strange = codes[vocab.lookup(codes) < 0]
+            unknown_chars += len(strange)
+            unknown.update(np.unique(strange).tolist())
+            file.write(vocab.encode_codes(codes, where=where).data)
+        file.flush()
+        if not file.tell():
+            raise TextError(f"{where} is empty or holds no known character; give a text of the kind trained on")
+        ids = np.memmap(file, dtype=vocab.id_dtype, mode="r")
+    return EncodedText(ids=ids, unknown_chars=unknown_chars, unknown=tuple(map(chr, sorted(unknown))))
+
+
+def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
+    """The ids cut by (train, val, test) fractions that sum to 1.
+
+    Training takes ⌊n · train⌋ from the start (nanoGPT's cut), testing ⌊n · test⌋ from the end, validation all between;
+    without a validation fraction, testing takes the remainder.
+    """
+    train, val, test = fractions
+    end_of_train = int(len(ids) * train)
+    end_of_val = len(ids) - int(len(ids) * test) if val else end_of_train
+    return Splits(ids[:end_of_train], ids[end_of_train:end_of_val], ids[end_of_val:])
+
+
+def _read_text(files: Sequence[TextFile], *, unit: Unit, newline: Newline, digest: _Digest) -> Iterator[str]:
+    r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
+    decoded = _decoded if unit == "char" else _as_bytes
+    pieces = (piece for file in files for piece in decoded(file, digest))
+    return _unified(pieces) if newline == "unify" else pieces
+
+
+def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:
+    for chunk in read_chunks(file):
+        digest.update(chunk)
+        yield chunk.decode("latin-1")
+
+
+def _decoded(file: TextFile, digest: _Digest) -> Iterator[str]:
+    """A file's text without its byte-order mark; a character that a chunk cuts in two waits for the next chunk."""
+    waiting, offset, line = b"", 0, 1
+    for chunk in read_chunks(file):
+        body = chunk
+        if offset == 0:
+            body = drop_byte_order_mark(chunk, where=file.name)
+            offset = len(chunk) - len(body)
+        digest.update(body)
+        data = waiting + body
+        text, used = decode_utf8(data, final=False, where=file.name, offset=offset, line=line)
+        yield text
+        waiting, offset, line = data[used:], offset + used, line + data.count(b"\n", 0, used)
+    decode_utf8(waiting, final=True, where=file.name, offset=offset, line=line)
+
+
+def _unified(pieces: Iterable[str]) -> Iterator[str]:
+    r"""The pieces with \r\n and \r as \n, as if they were one; a final \r waits to see what follows."""
+    waiting = ""
+    for piece in pieces:
+        text = waiting + piece
+        waiting = "\r" if text.endswith("\r") else ""
+        yield unify_newlines(text.removesuffix("\r"))
+    yield unify_newlines(waiting)
+
+
+def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    counts = np.zeros(CODE_POINTS, dtype=np.int64)
+    for text in texts:
+        found = np.bincount(code_points(text))
+        counts[: len(found)] += found
+    return counts
+
+
+def _write_training_ids(file: BinaryIO, texts: Iterable[str], vocab: Vocab) -> _Digest:
+    """Write the ids and return their sha256; here what is not in the vocabulary is what `min_count` left out."""
+    # A character that was not in the text before is dropped here, and shows in the digest of the second reading.
+    training = replace(vocab, unknown="replace" if vocab.has_unknown_symbol else "skip")
+    seal = sha256()
+    for text in texts:
+        ids = training.encode_codes(code_points(text), where="the text").data
+        seal.update(ids)
+        file.write(ids)
+    return seal
+
+
+def _sealed(ids_digest: _Digest, record: dict[str, Any]) -> str:
+    ids_digest.update(json.dumps(record, sort_keys=True).encode())
+    return ids_digest.hexdigest()
+
+
+def _listed(sources: Sequence[str]) -> str:
+    named = ", ".join(map(repr, sources[:3]))
+    return f"{named} and {len(sources) - 3} more" if len(sources) > 3 else named
+
+
+def _make_ready(cache_folder: Path) -> None:
+    """Make the cache folder, without the unfinished files of processes that are gone."""
+    with _cache_errors(cache_folder):
+        cache_folder.mkdir(parents=True, exist_ok=True)
+    for path in cache_folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError, ValueError, OverflowError):
+            if _is_abandoned(path):
+                path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+        return True
+    host, pid, _ = path.name.removeprefix(_UNFINISHED).rsplit("-", 2)
+    if host != platform.node() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(pid), 0)  # asks whether the process is there, and sends nothing
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that stands under its name only when it was written to its end and is on the disk."""
+    unfinished = path.with_name(f"{_UNFINISHED}{platform.node()}-{os.getpid()}-{secrets.token_hex(8)}")
+    with _cache_errors(path.parent):
+        try:
+            with open(unfinished, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+@contextmanager
+def _cache_errors(cache_folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputOutputError(
+            f"cannot write to the cache {str(cache_folder)!r}: {error.strerror or error}; "
+            "make room there or choose another folder"
+        ) from None

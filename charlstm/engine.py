@@ -1,0 +1,89 @@
+"""Inference without torch: a trained model's weights as NumPy arrays, stepped through the equations of `cells`.
+
+Letters: `B` streams, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.cells import CELLS, Gates, State
+from charlstm.config import ModelSettings
+from charlstm.errors import RunError
+
+Weights: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+class Engine:
+    """Steps B independent streams of a trained model, one character at a time."""
+
+    def __init__(self, weights: Weights, settings: ModelSettings) -> None:
+        """weights: as `model.safetensors` holds them, checked by `check_weights`."""
+        self.cell = CELLS[settings.cell]
+        self.num_layers = settings.num_layers
+        self.hidden_size = settings.hidden_size
+        names = self.cell.weight_shapes(1, 1)
+        self.layers = [{name: weights[f"core.{name}_l{layer}"] for name in names} for layer in range(self.num_layers)]
+        self.output_weight = weights["output.weight"]  # (V, H)
+        self.output_bias = weights["output.bias"]
+        first = self.layers[0]
+        # what each character brings to the gates of layer 1 is one row of a (V, G·H) table
+        self.input_table = weights["embedding.weight"] @ first["weight_ih"].T + first["bias_ih"]
+
+    def zero_state(self, streams: int) -> State:
+        """The state before any text: zeros, (L, B, H) each."""
+        shape = (self.num_layers, streams, self.hidden_size)
+        return tuple(np.zeros(shape, dtype=self.output_weight.dtype) for _ in self.cell.state)
+
+    def step(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State]:
+        """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
+        hidden, after, _ = self.step_gates(ids, state)
+        return hidden @ self.output_weight.T + self.output_bias, after
+
+    def step_gates(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State, list[Gates]]:
+        """Like `step`, up to the last layer's hidden state (B, H), with every layer's gates."""
+        from_input = self.input_table[ids]  # (B, G·H)
+        after: list[State] = []
+        gates: list[Gates] = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                from_input = after[-1][0] @ layer["weight_ih"].T + layer["bias_ih"]
+            before = tuple(part[number] for part in state)
+            from_hidden = before[0] @ layer["weight_hh"].T + layer["bias_hh"]
+            stepped, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
+            after.append(stepped)
+            gates.append(values)
+        return after[-1][0], tuple(np.stack(parts) for parts in zip(*after, strict=True)), gates
+
+
+def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Every weight of the model by name, with its shape."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding.weight": (vocab_size, settings.embedding_size),
+        "output.weight": (vocab_size, settings.hidden_size),
+        "output.bias": (vocab_size,),
+    }
+    for layer in range(settings.num_layers):
+        input_size = settings.hidden_size if layer else settings.embedding_size
+        of_layer = CELLS[settings.cell].weight_shapes(input_size, settings.hidden_size)
+        shapes |= {f"core.{name}_l{layer}": shape for name, shape in of_layer.items()}
+    return shapes
+
+
+def check_weights(weights: Weights, settings: ModelSettings, vocab_size: int, *, where: str) -> None:
+    """Raise RunError unless the weights are those of the model in the settings: names, shapes, finite float32."""
+    expected = weight_shapes(settings, vocab_size)
+    if weights.keys() != expected.keys():
+        odd = sorted(weights.keys() ^ expected.keys())[0]
+        raise RunError(f"{where} does not fit the run's settings: the weight {odd} is in one and not in the other")
+    for name, shape in expected.items():
+        found = weights[name]
+        if found.shape != shape or found.dtype != np.float32:
+            raise RunError(
+                f"{where} does not fit the run's settings: {name} is {found.dtype} {list(found.shape)}, "
+                f"but must be float32 {list(shape)}"
+            )
+        if not np.isfinite(found).all():
+            raise RunError(f"{where} holds numbers that are not finite in {name}: use an earlier checkpoint")

@@ -1,0 +1,42 @@
+"""Where things are on this machine: the only reader of environment variables. Loads nothing heavy.
+
+| variable         | meaning                                                                            |
+|------------------|------------------------------------------------------------------------------------|
+| CHARLSTM_RUN     | the run folder that the reading commands take when `--run` is not given            |
+| CHARLSTM_DATA    | a folder that holds the well-known corpora, so that nothing is downloaded          |
+| CHARLSTM_CACHE   | where encoded texts are kept; by default charlstm/ under XDG_CACHE_HOME or ~/.cache |
+"""
+
+import os
+from pathlib import Path
+
+
+def run_folder() -> Path | None:
+    """The run folder named by CHARLSTM_RUN, None if it is not set."""
+    return _path("CHARLSTM_RUN")
+
+
+def data_folder() -> Path | None:
+    """The folder of corpora named by CHARLSTM_DATA, None if it is not set."""
+    return _path("CHARLSTM_DATA")
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: encoded texts and what was measured about this machine."""
+    base = _path("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return _path("CHARLSTM_CACHE") or base / "charlstm"
+
+
+def limit_numpy_threads() -> None:
+    """Have NumPy's matrix products use one thread; only works before NumPy is first imported.
+
+    A step of one stream is too short to share: a second thread gains little on an idle machine and loses a factor
+    of fifty on a busy one, where it waits for a core at every product.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def _path(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None

@@ -1,0 +1,156 @@
+"""Torch cores: a cell's equations over time, layers and lanes, by torch's kernel or by hand.
+
+Letters: `T` steps, `B` lanes, `I` size of a layer's input, `H` hidden size, `L` layers, `G` gates of the cell.
+
+A core owns the weights under torch's names (`weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, and
+`weight_ch_l0` for a cell with peepholes) and runs one `Scan` a layer. There are two kinds of scan and nothing else
+differs: `builtin_scan` hands a layer to torch's kernel, `unrolled_scan` loops over the equations of `cells`.
+Both are functions of the weights, so whoever calls may change a window's weights and stay on the fast path.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlstm.cells import CELLS, Cell
+from charlstm.config import ModelSettings
+
+State: TypeAlias = tuple[Tensor, ...]
+LayerWeights: TypeAlias = Mapping[str, Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh and perhaps weight_ch
+Scan: TypeAlias = Callable[[Tensor, State, LayerWeights], tuple[Tensor, State]]
+
+
+class Core(nn.Module):
+    """Layers of one cell, each a scan over time: (T, B, I) to (T, B, H)."""
+
+    def __init__(self, cell: Cell, scan: Scan, *, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.scan = scan
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        for layer in range(num_layers):
+            shapes = cell.weight_shapes(hidden_size if layer else input_size, hidden_size)
+            for name, shape in shapes.items():
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
+
+    def forward(self, x: Tensor, state: State | None = None, *, masks: Sequence[Tensor] = ()) -> tuple[Tensor, State]:
+        """Run T steps from `state` (zeros if None) and return every output with the state after the last.
+
+        x: (T, B, I) in the precision to compute in; the weights are cast to it.
+        state: arrays of (L, B, H), one a name in `cell.state`; returned in the same form, float32 or wider.
+        masks: from `draw_masks`, multiplied into each layer's output but the last's; empty for none.
+        """
+        if state is None:
+            state = self.zero_state(x.shape[1], like=x)
+        last: list[State] = []
+        for layer in range(self.num_layers):
+            weights = {name: weight.to(x.dtype) for name, weight in self.layer_weights(layer).items()}
+            x, after = self.scan(x, tuple(part[layer].to(x.dtype) for part in state), weights)
+            if masks and layer < self.num_layers - 1:
+                x = x * masks[layer].to(x.dtype)  # (T, B, H) * (B, H): one mask for all T
+            last.append(after)
+        return x, tuple(torch.stack(parts).to(state[0].dtype) for parts in zip(*last, strict=True))
+
+    def layer_weights(self, layer: int) -> LayerWeights:
+        """The parameters of one layer, by their names without the layer's number."""
+        suffix = f"_l{layer}"
+        return {name.removesuffix(suffix): p for name, p in self.named_parameters() if name.endswith(suffix)}
+
+    def zero_state(self, lanes: int, *, like: Tensor) -> State:
+        """The state before any text: zeros, (L, B, H) each, at least float32."""
+        shape = (self.num_layers, lanes, self.hidden_size)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return tuple(torch.zeros(shape, dtype=dtype, device=like.device) for _ in self.cell.state)
+
+    def draw_masks(self, lanes: int, dropout: float, generator: torch.Generator) -> list[Tensor]:
+        """Dropout between layers, one (B, H) mask a window and layer boundary (Gal & Ghahramani 2016).
+
+        Kept units are scaled by 1 / (1 − dropout). One mask a window regularises better than one a step, and its
+        random numbers cost 1/T of them.
+        """
+        if dropout == 0.0:
+            return []
+        keep = 1.0 - dropout
+        weight: Tensor = self.get_parameter("weight_hh_l0")
+        return [
+            torch.empty(lanes, self.hidden_size, device=weight.device).bernoulli_(keep, generator=generator) / keep
+            for _ in range(self.num_layers - 1)
+        ]
+
+    @torch.no_grad()
+    def initialise(self, *, forget_bias: float, generator: torch.Generator) -> None:
+        """Xavier input weights, orthogonal recurrent weights gate by gate, zero biases and peepholes.
+
+        The forget gate's bias starts at `forget_bias` (Gers et al. 2000; Jozefowicz et al. 2015 found 1 to be best).
+        Torch's two biases add, so it is written into one of them.
+        """
+        for layer in range(self.num_layers):
+            weights = self.layer_weights(layer)
+            for gate in range(len(self.cell.gates)):
+                rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
+                nn.init.xavier_uniform_(weights["weight_ih"][rows], generator=generator)
+                nn.init.orthogonal_(weights["weight_hh"][rows], generator=generator)
+                if self.cell.gates[gate] == "f":
+                    weights["bias_ih"][rows] = forget_bias
+
+
+def build_core(settings: ModelSettings) -> Core:
+    """The core that the settings name, its weights still zero."""
+    cell = CELLS[settings.cell]
+    return Core(
+        cell,
+        builtin_scan(settings.cell) if settings.cell in BUILTIN_KERNELS else unrolled_scan(cell),
+        input_size=settings.embedding_size,
+        hidden_size=settings.hidden_size,
+        num_layers=settings.num_layers,
+    )
+
+
+BUILTIN_KERNELS: Mapping[str, Callable[..., tuple[Tensor, ...]]] = {
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+    "rnn": torch.rnn_tanh,
+}
+
+
+def builtin_scan(cell_name: str) -> Scan:
+    """One layer by torch's own kernel (oneDNN, cuDNN)."""
+    kernel = BUILTIN_KERNELS[cell_name]
+
+    def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
+        before = tuple(part.unsqueeze(0) for part in state)  # the kernel wants (1, B, H)
+        flat = [weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        has_biases, num_layers, dropout, bidirectional, batch_first = True, 1, 0.0, False, False
+        outputs, *after = kernel(
+            x,
+            before if len(before) > 1 else before[0],
+            flat,
+            has_biases,
+            num_layers,
+            dropout,
+            torch.is_grad_enabled(),  # "train": oneDNN keeps what the backward pass needs
+            bidirectional,
+            batch_first,
+        )
+        return outputs, tuple(part.squeeze(0) for part in after)
+
+    return scan
+
+
+def unrolled_scan(cell: Cell) -> Scan:
+    """One layer by hand: the cell's equations, step after step, under autograd."""
+
+    def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
+        from_input = F.linear(x, weights["weight_ih"], weights["bias_ih"])  # (T, B, G·H), all steps at once
+        outputs = []
+        for t in range(x.shape[0]):
+            from_hidden = F.linear(state[0], weights["weight_hh"], weights["bias_hh"])
+            state, _ = cell.step(from_input[t], from_hidden, state, weights.get("weight_ch"), torch)
+            outputs.append(state[0])
+        return torch.stack(outputs), state
+
+    return scan

@@ -1,0 +1,351 @@
+"""The run folder: settings, vocabulary, metrics and checkpoints, written whole or not at all, verified when read.
+
+    runs/<name>/
+        config.yaml      resolved settings, every field
+        vocab.json       symbols, line ends, what becomes of an unknown character
+        metrics.jsonl    one object a logged step
+        checkpoints/step-00001200/
+            model.safetensors       weights
+            training.safetensors    Adam's moments and the hidden state
+            progress.json           scalars
+            manifest.json           sha256 and size of each of these and of vocab.json
+        best, latest     the name of a checkpoint
+
+Nothing is pickled, so nothing that is read can run code.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from charlstm.config import Settings, dump_settings, load_settings
+from charlstm.errors import InputOutputError, RunError
+from charlstm.vocab import Vocab
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Pointer: TypeAlias = Literal["best", "latest"]
+
+RUNS_FOLDER = Path("runs")
+MODEL, TRAINING, PROGRESS = "model.safetensors", "training.safetensors", "progress.json"
+KEPT_LATEST = 2  # checkpoints besides the best
+UNFINISHED = ".unfinished-"  # how the name of what is being written begins
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run folder."""
+
+    folder: Path
+    settings: Settings
+    vocab: Vocab
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds. `training` is empty when only the model was asked for."""
+
+    name: str
+    weights: Arrays
+    training: Arrays
+    progress: dict[str, Any]
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sha256: str
+    bytes: int
+
+
+def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: str) -> Run:
+    """Make a new run folder: `folder`, or runs/<name> with a number added if that is taken.
+
+    Raises RunError if `folder` already holds something: a run is never overwritten.
+    """
+    with disk_errors("the run folder"):
+        if folder is None:
+            folder = _free_folder(RUNS_FOLDER / name)
+        refuse_taken(folder)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "config.yaml", dump_settings(settings).encode())
+        write_whole(folder / "vocab.json", vocab.to_json().encode())
+        RUNS_FOLDER.mkdir(exist_ok=True)
+        write_whole(RUNS_FOLDER / "latest", f"{os.path.relpath(folder, RUNS_FOLDER)}\n".encode())
+    return Run(folder, settings, vocab)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise RunError if a new run may not be put here, because something is here already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty: name a new folder, or continue the run with --resume {folder}")
+
+
+def find_run(folder: Path | None) -> Path:
+    """The run folder to read: the one given, else the newest, which runs/latest names."""
+    if folder is not None:
+        return folder
+    try:
+        return RUNS_FOLDER / (RUNS_FOLDER / "latest").read_text().strip()
+    except (OSError, ValueError):
+        raise RunError(
+            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
+        ) from None
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run's settings and vocabulary. Raises RunError if it is not a run folder."""
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
+    vocab_file = folder / "vocab.json"
+    return Run(folder, load_settings(folder / "config.yaml"), Vocab.from_json(_read(vocab_file), where=str(vocab_file)))
+
+
+def rewrite_settings(run: Run, settings: Settings) -> Run:
+    """Record settings that a resumed run goes on with."""
+    with disk_errors(str(run.folder)):
+        write_whole(run.folder / "config.yaml", dump_settings(settings).encode())
+    return Run(run.folder, settings, run.vocab)
+
+
+@contextmanager
+def only_writer(run: Run) -> Iterator[None]:
+    """Hold the run folder for one process that writes, and clear what a killed one left; a second gets RunError."""
+    with disk_errors(str(run.folder)):
+        handle = os.open(run.folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"{run.folder} is being trained by another process: wait for it, or start a new run"
+            ) from None
+        with disk_errors(str(run.folder)):
+            for left_over in [*run.folder.glob(f"{UNFINISHED}*"), *run.checkpoints.glob(f"{UNFINISHED}*")]:
+                _remove(left_over)
+        yield
+    finally:
+        os.close(handle)
+
+
+def save_checkpoint(
+    run: Run, *, step: int, weights: Arrays, training: Arrays, progress: Mapping[str, Any], is_best: bool
+) -> Path:
+    """Write a checkpoint, point `latest` (and `best`) at it, and only then remove those no longer needed.
+
+    At every moment, also that of a power cut, the pointers name whole checkpoints. Raises InputOutputError.
+    """
+    name = checkpoint_name(step)
+    contents = {
+        MODEL: safetensors_numpy.save(weights),
+        TRAINING: safetensors_numpy.save(training),
+        PROGRESS: json.dumps(progress).encode(),
+    }
+    manifest = {file: _entry(data) for file, data in contents.items()} | {
+        "vocab.json": _entry(run.vocab.to_json().encode())
+    }
+    contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    with disk_errors(f"checkpoint {name} in {run.folder}"):
+        unfinished = run.checkpoints / f"{UNFINISHED}{name}"
+        _remove(unfinished)
+        unfinished.mkdir()
+        for file, data in contents.items():
+            _write_flushed(unfinished / file, data)
+        _flush_folder(unfinished)
+        final = run.checkpoints / name
+        if final.exists():  # the same step of the same run, or a damaged one that a resume went back behind
+            replaced = run.checkpoints / f"{UNFINISHED}replaced-{name}"
+            _remove(replaced)
+            final.rename(replaced)
+        unfinished.rename(final)
+        _flush_folder(run.checkpoints)
+        write_whole(run.folder / "latest", f"{name}\n".encode())
+        if is_best:
+            write_whole(run.folder / "best", f"{name}\n".encode())
+        _remove_old(run)
+    return final
+
+
+def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
+    """Read and verify the checkpoint that a pointer names; `best` falls back to `latest` before the first validation.
+
+    Raises RunError for anything missing, damaged or not as its manifest says.
+    """
+    pointer = run.folder / which
+    if which == "best" and not pointer.exists():
+        pointer = run.folder / "latest"
+    if not pointer.exists():
+        raise RunError(
+            f"{run.folder} has no checkpoint yet: train it further with `charlstm train --resume {run.folder}`"
+        )
+    name = _read(pointer).decode("utf-8", "replace").strip()
+    if not re.fullmatch(r"step-\d{8,}", name):
+        raise RunError(
+            f"{pointer} names {name!r}, which is no checkpoint: write the name of one in {run.checkpoints} into it"
+        )
+    return read_checkpoint_named(run, name, model_only=model_only)
+
+
+def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> Checkpoint:
+    """Read and verify one checkpoint of the run by its name."""
+    folder = run.checkpoints / name
+    try:
+        manifest = msgspec.json.decode(_read(folder / "manifest.json"), type=dict[str, _Entry])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RunError(f"{folder / 'manifest.json'} is damaged ({error}): {_advice(run)}") from None
+    _verified(run.folder / "vocab.json", "vocab.json", manifest, run)
+    progress = json.loads(_verified(folder / PROGRESS, PROGRESS, manifest, run))
+    weights = _arrays(folder / MODEL, MODEL, manifest, run)
+    training = {} if model_only else _arrays(folder / TRAINING, TRAINING, manifest, run)
+    return Checkpoint(name, weights, training, progress)
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder's name of the checkpoint after this many steps."""
+    return f"step-{step:08d}"
+
+
+def checkpoint_names(run: Run) -> list[str]:
+    """The checkpoints of the run, oldest first."""
+    return sorted(
+        (path.name for path in run.checkpoints.glob("step-*")), key=lambda name: int(name.removeprefix("step-"))
+    )
+
+
+def append_metrics(run: Run, facts: Mapping[str, Any]) -> None:
+    """Add one object to metrics.jsonl."""
+    with (
+        disk_errors(str(run.folder / "metrics.jsonl")),
+        (run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file,
+    ):
+        file.write(json.dumps(facts) + "\n")
+
+
+def cut_metrics(run: Run, step: int) -> None:
+    """Leave in metrics.jsonl what was logged up to a step: a run that resumes there will log the rest again."""
+    path = run.folder / "metrics.jsonl"
+    if path.exists():
+        lines = _read(path).splitlines(keepends=True)
+        with disk_errors(str(path)):
+            write_whole(path, b"".join(line for line in lines if _step_of(line) <= step))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that at every moment its old or its new content stands there whole."""
+    unfinished = path.with_name(UNFINISHED + path.name)
+    _write_flushed(unfinished, data)
+    unfinished.replace(path)
+    _flush_folder(path.parent)
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turn the system's refusal to write into InputOutputError, one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputOutputError(
+            f"could not write {what}: {error.strerror or error} ({error.filename or 'no file name'})"
+        ) from error
+
+
+def _free_folder(wanted: Path) -> Path:
+    """The folder itself, or the first of wanted-2, wanted-3, … that does not exist; created, so that it is ours."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _remove_old(run: Run) -> None:
+    names = checkpoint_names(run)
+    best = run.folder / "best"
+    kept = {*names[-KEPT_LATEST:], best.read_text().strip() if best.exists() else ""}
+    for name in names:
+        if name not in kept:
+            # renamed first, so that a half-removed checkpoint never bears a checkpoint's name
+            doomed = run.checkpoints / f"{UNFINISHED}removed-{name}"
+            (run.checkpoints / name).rename(doomed)
+            _remove(doomed)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"could not read {path}: {error.strerror}") from None
+
+
+def _verified(path: Path, name: str, manifest: Mapping[str, _Entry], run: Run) -> bytes:
+    """The content of a file, after its size and sha256 agree with the manifest."""
+    entry = manifest.get(name)
+    data = _read(path)
+    if entry is None or len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise RunError(f"{path} is damaged: it is not what the checkpoint's manifest says; {_advice(run)}")
+    return data
+
+
+def _arrays(path: Path, name: str, manifest: Mapping[str, _Entry], run: Run) -> Arrays:
+    try:
+        return safetensors_numpy.load(_verified(path, name, manifest, run))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not a safetensors file ({error}): {_advice(run)}") from None
+
+
+def _advice(run: Run) -> str:
+    return f"restore the folder from a copy, or point {run.folder / 'latest'} and best at another of its checkpoints"
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float(np.inf)  # a line that a kill cut short

@@ -1,0 +1,298 @@
+"""Where text comes from: files, folders, patterns, pipes, compressed files and named corpora, as streams of bytes."""
+
+import difflib
+import glob
+import gzip
+import io
+import lzma
+import os
+import stat
+import sysconfig
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import zstandard
+
+from charlstm.errors import InputOutputError, TextError
+
+NAMED_CORPORA = ("python-stdlib", "tinyshakespeare")
+STDIN = "-"
+CHUNK_BYTES = 1 << 20  # large enough that a chunk's own cost vanishes, small beside the process itself
+TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINYSHAKESPEARE_FILE = "tinyshakespeare.txt"
+
+_NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "_bundled"}
+_BROKEN_ARCHIVE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """One file's worth of text that can be read again and again; `name` is what an error calls it."""
+
+    name: str
+    suffix: str  # .gz, .xz and .zst are decompressed
+    open: Callable[[], BinaryIO]
+
+
+@contextmanager
+def open_sources(
+    sources: Sequence[str], *, cache_folder: Path, data_folder: Path | None, stdin: BinaryIO | None
+) -> Iterator[list[TextFile]]:
+    """The files behind the sources, in order, readable until the context ends.
+
+    A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
+    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
+    is standard input. What can be read only once (stdin, a FIFO) is copied to a nameless file in `cache_folder` first.
+    Raises TextError for a source that is missing, unreadable or matches nothing.
+    """
+    if not sources:
+        raise TextError(f"no text was named; give data.sources a file, a folder or one of {', '.join(NAMED_CORPORA)}")
+    if list(sources).count(STDIN) > 1:
+        raise TextError("standard input (-) is named twice but can be read only once; name it once")
+    with ExitStack() as stack:
+        files: list[TextFile] = []
+        for source in sources:
+            if source == STDIN:
+                if stdin is None:
+                    raise TextError("there is no standard input to read (-); name a file instead")
+                files.append(_spooled(stdin, "standard input", "", cache_folder, stack))
+            elif source in NAMED_CORPORA:
+                files += _named_corpus(source, cache_folder=cache_folder, data_folder=data_folder)
+            else:
+                files += _at_path(source, cache_folder, stack)
+        yield files
+
+
+def absolute_sources(sources: Sequence[str]) -> tuple[str, ...]:
+    """The sources as they can be named from any other folder; named corpora and `-` stay as they are."""
+
+    def absolute(source: str) -> str:
+        if source in (STDIN, "", *NAMED_CORPORA) or os.path.isabs(source):
+            return source
+        here = Path.cwd().as_posix()
+        return os.path.join(here if os.path.exists(source) else glob.escape(here), source)
+
+    return tuple(map(absolute, sources))
+
+
+def read_chunks(file: TextFile) -> Iterator[bytes]:
+    """The decompressed bytes, CHUNK_BYTES at a time; the first chunk is 4 bytes or more, or the whole file.
+
+    Raises TextError for a file that cannot be read and for a broken or truncated archive.
+    """
+    try:
+        with file.open() as raw, _decompressed(raw, file.suffix) as stream:
+            size = max(CHUNK_BYTES, 4)
+            while chunk := stream.read(size):
+                yield chunk
+                size = CHUNK_BYTES
+    except _BROKEN_ARCHIVE as error:
+        raise TextError(
+            f"{file.name} is a broken archive or was cut short ({error}); compress or download it again"
+        ) from None
+    except OSError as error:
+        raise _unreadable(file.name, error) from None
+
+
+def _at_path(source: str, cache_folder: Path, stack: ExitStack) -> list[TextFile]:
+    try:
+        mode = os.stat(source).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        return _matching(source)
+    except OSError as error:
+        raise _unreadable(repr(source), error) from None
+    if stat.S_ISDIR(mode):
+        return _in_folder(source)
+    if stat.S_ISREG(mode):
+        return [_regular(Path(source))]
+    try:
+        with open(source, "rb") as stream:
+            if stat.S_ISFIFO(mode) or stream.isatty():
+                return [_spooled(stream, repr(source), Path(source).suffix, cache_folder, stack)]
+    except OSError as error:
+        raise _unreadable(repr(source), error) from None
+    raise TextError(
+        f"{source!r} is a device, which may never end; pipe the part you want: head -c 1000000 {source} | charlstm … -"
+    )
+
+
+def _in_folder(folder: str) -> list[TextFile]:
+    def refuse(error: OSError) -> None:
+        raise _unreadable(repr(error.filename), error) from None
+
+    paths: list[Path] = []
+    for parent, inner, names in os.walk(folder, onerror=refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    files = [_regular(path) for path in sorted(paths, key=Path.as_posix) if path.is_file()]
+    if not files:
+        raise TextError(f"the folder {folder!r} holds no file that is not hidden; put text files into it")
+    return files
+
+
+def _matching(pattern: str) -> list[TextFile]:
+    if not glob.has_magic(pattern) or "\0" in pattern:
+        close = difflib.get_close_matches(pattern, NAMED_CORPORA, n=1)
+        hint = f"did you mean the corpus {close[0]!r}?" if close else f"named corpora: {', '.join(NAMED_CORPORA)}"
+        raise TextError(f"there is no file or folder {pattern!r} in {os.getcwd()!r} ({hint})")
+    paths = [path for path in map(Path, glob.iglob(pattern, recursive=True)) if path.is_file()]
+    if not paths:
+        raise TextError(f"the pattern {pattern!r} matches no file in {os.getcwd()!r}; correct it or name a folder")
+    return [_regular(path) for path in sorted(set(paths), key=Path.as_posix)]
+
+
+def _regular(path: Path) -> TextFile:
+    return TextFile(repr(str(path)), path.suffix, lambda: open(path, "rb"))
+
+
+def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:
+    """A copy of a stream in a file without a name, so that nothing can leave it behind."""
+    try:
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=cache_folder))  # noqa: SIM115 - the stack closes it
+        for chunk in _until_end(stream, name):
+            spool.write(chunk)
+        spool.flush()
+    except OSError as error:
+        raise InputOutputError(
+            f"cannot copy {name} to the cache {str(cache_folder)!r}: {error.strerror or error}; make room there"
+        ) from None
+
+    def reopen() -> BinaryIO:
+        again = os.fdopen(os.dup(spool.fileno()), "rb")
+        again.seek(0)
+        return again
+
+    return TextFile(name, suffix, reopen)
+
+
+def _until_end(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    try:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+    except OSError as error:
+        raise _unreadable(name, error) from None
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _decompressed(raw: BinaryIO, suffix: str) -> AbstractContextManager[_Readable]:
+    match suffix:
+        case ".gz":
+            return gzip.GzipFile(fileobj=raw)
+        case ".xz":
+            return lzma.LZMAFile(raw)
+        case ".zst":
+            return io.BufferedReader(_ZstdReader(raw), buffer_size=1 << 17)
+        case _:
+            return nullcontext(raw)
+
+
+class _ZstdReader(io.RawIOBase):
+    """Zstandard frames as one stream; unlike zstandard's own reader it raises EOFError where a frame is cut short."""
+
+    _INPUT_BYTES = 1 << 10  # 4 bytes can stand for a block of 128 kB, so a hostile kilobyte unfolds to 32 MB at most
+
+    def __init__(self, compressed: BinaryIO) -> None:
+        self._compressed = compressed
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._frame.unused_data or self._compressed.read(self._INPUT_BYTES)
+            if not data and self._frame.eof:
+                return 0
+            if not data:
+                raise EOFError("its last zstandard frame is incomplete")
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._ready = memoryview(self._frame.decompress(data))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+def _named_corpus(name: str, *, cache_folder: Path, data_folder: Path | None) -> list[TextFile]:
+    if name == "python-stdlib":
+        return _python_stdlib()
+    return [_tinyshakespeare(cache_folder, data_folder)]
+
+
+def _python_stdlib() -> list[TextFile]:
+    """The running Python's own library, in path order, without tests, installed packages and bundled wheels.
+
+    A file that is not UTF-8 is left out (in CPython 3.11 none is, outside the tests).
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    paths: list[Path] = []
+    for parent, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _NOT_LIBRARY]
+        paths += [Path(parent, name) for name in names if name.endswith(".py")]
+    files = [_regular(path) for path in sorted(paths, key=Path.as_posix) if _is_utf8(path)]
+    if not files:
+        raise TextError(f"python-stdlib: this Python has no .py files in {str(root)!r}; name a text of your own")
+    return files
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        path.read_bytes().decode()
+    except (UnicodeDecodeError, OSError):
+        return False
+    return True
+
+
+def _tinyshakespeare(cache_folder: Path, data_folder: Path | None) -> TextFile:
+    """From `data_folder`, else the cache, else the network; its sha256 is checked wherever it comes from."""
+    if data_folder is not None and (path := data_folder / TINYSHAKESPEARE_FILE).is_file():
+        file = _regular(path)
+        digest = sha256()
+        for chunk in read_chunks(file):
+            digest.update(chunk)
+        if digest.hexdigest() != TINYSHAKESPEARE_SHA256:
+            raise TextError(
+                f"{file.name} is not the tinyshakespeare text: its sha256 is {digest.hexdigest()}, "
+                f"not {TINYSHAKESPEARE_SHA256}; replace it, or unset CHARLSTM_DATA to have it downloaded"
+            )
+        return file
+    return _regular(_downloaded(cache_folder))
+
+
+def _downloaded(cache_folder: Path) -> Path:
+    import pooch  # 0.07 s, and only this one corpus needs it
+
+    pooch.get_logger().setLevel("ERROR")
+    cure = f"put the text into a folder as {TINYSHAKESPEARE_FILE} and set CHARLSTM_DATA to that folder"
+    try:
+        path = pooch.retrieve(
+            TINYSHAKESPEARE_URL,
+            known_hash=f"sha256:{TINYSHAKESPEARE_SHA256}",
+            fname=TINYSHAKESPEARE_FILE,
+            path=cache_folder,
+        )
+    except OSError as error:  # the network's exceptions are among them
+        raise InputOutputError(
+            f"cannot download tinyshakespeare from {TINYSHAKESPEARE_URL} ({type(error).__name__}); {cure}"
+        ) from None
+    except ValueError:
+        raise InputOutputError(
+            f"what {TINYSHAKESPEARE_URL} sent is not tinyshakespeare (its sha256 is wrong); try again, or {cure}"
+        ) from None
+    return Path(path)
+
+
+def _unreadable(name: str, error: OSError) -> TextError:
+    return TextError(f"{name} cannot be read: {error.strerror or error}; check the path and its permissions")

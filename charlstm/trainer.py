@@ -1,0 +1,265 @@
+"""The trainer: one optimiser step after another, and facts about each.
+
+Letters: `B` lanes, `T` steps, `L` layers, `H` hidden.
+
+`Trainer.steps()` is a generator; nothing is printed and no file is opened here. Whoever reads the facts decides what
+to show and when to save: `export()` gives the whole state as plain arrays, `restore()` takes it back. Everything that
+varies with time is a function of the number of the step (the learning rate, the dropout masks, the position in the
+data), so a run that was stopped and restored goes on as if it had not been.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from charlstm.config import TrainingSettings
+from charlstm.errors import DivergedError
+from charlstm.evaluation import Tally, evaluate
+from charlstm.lanes import Lanes
+from charlstm.model import CharLM
+from charlstm.recurrent import State
+from charlstm.runtime import Runtime
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The scalars of a training state: with the arrays beside it, all that a run needs to go on."""
+
+    step: int = 0  # steps taken
+    seconds: float = 0.0  # spent training and validating
+    total_steps: int | None = None  # None until it is known, or when only a patience or the clock ends the run
+    best_loss: float | None = None
+    best_step: int | None = None
+    validations_since_best: int = 0
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What one step did. `loss` and `grad_norm` are this step's own, in nats per character and before clipping."""
+
+    step: int
+    chars: int  # trained on so far, over all epochs
+    seconds: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    step_seconds: float
+    total_steps: int | None
+    validation: Tally | None = None
+    is_best: bool = False
+    stopped_by: str | None = None  # the limit that was reached, on the last step
+
+
+class Trainer:
+    """Trains a model on one text by truncated backpropagation through time."""
+
+    def __init__(
+        self,
+        model: CharLM,
+        settings: TrainingSettings,
+        *,
+        dropout: float,
+        train_ids: NDArray[np.integer],
+        validation_ids: NDArray[np.integer],
+        runtime: Runtime,
+    ) -> None:
+        self.model = model.to(runtime.device)
+        self.settings = settings
+        self.dropout = dropout
+        self.lanes = Lanes(train_ids, settings.batch_size, settings.sequence_length)
+        self.validation_ids = validation_ids
+        self.runtime = runtime
+        self.optimizer = build_optimizer(model, settings)
+        self.generator = torch.Generator(runtime.device)
+        self.hidden: State | None = None
+        self.progress = Progress(total_steps=self._steps_of_limits())
+
+    def steps(self) -> Iterator[StepFacts]:
+        """Take step after step, validating at the interval and at the end, until a limit is reached."""
+        while self._stopped_by() is None:
+            facts = self._train_step()
+            ends = self._stopped_by()
+            if len(self.validation_ids) > 1 and (ends or facts.step % self.settings.validate_every_steps == 0):
+                facts = self._validate(facts)
+                ends = self._stopped_by()
+            yield replace(facts, stopped_by=ends)
+
+    def export(self) -> tuple[Arrays, Arrays, dict[str, Any]]:
+        """The whole state as values: the model's arrays, the training's arrays, and the scalars of `Progress`."""
+        training: Arrays = {}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                training[f"{key}.{name}"] = _array(value)
+        for name, part in zip(self.model.core.cell.state, self.hidden or (), strict=False):
+            training[f"state.{name}"] = _array(part)
+        weights = {name: _array(parameter) for name, parameter in self.model.named_parameters()}
+        return weights, training, asdict(self.progress)
+
+    def restore(self, weights: Arrays, training: Arrays, progress: Mapping[str, Any]) -> None:
+        """Take back what `export` gave; limits that the settings have set anew since then count."""
+        parameters = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(torch.from_numpy(weights[name]))
+        hidden = {}
+        for key, array in training.items():
+            kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
+            value = torch.from_numpy(array.copy()).to(self.runtime.device)
+            if kind == "state":
+                hidden[name] = value
+            else:
+                self.optimizer.state[parameters[name]][kind] = value
+        self.hidden = tuple(hidden[name] for name in self.model.core.cell.state) if hidden else None
+        restored = Progress(**progress)
+        self.progress = replace(restored, total_steps=self._steps_of_limits() or restored.total_steps)
+
+    def _train_step(self) -> StepFacts:
+        """Forward, loss, backward, clip, update, on the next window of every lane."""
+        begin = time.perf_counter()
+        step = self.progress.step
+        if self.lanes.starts_epoch(step):
+            self.hidden = None
+        inputs, targets = (torch.from_numpy(part).to(self.runtime.device) for part in self.lanes.window(step))  # (T, B)
+        masks = self.model.core.draw_masks(self.settings.batch_size, self.dropout, self._generator_of(step))
+        logits, hidden = self.model(inputs, self.hidden, masks=masks, dtype=self.runtime.dtype)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        self._refuse_divergence(float(loss.detach()), grad_norm)
+        rate = learning_rate_at(step, self.settings, self.progress.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.hidden = tuple(part.detach() for part in hidden)
+        step_seconds = time.perf_counter() - begin
+        self.progress = replace(self.progress, step=step + 1, seconds=self.progress.seconds + step_seconds)
+        if self.progress.total_steps is None and self._minutes_alone():
+            self._estimate_total_steps()
+        return StepFacts(
+            step=step + 1,
+            chars=(step + 1) * self.settings.batch_size * self.settings.sequence_length,
+            seconds=self.progress.seconds,
+            loss=float(loss.detach()),
+            learning_rate=rate,
+            grad_norm=grad_norm,
+            step_seconds=step_seconds,
+            total_steps=self.progress.total_steps,
+        )
+
+    def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
+        """Stop before the optimiser step that would spoil the weights."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise DivergedError(
+                f"step {self.progress.step + 1} gave a loss of {loss} and a gradient norm of {grad_norm}: the weights "
+                "are left as they were; a lower training.learning_rate, a lower training.clip_norm or more "
+                "training.warmup_steps usually cures it"
+            )
+
+    def _validate(self, facts: StepFacts) -> StepFacts:
+        """Evaluate on the whole validation part, and keep count of the best."""
+        begin = time.perf_counter()
+        tally = evaluate(
+            self.model,
+            self.validation_ids,
+            batch_size=self.settings.batch_size,
+            sequence_length=self.settings.sequence_length,
+            dtype=self.runtime.dtype,
+        )
+        is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
+        self.progress = replace(
+            self.progress,
+            seconds=self.progress.seconds + time.perf_counter() - begin,
+            best_loss=tally.loss if is_best else self.progress.best_loss,
+            best_step=facts.step if is_best else self.progress.best_step,
+            validations_since_best=0 if is_best else self.progress.validations_since_best + 1,
+        )
+        return replace(facts, seconds=self.progress.seconds, validation=tally, is_best=is_best)
+
+    def _generator_of(self, step: int) -> torch.Generator:
+        """Random numbers that depend on the seed and the step alone."""
+        return self.generator.manual_seed((self.settings.seed * 1_000_003 + step) % (1 << 63))
+
+    def _steps_of_limits(self) -> int | None:
+        """The fewest steps that max_steps and max_epochs allow, None if neither is set."""
+        epochs = self.settings.max_epochs
+        limits = [self.settings.max_steps, epochs * self.lanes.steps_per_epoch if epochs is not None else None]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _minutes_alone(self) -> bool:
+        return self.settings.max_steps is None and self.settings.max_epochs is None
+
+    def _stopped_by(self) -> str | None:
+        """The limit that has been reached, None while none is."""
+        progress, settings = self.progress, self.settings
+        if progress.total_steps is not None and progress.step >= progress.total_steps:
+            return "training.max_minutes" if self._minutes_alone() else "training.max_steps or training.max_epochs"
+        if (
+            not self._minutes_alone()
+            and settings.max_minutes is not None
+            and progress.seconds >= 60 * settings.max_minutes
+        ):
+            return "training.max_minutes"
+        if settings.patience is not None and progress.validations_since_best >= settings.patience:
+            return "training.patience"
+        return None
+
+    def _estimate_total_steps(self) -> None:
+        """With minutes as the only limit, turn them into steps once, from the speed so far.
+
+        The first twentieth of the time (at most 30 s, at least 10 steps) is measured; until then the learning rate
+        takes the end to be far away. From then on the run is a function of its steps, and the clock no longer matters.
+        """
+        assert self.settings.max_minutes is not None
+        budget = 60 * self.settings.max_minutes
+        progress = self.progress
+        if progress.step < 10 or progress.seconds < min(30.0, budget / 20):
+            return
+        seconds_per_step = progress.seconds / progress.step
+        chars_per_step = self.settings.batch_size * self.settings.sequence_length
+        validation_steps = FORWARD_SHARE * len(self.validation_ids) / chars_per_step
+        share_of_steps = 1 / (1 + validation_steps / self.settings.validate_every_steps)
+        remaining = (budget - progress.seconds) / seconds_per_step * share_of_steps - validation_steps
+        self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)))
+
+
+def build_optimizer(model: CharLM, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) whose decay acts on weight matrices only."""
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | None) -> float:
+    """The rate of a step counted from 0: a linear warm-up, then constant or a half cosine to 0 at `total_steps`.
+
+    With `total_steps` None, the end not being known, the cosine stays at its top.
+    """
+    warmup = settings.warmup_steps
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    if settings.schedule == "constant" or total_steps is None:
+        return settings.learning_rate
+    share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    """A copy that later steps do not change."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy().copy()
+    return array

@@ -1,0 +1,270 @@
+"""Characters or bytes ↔ ids: build, save, load, and what an unknown character becomes.
+
+V: vocabulary size. A *code* is a code point, or a byte's value in a byte vocabulary.
+"""
+
+import codecs
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from charlstm.errors import RunError, TextError
+
+Unit: TypeAlias = Literal["char", "byte"]
+UnknownPolicy: TypeAlias = Literal["error", "skip", "replace"]
+Newline: TypeAlias = Literal["keep", "unify"]
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+
+CODE_POINTS = 0x110000
+REPLACEMENT_CHARACTER = "\ufffd"  # what the unknown symbol looks like in decoded text
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True)
+class Vocab:
+    """The symbols a model knows, and how a text becomes their ids 0 … V − 1.
+
+    `symbols` are the known characters by code point; a byte vocabulary has none to list, it is always all 256 values.
+    `unknown` is about text met after training (a prompt, a text to evaluate): refuse, drop, or replace a character that
+    is not among the symbols. In the training text itself a character that `min_count` left out is always the unknown
+    symbol, whatever the policy. That symbol has the last id, and exists if a character was left out or the policy is
+    "replace"; never for bytes.
+    """
+
+    unit: Unit
+    symbols: tuple[str, ...]
+    unknown: UnknownPolicy
+    newline: Newline
+    has_unknown_symbol: bool
+
+    @property
+    def size(self) -> int:
+        """V."""
+        return 256 if self.unit == "byte" else len(self.symbols) + self.has_unknown_symbol
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of the unknown symbol: V − 1, or None where there is none."""
+        return self.size - 1 if self.has_unknown_symbol else None
+
+    @property
+    def id_dtype(self) -> np.dtype[Any]:
+        """The smallest of uint8, uint16 and uint32 that holds every id, little-endian as on disk."""
+        return np.min_scalar_type(self.size - 1).newbyteorder("<")
+
+    def encode_text(self, text: str | bytes, *, where: str) -> Ids:
+        """The ids of a text; bytes are read as UTF-8 (or as they are, by a byte vocabulary).
+
+        `where` names the text in a TextError, which invalid UTF-8, a lone surrogate and, by the policy, an unknown
+        character raise.
+        """
+        return self.encode_codes(self._codes(text, where=where), where=where)
+
+    def encode_codes(self, codes: Codes, *, where: str) -> Ids:
+        """The ids of codes whose line ends are settled; raises TextError where the policy refuses."""
+        ids = self.lookup(codes)
+        known = ids >= 0
+        if not known.all():
+            if self.unknown == "error":
+                raise TextError(
+                    f"unknown to the vocabulary in {where}: {name_characters(_characters(codes[~known]))}; "
+                    "leave them out, or train with data.unknown set to skip or replace"
+                )
+            if self.unknown == "skip":
+                ids = ids[known]
+            else:
+                ids[~known] = self.size - 1
+        return ids.astype(self.id_dtype)
+
+    def unknown_characters(self, text: str | bytes, *, where: str = "the text") -> list[str]:
+        """The distinct characters of a text that are not in the vocabulary, by code point."""
+        codes = self._codes(text, where=where)
+        return _characters(codes[self.lookup(codes) < 0])
+
+    def lookup(self, codes: Codes) -> npt.NDArray[np.int32]:
+        """The id of each code, −1 where it has none."""
+        if self.unit == "byte":
+            return codes.astype(np.int32)
+        return self._id_of_code.take(codes, mode="clip")  # the table's last entry is −1
+
+    def to_bytes(self, ids: npt.ArrayLike) -> bytes:
+        """The text of ids as it goes to a file or pipe: UTF-8, or the bytes themselves; U+FFFD for the unknown."""
+        codes: npt.NDArray[np.uint32] = self._code_of_id[np.asarray(ids, dtype=np.intp)]
+        encoding = "latin-1" if self.unit == "byte" else "utf-8"
+        return codes.tobytes().decode("utf-32-le").encode(encoding)
+
+    def symbol(self, symbol_id: int) -> str:
+        """One symbol as a table shows it: the character, U+FFFD for the unknown, a byte as 'a' or '\\xff'."""
+        code = int(self._code_of_id[symbol_id])
+        if self.unit == "byte" and not 0x20 <= code < 0x7F:
+            return f"\\x{code:02x}"
+        return chr(code)
+
+    def to_json(self) -> str:
+        """One JSON object with the five fields; `from_json` gives back an equal vocabulary."""
+        return json.dumps(
+            {
+                "unit": self.unit,
+                "newline": self.newline,
+                "unknown": self.unknown,
+                "has_unknown_symbol": self.has_unknown_symbol,
+                "symbols": self.symbols,
+            },
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> "Vocab":
+        """The vocabulary that `to_json` wrote; anything else raises RunError, which names `where`."""
+        try:
+            vocab = cls(**_checked_fields(json.loads(text, object_pairs_hook=_object_once)))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{where} is not a vocabulary: {error}; restore the file or train again") from None
+        return vocab
+
+    def _codes(self, text: str | bytes, *, where: str) -> Codes:
+        if isinstance(text, str):
+            try:
+                raw = text.encode()
+            except UnicodeEncodeError as error:
+                code = ord(text[error.start])
+                raise TextError(
+                    f"{where} holds the lone surrogate U+{code:04X} at character {error.start + 1}, "
+                    "which stands for no character; give valid UTF-8"
+                ) from None
+        else:
+            raw = text
+        if self.unit == "byte":
+            text = raw.decode("latin-1")
+        elif isinstance(text, bytes):
+            body = drop_byte_order_mark(text, where=where)
+            text, _ = decode_utf8(body, final=True, where=where, offset=len(text) - len(body), line=1)
+        return code_points(unify_newlines(text) if self.newline == "unify" else text)
+
+    @cached_property
+    def _code_of_id(self) -> npt.NDArray[np.uint32]:
+        if self.unit == "byte":
+            return np.arange(256, dtype="<u4")
+        shown = "".join(self.symbols) + REPLACEMENT_CHARACTER * self.has_unknown_symbol
+        return np.frombuffer(shown.encode("utf-32-le"), dtype="<u4")
+
+    @cached_property
+    def _id_of_code(self) -> npt.NDArray[np.int32]:
+        codes = self._code_of_id[: len(self.symbols)]
+        table = np.full(int(codes[-1]) + 2, -1, dtype=np.int32)
+        table[codes] = np.arange(len(codes))
+        return table
+
+
+def build_vocab(
+    counts: npt.NDArray[np.int64], *, unit: Unit, min_count: int, unknown: UnknownPolicy, newline: Newline
+) -> Vocab:
+    """The vocabulary of a text from `counts[code]`; raises TextError if `min_count` leaves no character."""
+    if unit == "byte":
+        return Vocab(unit=unit, symbols=(), unknown=unknown, newline=newline, has_unknown_symbol=False)
+    seen = np.flatnonzero(counts)
+    kept = seen[counts[seen] >= min_count]
+    if not len(kept):
+        raise TextError(
+            f"no character occurs data.min_count = {min_count} times, the most frequent one occurs "
+            f"{counts.max(initial=0)} times; lower data.min_count or give more text"
+        )
+    return Vocab(
+        unit=unit,
+        symbols=tuple(map(chr, kept.tolist())),
+        unknown=unknown,
+        newline=newline,
+        has_unknown_symbol=len(kept) < len(seen) or unknown == "replace",
+    )
+
+
+def name_characters(characters: Sequence[str]) -> str:
+    """A few characters as a sentence names them: "'é' (U+00E9), 'ß' (U+00DF) and 3 more"."""
+    named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters[:_NAMED_AT_MOST])
+    more = len(characters) - _NAMED_AT_MOST
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def code_points(text: str) -> Codes:
+    """The code of each character, as uint8 where all are below 256, else uint32; `text` holds no lone surrogate."""
+    try:
+        return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
+    except UnicodeEncodeError:
+        return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+
+
+def unify_newlines(text: str) -> str:
+    r"""The text with \r\n and \r as \n."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def drop_byte_order_mark(head: bytes, *, where: str) -> bytes:
+    """The beginning of a UTF-8 text (4 bytes or more, or all of it) without its mark; raises TextError for UTF-16."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        wide = head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+        encoding = "UTF-32" if wide else "UTF-16"
+        raise TextError(
+            f"{where} is {encoding} (by its byte-order mark), not UTF-8; convert it with: iconv -f {encoding} -t UTF-8"
+        )
+    return head.removeprefix(codecs.BOM_UTF8)
+
+
+def decode_utf8(data: bytes, *, final: bool, where: str, offset: int, line: int) -> tuple[str, int]:
+    """The text of `data` and how many of its bytes that took: not those of an unfinished character, unless `final`.
+
+    `offset` (from 0) and `line` (from 1) are where `data` begins; invalid UTF-8 raises TextError naming both.
+    """
+    try:
+        return codecs.utf_8_decode(data, "strict", final)
+    except UnicodeDecodeError as error:
+        newlines = data.count(b"\n", 0, error.start)
+        raise TextError(
+            f"{where} is not valid UTF-8 at byte offset {offset + error.start}, "
+            f"line {line + newlines} (0x{data[error.start]:02x}); "
+            "convert it to UTF-8, or set data.unit to byte"
+        ) from None
+
+
+def _characters(codes: Codes) -> list[str]:
+    return list(map(chr, np.unique(codes).tolist()))
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
+
+
+def _checked_fields(fields: Any) -> dict[str, Any]:
+    """The arguments of a Vocab from parsed JSON; raises ValueError, which says what is wrong, for any other value."""
+    choices = {"unit": Unit, "newline": Newline, "unknown": UnknownPolicy}
+    if not isinstance(fields, dict) or set(fields) != {*choices, "has_unknown_symbol", "symbols"}:
+        raise ValueError(f"an object with {', '.join(choices)}, has_unknown_symbol and symbols was expected")
+    for name, choice in choices.items():
+        if fields[name] not in get_args(choice):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(choice))}")
+    if not isinstance(fields["has_unknown_symbol"], bool):
+        raise ValueError("has_unknown_symbol must be true or false")
+    symbols = fields["symbols"]
+    if not isinstance(symbols, list) or not all(isinstance(symbol, str) and len(symbol) == 1 for symbol in symbols):
+        raise ValueError("symbols must be a list of single characters")
+    if fields["unit"] == "byte":
+        if symbols or fields["has_unknown_symbol"]:
+            raise ValueError("a byte vocabulary has no symbols to list, nor an unknown one")
+    elif not symbols:
+        raise ValueError("there are no symbols")
+    elif any(left >= right for left, right in pairwise(symbols)):
+        raise ValueError("symbols must be in the order of their code points, each once")
+    elif any("\ud800" <= symbol <= "\udfff" for symbol in symbols):
+        raise ValueError("a lone surrogate stands for no character")
+    elif fields["unknown"] == "replace" and not fields["has_unknown_symbol"]:
+        raise ValueError("the policy replace needs the unknown symbol")
+    return {**fields, "symbols": tuple(symbols)}

@@ -1,0 +1,125 @@
+"""A small, safe YAML: one document of plain values, read by the core schema of YAML 1.2, each with its line.
+
+PyYAML parses; what its tags, anchors and YAML 1.1 words would do to a settings file (`no` is False, `1:30` is 90, the
+last of two equal keys wins, nine lines of anchors fill the memory) does not happen here.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import yaml
+
+from charlstm.errors import SettingsError
+
+
+class Located(NamedTuple):
+    """A YAML node: a scalar, a list of values, or a dict of located ones, and the line where it (or its key) stands."""
+
+    value: Any
+    line: int
+
+
+def dump_yaml(document: Any) -> str:
+    """YAML that `read_yaml` reads back to an equal value."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
+
+
+def read_yaml(text: str, at: Callable[[int], str]) -> Located:
+    """One YAML document; `at(line)` begins the sentence of an error."""
+    root = None
+    try:
+        loader: Any = yaml.SafeLoader(text)
+        events = iter(loader.get_event, None)
+        for event in events:
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.NodeEvent):
+                if root:
+                    raise SettingsError(f"{at(line)}a second document begins here, but settings must be in one")
+                root = _node(event, events, at)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(f"{at(line)}character U+{error.character:04X} may not stand in YAML") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else loader.line + 1
+        raise SettingsError(f"{at(line)}this is not valid YAML: {error.problem}") from error
+    except (ValueError, OverflowError) as error:  # what PyYAML makes of "\UFFFFFFFF" and %YAML 1.<5,000 digits>
+        raise SettingsError(f"{at(loader.line + 1)}this is not valid YAML: its number is out of range") from error
+    return root or Located(None, 1)
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows as it is: control characters escaped, the middle of a long one left out."""
+    short = text if len(text) <= 80 else f"{text[:50]}…{text[-20:]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+
+
+def _node(event: Any, events: Iterator[Any], at: Callable[[int], str], path: tuple[str, ...] = ()) -> Located:
+    """The node that begins with `event`, without the tags, anchors and unbounded depth that YAML allows."""
+    line = event.start_mark.line + 1
+    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        raise SettingsError(f"{at(line)}settings take no anchors and aliases (& and *), but the value itself")
+    if event.tag is not None:
+        raise SettingsError(f"{at(line)}settings take no tags ({plain(event.tag)}), but the plain value")
+    if isinstance(event, yaml.ScalarEvent):
+        return Located(event.value if event.style else _scalar(event.value), line)
+    if len(path) == 3:
+        raise SettingsError(f"{at(line)}this is nested too deep, but a setting must be a value or a list of values")
+    inside = takewhile(lambda event: not isinstance(event, yaml.CollectionEndEvent), events)
+    if isinstance(event, yaml.SequenceStartEvent):
+        return Located([_node(item, events, at, (*path, "[]")).value for item in inside], line)
+    fields: dict[str, Located] = {}
+    for key in inside:
+        key_line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarEvent) or key.anchor or key.tag:
+            raise SettingsError(f"{at(key_line)}a key must be a plain word, the name of a section or a setting")
+        name = key.value
+        if name in fields:
+            dotted = plain(".".join((*path, name)))
+            raise SettingsError(f"{at(key_line)}{dotted} is given twice, here and on line {fields[name].line}")
+        fields[name] = Located(_node(next(events), events, at, (*path, name)).value, key_line)
+    return Located(fields, line)
+
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    """A plain scalar by the core schema of YAML 1.2.2 (section 10.3.2); integers beyond 64 bits become infinite."""
+    if _NULL.fullmatch(text):
+        return None
+    if match := _BOOL.fullmatch(text):
+        return match[1] is not None
+    if _INT.fullmatch(text):
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        number = int(text, base) if len(text) <= 1000 else 2**64
+        return number if -(2**63) <= number < 2**63 else math.inf
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists on one line, and quotes every text that `_scalar` would take for something else."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML's own choice for text with unusual line ends (U+0085) is one that it does not read back
+    plain = text.isprintable() and isinstance(_scalar(text), str)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: tuple[Any, ...]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(tuple, _represent_list)

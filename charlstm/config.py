@@ -24,7 +24,7 @@ MAX_SETTINGS_BYTES = 100_000  # fifty times the longest sensible file; PyYAML ne
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Cell: TypeAlias = Literal["lstm"]
+Cell: TypeAlias = Literal["lstm", "peephole", "peephole-full", "gru", "rnn"]
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +57,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The network: embedding, recurrent layers, linear output."""
 
     cell: Annotated[Cell, Meta(description="the recurrent cell")] = "lstm"
+    kernel: Annotated[
+        Literal["auto", "builtin", "unrolled"],
+        Meta(description="torch's kernel, or the cell's equations step by step; auto: torch's where it has the cell"),
+    ] = "auto"
     embedding_size: Annotated[Count, Meta(description="numbers that stand for one character on the way in")] = 128
     hidden_size: Annotated[Count, Meta(description="units of each recurrent layer")] = 256
     num_layers: Annotated[Count, Meta(description="recurrent layers, one on top of the other")] = 2
@@ -229,6 +233,10 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "data.split", "data.split leaves nothing to train on, but its first share must be above 0"
     if data.unit == "byte" and data.min_count > 1:
         yield "data.min_count", f"data.min_count is {data.min_count}, but must be 1 where data.unit is byte"
+
+    if settings.model.kernel == "builtin" and settings.model.cell.startswith("peephole"):
+        blame = "model.kernel is builtin, but torch has no kernel for"
+        yield "model.kernel", f"{blame} {settings.model.cell}: it must be auto or unrolled"
 
 
 def _with_given(base: Settings, given: Sequence["_Given"], *, where: str) -> Settings:

@@ -101,9 +101,10 @@ class Core(nn.Module):
 def build_core(settings: ModelSettings) -> Core:
     """The core that the settings name, its weights still zero."""
     cell = CELLS[settings.cell]
+    by_hand = settings.kernel == "unrolled" or settings.cell not in BUILTIN_KERNELS
     return Core(
         cell,
-        builtin_scan(settings.cell) if settings.cell in BUILTIN_KERNELS else unrolled_scan(cell),
+        unrolled_scan(cell) if by_hand else builtin_scan(settings.cell),
         input_size=settings.embedding_size,
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,

@@ -91,7 +91,7 @@ def test_config_reference_says_type_range_and_default() -> None:
 def test_config_defaults_are_those_the_readme_promises() -> None:
     promised = """
 data:     {sources: [python-stdlib], unit: char, split: [0.9, 0.1, 0.0], min_count: 1, unknown: error, newline: keep}
-model:    {cell: lstm, embedding_size: 128, hidden_size: 256, num_layers: 2, dropout: 0.1, forget_bias: 1}
+model:    {cell: lstm, kernel: auto, embedding_size: 128, hidden_size: 256, num_layers: 2, dropout: 0.1, forget_bias: 1}
 training: {batch_size: 64, sequence_length: 128, optimizer: adamw, learning_rate: 0.004, weight_decay: 0.1,
            schedule: cosine, warmup_steps: 50, clip_norm: 1.0, max_steps: null, max_epochs: null, max_minutes: 1,
            log_every_steps: 10, validate_every_steps: 200, save_every_steps: 200, patience: null, sample_length: null,
@@ -298,7 +298,9 @@ def test_config_options_and_overrides_change_settings_and_are_checked() -> None:
     base = load_settings(None)
     assert config.override_setting(base, "sampling.top_k", 3, option="--top-k").sampling.top_k == 3
     assert config.override_settings(base, ["sampling.top_k=null"]).sampling.top_k is None
-    with pytest.raises(SettingsError, match=r"--temp: sampling\.temperature is -1, but must be a number of at least 0"):
+    with pytest.raises(
+        SettingsError, match=r"--temp: sampling\.temperature is -1\.0, but must be a number of at least 0"
+    ):
         config.override_setting(base, "sampling.temperature", -1.0, option="--temp")
 
 

@@ -61,6 +61,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["auto", "builtin", "unrolled"],
         Meta(description="torch's kernel, or the cell's equations step by step; auto: torch's where it has the cell"),
     ] = "auto"
+    objective: Annotated[
+        Literal["next", "cloze"],
+        Meta(description="predict the next character, or each one from those before and after it (bidirectional only)"),
+    ] = "next"
+    bidirectional: Annotated[bool, Meta(description="a second stack of layers reads the text backwards")] = False
     embedding_size: Annotated[Count, Meta(description="numbers that stand for one character on the way in")] = 128
     hidden_size: Annotated[Count, Meta(description="units of each recurrent layer")] = 256
     num_layers: Annotated[Count, Meta(description="recurrent layers, one on top of the other")] = 2
@@ -237,6 +242,13 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.model.kernel == "builtin" and settings.model.cell.startswith("peephole"):
         blame = "model.kernel is builtin, but torch has no kernel for"
         yield "model.kernel", f"{blame} {settings.model.cell}: it must be auto or unrolled"
+
+    if settings.model.bidirectional and settings.model.objective == "next":
+        blame = "model.bidirectional is true, so the model sees the next character that model.objective next asks for"
+        yield "model.bidirectional", f"{blame}: set model.objective to cloze, or model.bidirectional to false"
+    if settings.model.objective == "cloze" and not settings.model.bidirectional:
+        blame = "model.objective is cloze, which looks at the text on both sides of a character"
+        yield "model.objective", f"{blame}: set model.bidirectional to true as well"
 
 
 def _with_given(base: Settings, given: Sequence["_Given"], *, where: str) -> Settings:

@@ -58,17 +58,32 @@ class Engine:
         return after[-1][0], tuple(np.stack(parts) for parts in zip(*after, strict=True)), gates
 
 
+def directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:
+    """The two engines of a cloze model, one to step forwards and one backwards; the logits of a gap are their sum."""
+    size = settings.hidden_size
+    shared = {"embedding.weight": weights["embedding.weight"]}
+    engines = []
+    for direction, columns in (("forwards", slice(0, size)), ("backwards", slice(size, 2 * size))):
+        prefix = f"core.{direction}."
+        own = {f"core.{name.removeprefix(prefix)}": array for name, array in weights.items() if name.startswith(prefix)}
+        bias = weights["output.bias"] if direction == "forwards" else np.zeros_like(weights["output.bias"])
+        output = {"output.weight": weights["output.weight"][:, columns], "output.bias": bias}
+        engines.append(Engine({**shared, **own, **output}, settings))
+    return engines[0], engines[1]
+
+
 def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Every weight of the model by name, with its shape."""
+    cores = ("core.forwards.", "core.backwards.") if settings.bidirectional else ("core.",)
     shapes: dict[str, tuple[int, ...]] = {
         "embedding.weight": (vocab_size, settings.embedding_size),
-        "output.weight": (vocab_size, settings.hidden_size),
+        "output.weight": (vocab_size, len(cores) * settings.hidden_size),
         "output.bias": (vocab_size,),
     }
     for layer in range(settings.num_layers):
         input_size = settings.hidden_size if layer else settings.embedding_size
         of_layer = CELLS[settings.cell].weight_shapes(input_size, settings.hidden_size)
-        shapes |= {f"core.{name}_l{layer}": shape for name, shape in of_layer.items()}
+        shapes |= {f"{core}{name}_l{layer}": shape for core in cores for name, shape in of_layer.items()}
     return shapes
 
 

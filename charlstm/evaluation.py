@@ -2,7 +2,8 @@
 
 Letters: `T` steps, `B` lanes, `N` characters of the text, `V` vocabulary.
 
-The first character of a text has nothing before it, so a text of N characters gives N − 1 predictions.
+The first character of a text has nothing before it, so a text of N characters gives N − 1 predictions of a next
+character, and N of a gap.
 """
 
 import math
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from charlstm.errors import TextError
-from charlstm.model import CharLM
+from charlstm.model import CharLM, ClozeLM
 
 Protocol: TypeAlias = Literal["stream", "windows"]
 Batch: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], "Carry"]
@@ -61,7 +62,7 @@ class Tally:
 
 @torch.no_grad()
 def evaluate(
-    model: CharLM,
+    model: CharLM | ClozeLM,
     ids: NDArray[np.integer],
     *,
     protocol: Protocol = "stream",
@@ -72,7 +73,8 @@ def evaluate(
     """Tally the model over a whole text, every character once.
 
     ids: (N,), perhaps memory-mapped.
-    protocol: "stream" reads the text once from a zero state; "windows" starts anew every 256 predictions.
+    protocol: "stream" reads the text once from a zero state; "windows" starts anew every 256 predictions. A ClozeLM
+    has one way of its own: each character from the 128 or more on either side of it, as far as the text reaches.
     batch_size, sequence_length: how the work is cut; they move the result by rounding only. Reading in lanes, each
     lane after the first warms its state up on the 512 characters before it.
     Raises TextError for a text of fewer than 2 characters.
@@ -80,7 +82,12 @@ def evaluate(
     if len(ids) < 2:
         raise TextError(f"a text to evaluate needs at least 2 characters, this one has {len(ids)}")
     device = model.output.weight.device
-    batches = _stream(ids, batch_size, sequence_length) if protocol == "stream" else _windows(ids, batch_size)
+    if isinstance(model, ClozeLM):
+        batches = _cloze(ids, batch_size)
+    elif protocol == "windows":
+        batches = _windows(ids, batch_size)
+    else:
+        batches = _stream(ids, batch_size, sequence_length)
     state = None
     total = Tally()
     for inputs, targets, carry in batches:
@@ -133,3 +140,14 @@ def _windows(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
         counted = at < predictions
         at = at.clip(0, predictions - 1)
         yield ids[at].astype(np.int64), np.where(counted, ids[at + 1].astype(np.int64), UNCOUNTED), "nothing"
+
+
+def _cloze(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
+    """Batches (512, B) of overlapping windows; the 256 characters in the middle of each are predicted."""
+    steps = np.arange(min(len(ids), 2 * WINDOW_CHARS))[:, None]  # (T, 1)
+    firsts = np.arange(0, len(ids), WINDOW_CHARS)  # of the characters that a window predicts
+    for first in (firsts[at : at + batch_size] for at in range(0, len(firsts), batch_size)):
+        at = (first - WINDOW_CHARS // 2).clip(0, len(ids) - len(steps)) + steps  # (T, B)
+        counted = (at >= first) & (at < first + WINDOW_CHARS)
+        inputs = ids[at].astype(np.int64)
+        yield inputs, np.where(counted, inputs, UNCOUNTED), "nothing"

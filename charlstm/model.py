@@ -1,6 +1,8 @@
-"""`CharLM`: embedding → core → linear. Ids in, logits and the next state out, nothing else.
+"""The models: embedding → core → linear. Ids in, logits out, nothing else.
 
 Letters: `T` steps, `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` layers.
+
+`CharLM` predicts the next character from those before it, `ClozeLM` each character from those around it.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.config import ModelSettings
-from charlstm.recurrent import State, build_core
+from charlstm.recurrent import Bidirectional, State, build_core
 
 
 class CharLM(nn.Module):
@@ -21,7 +23,7 @@ class CharLM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, settings.embedding_size)
         self.core = build_core(settings)
         self.output = nn.Linear(settings.hidden_size, vocab_size)
-        self._initialise(settings, torch.Generator().manual_seed(seed))
+        _initialise(self, settings, seed)
 
     def forward(
         self,
@@ -39,17 +41,71 @@ class CharLM(nn.Module):
         """
         x = self.embedding(ids).to(dtype)  # (T, B, E)
         x, state = self.core(x, state, masks=masks)  # (T, B, H)
-        logits = F.linear(x, self.output.weight.to(dtype), self.output.bias.to(dtype))  # (T, B, V)
-        return logits.to(torch.promote_types(dtype, torch.float32)), state
+        return _logits(self.output, x), state
 
-    def num_parameters(self) -> int:
-        """How many numbers training may change."""
-        return sum(p.numel() for p in self.parameters())
+    def targets(self, _ids: Tensor, following: Tensor) -> Tensor:
+        """What the logits of `ids` (T, B) are to predict: here the characters that follow them."""
+        return following
 
-    @torch.no_grad()
-    def _initialise(self, settings: ModelSettings, generator: torch.Generator) -> None:
-        """Embeddings N(0, 1); an output layer so small that the first loss is ln V, a uniform guess."""
-        self.embedding.weight.normal_(generator=generator)
-        self.core.initialise(forget_bias=settings.forget_bias, generator=generator)
-        self.output.weight.normal_(std=0.01, generator=generator)
-        self.output.bias.zero_()
+
+class ClozeLM(nn.Module):
+    """P(character | those before it and those after it): what stands in a gap.
+
+    The logits at t see the forward state before t and the backward state after t, so the character at t itself does
+    not reach them. Not a language model of the text: its figures do not compare with those of next characters.
+    """
+
+    def __init__(self, vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, settings.embedding_size)
+        self.core = Bidirectional(build_core(settings), build_core(settings))
+        self.output = nn.Linear(2 * settings.hidden_size, vocab_size)
+        _initialise(self, settings, seed)
+
+    def forward(
+        self,
+        ids: Tensor,
+        _state: State | None = None,
+        *,
+        masks: Sequence[Tensor] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, State]:
+        """Logits (T, B, V) of each of the given characters (T, B) from those around it, and an empty state.
+
+        No state is carried: the backward direction would need the text to come.
+        """
+        x = self.embedding(ids).to(dtype)  # (T, B, E)
+        ahead, back = self.core(x, masks=masks).chunk(2, dim=-1)  # (T, B, H) each
+        nothing = torch.zeros_like(ahead[:1])
+        around = torch.cat([torch.cat([nothing, ahead[:-1]]), torch.cat([back[1:], nothing])], dim=-1)  # (T, B, 2·H)
+        return _logits(self.output, around), ()
+
+    def targets(self, ids: Tensor, _following: Tensor) -> Tensor:
+        """What the logits of `ids` (T, B) are to predict: the characters themselves."""
+        return ids
+
+
+def build_model(vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> CharLM | ClozeLM:
+    """The model that the settings' objective names, its weights drawn from the seed."""
+    return (ClozeLM if settings.objective == "cloze" else CharLM)(vocab_size, settings, seed=seed)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _logits(output: nn.Linear, x: Tensor) -> Tensor:
+    """(T, B, H) to logits (T, B, V) in x's precision, given as float32 or wider."""
+    logits = F.linear(x, output.weight.to(x.dtype), output.bias.to(x.dtype))
+    return logits.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.no_grad()
+def _initialise(model: CharLM | ClozeLM, settings: ModelSettings, seed: int) -> None:
+    """Embeddings N(0, 1); an output layer so small that the first loss is ln V, a uniform guess."""
+    generator = torch.Generator().manual_seed(seed)
+    model.embedding.weight.normal_(generator=generator)
+    model.core.initialise(forget_bias=settings.forget_bias, generator=generator)
+    model.output.weight.normal_(std=0.01, generator=generator)
+    model.output.bias.zero_()

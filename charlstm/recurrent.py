@@ -98,8 +98,39 @@ class Core(nn.Module):
                     weights["bias_ih"][rows] = forget_bias
 
 
+class Bidirectional(nn.Module):
+    """Two cores side by side, one reading the text forwards and one backwards: (T, B, I) to (T, B, 2·H).
+
+    Schuster & Paliwal 1997. The stacks do not mix below their outputs, so that what `forwards` gives at t has seen
+    nothing after t, and what `backwards` gives nothing before it. (Torch's bidirectional layers, each of which reads
+    both directions of the one below, are a stack of one-layer `Bidirectional`s.)
+    """
+
+    def __init__(self, forwards: Core, backwards: Core) -> None:
+        super().__init__()
+        self.forwards = forwards
+        self.backwards = backwards
+        self.cell = forwards.cell
+
+    def forward(self, x: Tensor, *, masks: Sequence[Tensor] = ()) -> Tensor:
+        """Outputs at each step, forwards then backwards, both from a zero state at their end of the text."""
+        half = len(masks) // 2
+        ahead, _ = self.forwards(x, masks=masks[:half])
+        back, _ = self.backwards(x.flip(0), masks=masks[half:])
+        return torch.cat([ahead, back.flip(0)], dim=-1)
+
+    def draw_masks(self, lanes: int, dropout: float, generator: torch.Generator) -> list[Tensor]:
+        """As `Core.draw_masks`, for the one direction and then for the other."""
+        return [mask for core in (self.forwards, self.backwards) for mask in core.draw_masks(lanes, dropout, generator)]
+
+    def initialise(self, *, forget_bias: float, generator: torch.Generator) -> None:
+        """As `Core.initialise`, each direction with its own random numbers."""
+        self.forwards.initialise(forget_bias=forget_bias, generator=generator)
+        self.backwards.initialise(forget_bias=forget_bias, generator=generator)
+
+
 def build_core(settings: ModelSettings) -> Core:
-    """The core that the settings name, its weights still zero."""
+    """The core of one direction that the settings name, its weights still zero."""
     cell = CELLS[settings.cell]
     by_hand = settings.kernel == "unrolled" or settings.cell not in BUILTIN_KERNELS
     return Core(

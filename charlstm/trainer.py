@@ -23,7 +23,7 @@ from charlstm.config import TrainingSettings
 from charlstm.errors import DivergedError
 from charlstm.evaluation import Tally, evaluate
 from charlstm.lanes import Lanes
-from charlstm.model import CharLM
+from charlstm.model import CharLM, ClozeLM
 from charlstm.recurrent import State
 from charlstm.runtime import Runtime
 
@@ -66,7 +66,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: CharLM,
+        model: CharLM | ClozeLM,
         settings: TrainingSettings,
         *,
         dropout: float,
@@ -133,7 +133,8 @@ class Trainer:
         inputs, targets = (torch.from_numpy(part).to(self.runtime.device) for part in self.lanes.window(step))  # (T, B)
         masks = self.model.core.draw_masks(self.settings.batch_size, self.dropout, self._generator_of(step))
         logits, hidden = self.model(inputs, self.hidden, masks=masks, dtype=self.runtime.dtype)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        expected = self.model.targets(inputs, targets)
+        loss = F.cross_entropy(logits.flatten(0, 1), expected.flatten())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
@@ -235,7 +236,7 @@ class Trainer:
         self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)))
 
 
-def build_optimizer(model: CharLM, settings: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) whose decay acts on weight matrices only."""
     if settings.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)

@@ -11,6 +11,7 @@ import typer
 from charlstm import __version__
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
+from charlstm.cli.fill import fill_command
 from charlstm.cli.sample import sample_command
 from charlstm.cli.train import train_command
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("sample")(sample_command)
 app.command("eval")(eval_command)
+app.command("fill")(fill_command)
 app.add_typer(config_app, name="config")
 
 

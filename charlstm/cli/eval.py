@@ -40,9 +40,11 @@ def eval_command(
     run: RunOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="Part of the run's own text (default val).")] = None,
     protocol: Annotated[
-        ProtocolName,
-        typer.Option("--protocol", help="stream carries the state; windows starts anew every 256 characters."),
-    ] = ProtocolName.stream,
+        ProtocolName | None,
+        typer.Option(
+            "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Measure loss, bits per character, perplexity and accuracy."""
@@ -52,16 +54,19 @@ def eval_command(
 
 
 def evaluate_run(
-    text: str | None, run_folder: Path | None, *, split: str | None, protocol: ProtocolName, as_json: bool
+    text: str | None, run_folder: Path | None, *, split: str | None, protocol: ProtocolName | None, as_json: bool
 ) -> None:
     """Evaluate a run's best checkpoint in float32 on a text or a split of its own; write the figures to stdout."""
     from charlstm import runs
     from charlstm.engine import check_weights
     from charlstm.evaluation import evaluate
-    from charlstm.model import CharLM
+    from charlstm.model import build_model
     from charlstm.runtime import keep_freed_memory
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
+    cloze = run.settings.model.objective == "cloze"
+    if cloze and protocol is not None:
+        raise SettingsError(f"--protocol is for next characters, but {run.folder} fills gaps: leave it out")
     checkpoint = runs.read_checkpoint(run, "best", model_only=True)
     check_weights(checkpoint.weights, run.settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
     ids = _text_ids(text, run) if text is not None else _split_ids(run, str(split), checkpoint.progress)
@@ -69,16 +74,17 @@ def evaluate_run(
     import torch
 
     keep_freed_memory()
-    model = CharLM(run.vocab.size, run.settings.model)
+    model = build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    tally = evaluate(model, ids, protocol=protocol.value)
+    tally = evaluate(model, ids, protocol="windows" if protocol == ProtocolName.windows else "stream")
+    kind = "cloze_" if cloze else ""  # what stands in a gap and what comes next are figures of two different things
     figures = {
-        "loss": tally.loss,
-        "bits_per_char": tally.bits_per_char,
-        "perplexity": tally.perplexity,
-        "accuracy": tally.accuracy,
+        f"{kind}loss": tally.loss,
+        f"{kind}bits_per_char": tally.bits_per_char,
+        f"{kind}perplexity": tally.perplexity,
+        f"{kind}accuracy": tally.accuracy,
         "chars": tally.chars,
-        "protocol": protocol.value,
+        "protocol": "cloze" if cloze else str(protocol or ProtocolName.stream),
         "split": split,
     }
     if as_json:
@@ -86,14 +92,18 @@ def evaluate_run(
 
         write_line(json.dumps(figures))
         return
-    unit = run.vocab.unit
-    write_line(f"loss           {tally.loss:.4f} nats per {unit}")
-    write_line(f"bits_per_char  {tally.bits_per_char:.4f}")
-    write_line(f"perplexity     {tally.perplexity:.3f}")
-    write_line(f"accuracy       {tally.accuracy:.2%}")
-    write_line(f"chars          {tally.chars:,}")
-    write_line(f"protocol       {protocol.value}")
-    write_line(f"text           {text if text is not None else f'{split} split of the run'}")
+    shown = {
+        "loss": ".4f",
+        "bits_per_char": ".4f",
+        "perplexity": ".3f",
+        "accuracy": ".2%",
+        "chars": ",",
+        "protocol": "",
+    }
+    for name, value in figures.items():
+        if (form := shown.get(name.removeprefix(kind))) is not None:
+            write_line(f"{name:<20} {value:{form}}")
+    write_line(f"{'text':<20} {text if text is not None else f'{split} split of the run'}")
 
 
 def _text_ids(text: str, run: "Run") -> "Ids":

@@ -11,7 +11,7 @@ import typer
 from charlstm import environment
 from charlstm.cli.config import SetOption
 from charlstm.cli.terminal import RunOption, one_sentence, say, write, write_line
-from charlstm.errors import SettingsError, TextError
+from charlstm.errors import RunError, SettingsError, TextError
 
 
 @one_sentence
@@ -90,6 +90,8 @@ def sample(
     for option, (name, value) in options.items():
         if value is not None:
             settings = override_setting(settings, f"sampling.{name}", value, option=option)
+    if run.settings.model.objective == "cloze":
+        raise RunError(f"{run.folder} was trained to fill gaps, not to go on with a text: use `charlstm fill`")
     length = settings.sampling.length or None
     if length is None and (samples > 1 or as_json):
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")

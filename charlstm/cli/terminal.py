@@ -10,7 +10,7 @@ from typing import Annotated, ParamSpec, TypeAlias
 
 import typer
 
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, CharLSTMError, InputOutputError
+from charlstm.errors import BROKEN_PIPE_EXIT_CODE, CharLSTMError, InputOutputError, TextError
 
 P = ParamSpec("P")
 
@@ -49,6 +49,15 @@ def say(line: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):  # full, closed, or absent
         pass
+
+
+def read_input(file: str) -> bytes:
+    """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "it is closed"
+        raise TextError(f"could not read {'standard input' if file == '-' else file}: {reason}") from None
 
 
 def write(data: bytes) -> None:

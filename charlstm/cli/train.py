@@ -113,14 +113,14 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     from msgspec.structs import replace
 
     from charlstm.corpus import split_ids
-    from charlstm.model import CharLM
+    from charlstm.model import build_model
     from charlstm.runtime import prepare_runtime
     from charlstm.sources import absolute_sources
     from charlstm.trainer import Trainer
 
     parts = split_ids(corpus.ids, settings.data.split)
     runtime = prepare_runtime(settings.training)
-    model = CharLM(corpus.vocab.size, settings.model, seed=settings.training.seed)
+    model = build_model(corpus.vocab.size, settings.model, seed=settings.training.seed)
     trainer = Trainer(
         model,
         settings.training,
@@ -250,6 +250,8 @@ class _Log:
 
 
 def _header(run: "Run", trainer: "Trainer", corpus: "Corpus") -> list[tuple[str, str]]:
+    from charlstm.model import num_parameters
+
     settings, model = run.settings, trainer.model
     runtime = trainer.runtime
     train, val = len(trainer.lanes.ids), len(trainer.validation_ids)
@@ -261,7 +263,7 @@ def _header(run: "Run", trainer: "Trainer", corpus: "Corpus") -> list[tuple[str,
             f"{train:,} train, {val:,} validate",
         ),
         ("vocabulary", f"{corpus.vocab.size:,}"),
-        ("model", f"{settings.model.cell} {shape}, {model.num_parameters():,} parameters"),
+        ("model", f"{settings.model.cell} {shape}, {num_parameters(model):,} parameters"),
         ("device", f"{runtime.device.type}, {runtime.threads} threads, {runtime.precision}"),
         ("run", str(run.folder)),
     ]

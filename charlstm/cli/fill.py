@@ -1,0 +1,66 @@
+"""`charlstm fill`: a text with its gaps filled by a model that reads from both sides. Loads no torch."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlstm import environment
+from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write
+from charlstm.errors import RunError, SettingsError
+
+
+@one_sentence
+def fill_command(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="A text with gaps; - or nothing for stdin.")] = "-",
+    run: RunOption = None,
+    mask: Annotated[str, typer.Option("--mask", metavar="CHAR", help="The character that stands for a gap.")] = "_",
+    temperature: Annotated[
+        float, typer.Option("--temp", metavar="T", min=0.0, help="Draw at this temperature; 0: the most likely.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
+    ] = None,
+) -> None:
+    """Fill the gaps of a text. Needs a run trained with model.bidirectional and model.objective cloze."""
+    if len(mask) != 1:
+        raise SettingsError(f"--mask is {mask!r}, but must be one character")
+    if not temperature < float("inf"):
+        raise SettingsError(f"--temp is {temperature}, but must be a finite number of at least 0")
+    tell_seed = temperature > 0 and seed is None
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    if tell_seed:
+        say(f"seed {seed}")
+    fill(read_input(file), run, mask=mask, temperature=temperature, seed=seed)
+
+
+def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, seed: int) -> None:
+    """Fill the gaps of a text from a run's best checkpoint and write it to stdout; the rest stays as it is."""
+    environment.limit_numpy_threads()
+    import numpy as np
+
+    from charlstm import runs
+    from charlstm.engine import check_weights, directions
+    from charlstm.filling import fill_gaps
+    from charlstm.sampling import Choice
+
+    run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
+    if run.settings.model.objective != "cloze":
+        raise RunError(
+            f"{run.folder} predicts the next character, which fills no gaps: "
+            "train a run with model.bidirectional true and model.objective cloze, or use `charlstm sample`"
+        )
+    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    check_weights(checkpoint.weights, run.settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
+    vocab = run.vocab
+    pieces = raw.split(mask.encode())
+    encoded = [vocab.encode_text(piece, where="the text") for piece in pieces]
+    ids = np.concatenate([encoded[0], *(np.append([0], piece) for piece in encoded[1:])]).astype(np.intp)
+    gaps = (np.cumsum([len(piece) + 1 for piece in encoded])[:-1] - 1).tolist()
+    forwards, backwards = directions(checkpoint.weights, run.settings.model)
+    choice = Choice(temperature=temperature, never=vocab.unknown_id)
+    filled = fill_gaps(forwards, backwards, ids, gaps, choice=choice, rng=np.random.default_rng(seed))
+    chosen = [vocab.to_bytes(filled[[at]]) for at in gaps]
+    write(b"".join(part for pair in zip(pieces, [*chosen, b""], strict=True) for part in pair))

@@ -1,0 +1,163 @@
+"""Run text through a trained model and keep what every gate did, how surprised the model was, and what it expected.
+
+Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.engine import Engine
+from charlstm.errors import SettingsError
+from charlstm.vocab import Vocab
+
+Values: TypeAlias = NDArray[np.float32]
+
+NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "i": "input gate",
+        "f": "forget gate",
+        "o": "output gate",
+        "r": "reset gate",
+        "z": "update gate",
+        "g": "candidate",
+        "n": "candidate",
+        "c": "cell state",
+        "h": "hidden state",
+    }
+)
+CANDIDATES = frozenset({"g", "n"})  # what the cells list among their gates, but is a tanh from −1 to 1
+OPEN, SHUT = 0.9, 0.1  # a gate above or below these is open or shut: Karpathy, Johnson & Li 2015, section 4.2
+GUESSES = 5  # kept for each character
+MOST_NUMBERS = 2**28  # of float32 that a trace may hold: 1 GiB
+_ROWS = 256  # of logits at a time
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a model did while it read a text.
+
+    ids         (T,)
+    values      by name (`gates`, then `state`), (T, L, H): after reading the character at t
+    surprise    (T,) bits, −log2 of the probability given to the character at t before it was read; NaN at t = 0
+    guess_ids   (T, K) the likeliest characters to come after the one at t, likeliest first
+    guess_probs (T, K) their probabilities
+    """
+
+    ids: NDArray[np.integer[Any]]
+    gates: tuple[str, ...]
+    state: tuple[str, ...]
+    values: Mapping[str, Values]
+    surprise: NDArray[np.float32]
+    guess_ids: NDArray[np.uint32]
+    guess_probs: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, L, H)."""
+        length, layers, hidden = self.values[self.state[0]].shape
+        return length, layers, hidden
+
+    @property
+    def memory(self) -> str:
+        """The part of the state that carries the longest: the cell state, or the hidden one of a cell without."""
+        return self.state[-1]
+
+    @property
+    def sigmoid_gates(self) -> tuple[str, ...]:
+        """The gates that open and shut: all but the candidate."""
+        return tuple(name for name in self.gates if name not in CANDIDATES)
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean surprise of the characters after the first; NaN if there is no second."""
+        return float(self.surprise[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
+
+
+def record(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> Trace:
+    """Read ids (T,) once from a zero state, keeping everything.
+
+    Raises SettingsError for a text whose trace would not fit into MOST_NUMBERS.
+    """
+    gates, state_names = engine.cell.gates, engine.cell.state
+    names = (*gates, *(name for name in state_names if name not in gates))
+    shape = (len(ids), engine.num_layers, engine.hidden_size)
+    most = MOST_NUMBERS // (len(names) * engine.num_layers * engine.hidden_size)
+    if len(ids) > most:
+        raise SettingsError(
+            f"the gates at {len(ids):,} characters do not fit into {MOST_NUMBERS // 2**28} GiB: give --length {most:,} "
+            "or less"
+        )
+    values = {name: np.empty(shape, dtype=np.float32) for name in names}
+    state = engine.zero_state(1)
+    for t in range(len(ids)):
+        _, state, of_layers = engine.step_gates(ids[t : t + 1], state)
+        for layer, of_layer in enumerate(of_layers):
+            for name, value in zip(gates, of_layer, strict=True):
+                values[name][t, layer] = value[0]
+        for name, part in zip(state_names, state, strict=True):
+            values[name][t] = part[:, 0]
+    surprise, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
+    return Trace(np.asarray(ids), gates, state_names, values, surprise, guess_ids, guess_probs)
+
+
+def open_and_shut(values: Values) -> tuple[Values, Values]:
+    """The share of the time that each unit's gate is open, and is shut: values (T, L, H) to two arrays (L, H)."""
+    return (values > OPEN).mean(axis=0, dtype=np.float32), (values < SHUT).mean(axis=0, dtype=np.float32)
+
+
+def text_of(vocab: Vocab, ids: NDArray[np.integer[Any]]) -> str:
+    """The text of ids with exactly one character an id; a byte is the character of the same code."""
+    return vocab.to_bytes(ids).decode("latin-1" if vocab.unit == "byte" else "utf-8")
+
+
+def visible_symbols(vocab: Vocab) -> list[str]:
+    """Every symbol (V) as something that can be seen and moves no cursor: ↵ for a line end, ⇥ for a tab, …"""
+    return [_visible(vocab.symbol(symbol_id)) for symbol_id in range(vocab.size)]
+
+
+def _visible(symbol: str) -> str:
+    if symbol in _PICTURES:
+        return _PICTURES[symbol]
+    if len(symbol) > 1:
+        return symbol  # a byte written \xff
+    if ord(symbol) < 0x20:
+        return chr(0x2400 + ord(symbol))
+    category = _category(symbol)
+    if category.startswith("M"):
+        return "◌" + symbol
+    return f"U+{ord(symbol):04X}" if category in {"Cc", "Cf", "Cn", "Co", "Zl", "Zp"} else symbol
+
+
+_PICTURES = {"\n": "↵", "\t": "⇥", "\\x0a": "↵", "\\x09": "⇥"}
+
+
+def _category(symbol: str) -> str:
+    import unicodedata
+
+    return unicodedata.category(symbol)
+
+
+def _predictions(
+    engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values, guesses: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
+    """Surprise (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
+    length, count = len(ids), min(guesses, len(engine.output_bias))
+    surprise = np.full(length, np.nan, dtype=np.float32)
+    guess_ids = np.empty((length, count), dtype=np.uint32)
+    guess_probs = np.empty((length, count), dtype=np.float32)
+    for start in range(0, length, _ROWS):
+        rows = slice(start, min(start + _ROWS, length))
+        logits = (hidden[rows] @ engine.output_weight.T + engine.output_bias).astype(np.float64)  # (rows, V)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        best = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
+        guess_ids[rows] = best
+        guess_probs[rows] = np.exp(np.take_along_axis(log_probs, best, axis=1))
+        came = ids[rows.start + 1 : rows.stop + 1].astype(np.intp)  # one row fewer at the very end
+        surprise[rows.start + 1 : rows.start + 1 + len(came)] = -log_probs[np.arange(len(came)), came] / np.log(2)
+    return surprise, guess_ids, guess_probs

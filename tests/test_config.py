@@ -91,7 +91,8 @@ def test_config_reference_says_type_range_and_default() -> None:
 def test_config_defaults_are_those_the_readme_promises() -> None:
     promised = """
 data:     {sources: [python-stdlib], unit: char, split: [0.9, 0.1, 0.0], min_count: 1, unknown: error, newline: keep}
-model:    {cell: lstm, kernel: auto, embedding_size: 128, hidden_size: 256, num_layers: 2, dropout: 0.1, forget_bias: 1}
+model:    {cell: lstm, kernel: auto, objective: next, bidirectional: false,
+           embedding_size: 128, hidden_size: 256, num_layers: 2, dropout: 0.1, forget_bias: 1}
 training: {batch_size: 64, sequence_length: 128, optimizer: adamw, learning_rate: 0.004, weight_decay: 0.1,
            schedule: cosine, warmup_steps: 50, clip_norm: 1.0, max_steps: null, max_epochs: null, max_minutes: 1,
            log_every_steps: 10, validate_every_steps: 200, save_every_steps: 200, patience: null, sample_length: null,
@@ -219,7 +220,11 @@ BAD_FILES = {
     "training: {learning_rate: 1e400}": "1: training.learning_rate is too large a number, but must be a number above 0",
     "training: {clip_norm: -.Inf}": "1: training.clip_norm is too large a number, but must be a number above 0, or",
     "model: {dropout: 1}": "1: model.dropout is 1, but must be a number of at least 0 and below 1",
-    "model: {cell: gates}": '1: model.cell is "gates", but must be "lstm"',
+    "model: {cell: gates}": '1: model.cell is "gates", but must be "gru", "lstm", "peephole", "peephole-full" or "rnn"',
+    "model: {bidirectional: no}": '1: model.bidirectional is "no", but must be true or false',
+    "model:\n  bidirectional: true": "2: model.bidirectional is true, so the model sees the next character",
+    "model:\n  objective: cloze": "2: model.objective is cloze, which looks at the text on both sides",
+    "model: {cell: peephole,\n  kernel: builtin}": "2: model.kernel is builtin, but torch has no kernel for peephole",
     "sampling: {top_p: 0}": "1: sampling.top_p is 0, but must be a number above 0 and at most 1, or null",
     "sampling: {top_k: no}": '1: sampling.top_k is "no", but must be an integer of at least 1, or null',
     "data: {newline: no}": '1: data.newline is "no", but must be "keep" or "unify"',

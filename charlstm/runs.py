@@ -17,6 +17,7 @@ Nothing is pickled, so nothing that is read can run code.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from charlstm.config import Settings, dump_settings, load_settings
+from charlstm.engine import check_weights, weight_shapes
 from charlstm.errors import InputOutputError, RunError
 from charlstm.vocab import Vocab
 
@@ -42,6 +44,9 @@ Pointer: TypeAlias = Literal["best", "latest"]
 RUNS_FOLDER = Path("runs")
 MODEL, TRAINING, PROGRESS = "model.safetensors", "training.safetensors", "progress.json"
 KEPT_LATEST = 2  # checkpoints besides the best
+MAX_SCALARS_BYTES = 100_000  # of progress.json and of manifest.json, which hold a few lines
+MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
+MAX_HEADER_BYTES = 1_000_000  # of a safetensors file
 UNFINISHED = ".unfinished-"  # how the name of what is being written begins
 
 
@@ -114,7 +119,11 @@ def open_run(folder: Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
     vocab_file = folder / "vocab.json"
-    return Run(folder, load_settings(folder / "config.yaml"), Vocab.from_json(_read(vocab_file), where=str(vocab_file)))
+    return Run(
+        folder,
+        load_settings(folder / "config.yaml"),
+        Vocab.from_json(_read(vocab_file, MAX_VOCAB_BYTES), where=str(vocab_file)),
+    )
 
 
 def rewrite_settings(run: Run, settings: Settings) -> Run:
@@ -202,17 +211,42 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
     return read_checkpoint_named(run, name, model_only=model_only)
 
 
+def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
+    """The checkpoint that `latest` names or, if that is damaged, the newest that is not; and what was wrong with it.
+
+    Raises the first RunError if there is no whole one.
+    """
+    damage: list[RunError] = []
+    try:
+        return read_checkpoint(run, "latest"), damage
+    except RunError as error:
+        damage.append(error)
+    for name in reversed(checkpoint_names(run)):
+        try:
+            return read_checkpoint_named(run, name), damage
+        except RunError:
+            continue
+    raise damage[0]
+
+
 def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> Checkpoint:
-    """Read and verify one checkpoint of the run by its name."""
+    """Read one checkpoint of the run by its name, verify it against its manifest and the run's settings."""
     folder = run.checkpoints / name
     try:
-        manifest = msgspec.json.decode(_read(folder / "manifest.json"), type=dict[str, _Entry])
+        manifest = msgspec.json.decode(_read(folder / "manifest.json", MAX_SCALARS_BYTES), type=dict[str, _Entry])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{folder / 'manifest.json'} is damaged ({error}): {_advice(run)}") from None
-    _verified(run.folder / "vocab.json", "vocab.json", manifest, run)
-    progress = json.loads(_verified(folder / PROGRESS, PROGRESS, manifest, run))
-    weights = _arrays(folder / MODEL, MODEL, manifest, run)
-    training = {} if model_only else _arrays(folder / TRAINING, TRAINING, manifest, run)
+    _verified(run.folder / "vocab.json", manifest, run, MAX_VOCAB_BYTES)
+    progress = json.loads(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES))
+    numbers = sum(math.prod(shape) for shape in weight_shapes(run.settings.model, run.vocab.size).values())
+    model_bytes = 4 * numbers + MAX_HEADER_BYTES
+    weights = _arrays(folder / MODEL, manifest, run, model_bytes)
+    check_weights(weights, run.settings.model, run.vocab.size, where=str(folder / MODEL))
+    if model_only:
+        return Checkpoint(name, weights, {}, progress)
+    model, lanes = run.settings.model, run.settings.training.batch_size
+    state_bytes = 8 * model.num_layers * model.hidden_size * lanes  # h and c
+    training = _arrays(folder / TRAINING, manifest, run, 2 * model_bytes + state_bytes)
     return Checkpoint(name, weights, training, progress)
 
 
@@ -317,25 +351,30 @@ def _entry(data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_bytes: int | None = None) -> bytes:
+    """The content of a file that may not be longer than is plausible, so that no file fills the memory."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(f"could not read {path}: {error.strerror}") from None
+        with path.open("rb") as file:
+            data = file.read() if max_bytes is None else file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise RunError(f"could not read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if max_bytes is not None and len(data) > max_bytes:
+        raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
+    return data
 
 
-def _verified(path: Path, name: str, manifest: Mapping[str, _Entry], run: Run) -> bytes:
+def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> bytes:
     """The content of a file, after its size and sha256 agree with the manifest."""
-    entry = manifest.get(name)
-    data = _read(path)
+    entry = manifest.get(path.name)
+    data = _read(path, max_bytes)
     if entry is None or len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise RunError(f"{path} is damaged: it is not what the checkpoint's manifest says; {_advice(run)}")
     return data
 
 
-def _arrays(path: Path, name: str, manifest: Mapping[str, _Entry], run: Run) -> Arrays:
+def _arrays(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> Arrays:
     try:
-        return safetensors_numpy.load(_verified(path, name, manifest, run))
+        return safetensors_numpy.load(_verified(path, manifest, run, max_bytes))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is not a safetensors file ({error}): {_advice(run)}") from None
 

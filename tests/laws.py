@@ -1,0 +1,520 @@
+"""The laws of a recurrent cell, each a function that holds a cell, right or wrong, against what must be so.
+
+A law takes a `Subject` (a cell under the name of the equations it claims, with what runs it) and returns the largest
+difference it found, to be at most the law's tolerance. The tests hold every cell to every law; the mutation test holds
+wrong cells to them, and each must break one.
+
+Letters: `T` steps, `B` lanes, `E` input, `H` hidden, `L` layers, `V` vocabulary. All sizes differ, and differ from
+the number of gates (4, 3, 1), so that a swapped axis cannot pass.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlstm.cells import CELLS, Cell
+from charlstm.config import ModelSettings
+from charlstm.engine import Engine
+from charlstm.recurrent import BUILTIN_KERNELS, Bidirectional, Core, Scan, builtin_scan, unrolled_scan
+
+T, B, E, H, L, V = 7, 5, 8, 6, 2, 11
+ROUNDING = 1e-12  # of float64 through a few steps and layers
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cell that claims to be `CELLS[name]`, and the programs that run it."""
+
+    name: str
+    cell: Cell
+    scan: Scan
+    core: type[Core] = Core
+    engine: type[Engine] = Engine
+
+
+SUBJECTS: Mapping[str, Subject] = {
+    **{name: Subject(name, cell, unrolled_scan(cell)) for name, cell in CELLS.items()},
+    **{f"{name} builtin": Subject(name, CELLS[name], builtin_scan(name)) for name in BUILTIN_KERNELS},
+}
+
+
+@dataclass(frozen=True)
+class Law:
+    """What must be so, to within a tolerance, of the subjects that it speaks of."""
+
+    difference: Callable[[Subject], float]
+    tolerance: float
+    concerns: Callable[[Subject], bool]
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(
+    tolerance: float, concerns: Callable[[Subject], bool] = lambda _: True
+) -> Callable[[Callable[[Subject], float]], Callable[[Subject], float]]:
+    def enter(difference: Callable[[Subject], float]) -> Callable[[Subject], float]:
+        LAWS[difference.__name__.replace("_", " ")] = Law(difference, tolerance, concerns)
+        return difference
+
+    return enter
+
+
+def furthest(found: Iterable[Any], expected: Iterable[Any]) -> float:
+    """The largest difference between two rows of arrays, NaN if there is one."""
+    pairs = [(np.asarray(_plain(a)), np.asarray(_plain(b))) for a, b in zip(found, expected, strict=True)]
+    assert all(a.shape == b.shape for a, b in pairs), [(a.shape, b.shape) for a, b in pairs]
+    return float(np.max([np.abs(a - b).max() for a, b in pairs]))
+
+
+def _plain(x: Any) -> Any:
+    return x.detach().numpy() if isinstance(x, Tensor) else x
+
+
+# The subject of an experiment: random weights, inputs and states, the same for every subject of a name.
+
+
+def randoms(seed: int) -> Callable[..., Tensor]:
+    """Draws normal float64 arrays of a given shape and spread."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape, spread=1.0: torch.randn(shape, generator=generator, dtype=torch.float64) * spread
+
+
+def random_core(subject: Subject, *, input_size: int = E, hidden_size: int = H, layers: int = L, seed: int = 1) -> Core:
+    """A core in float64 with all its weights, biases and peepholes random."""
+    core = subject.core(
+        subject.cell, subject.scan, input_size=input_size, hidden_size=hidden_size, num_layers=layers
+    ).double()
+    draw = randoms(seed)
+    with torch.no_grad():
+        for weight in core.parameters():
+            weight.copy_(draw(*weight.shape, spread=0.5))
+    return core
+
+
+def random_text(subject: Subject, *, layers: int = L) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """An input (T, B, E) and a state of (L, B, H) arrays."""
+    draw = randoms(2)
+    return draw(T, B, E), tuple(draw(layers, B, H) for _ in subject.cell.state)
+
+
+def random_step(subject: Subject) -> tuple[Any, ...]:
+    """NumPy arguments of one step: from_input, from_hidden, state, weight_ch."""
+    draw, rows = randoms(3), len(subject.cell.gates) * H
+    state = tuple(draw(B, H).numpy() for _ in subject.cell.state)
+    shape = subject.cell.weight_ch_shape
+    weight_ch = None if shape is None else draw(*shape(H)).numpy()
+    return draw(B, rows).numpy(), draw(B, rows).numpy(), state, weight_ch
+
+
+# Scalar equations, from the papers, on numbers.
+
+Numbers = list[float]
+Sees = Callable[[str, int], float]  # (gate, unit) to what the gate's unit sees of the input, the hidden state, the bias
+
+
+def sigma(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+def tanh(x: float) -> float:
+    return (math.exp(x) - math.exp(-x)) / (math.exp(x) + math.exp(-x))
+
+
+def dot(row: Numbers, column: Numbers) -> float:
+    return sum(a * b for a, b in zip(row, column, strict=True))
+
+
+def scalar_lstm(j: int, state: list[Numbers], w: Mapping[str, Any], x_sees: Sees, h_sees: Sees) -> dict[str, float]:
+    """Gers, Schmidhuber & Cummins 2000: forget gate, no peepholes."""
+    return _scalar_lstm(j, state, x_sees, h_sees)
+
+
+def scalar_peephole(j: int, state: list[Numbers], w: Mapping[str, Any], x_sees: Sees, h_sees: Sees) -> dict[str, float]:
+    """Gers & Schmidhuber 2000: the rows of weight_ch are those of i, f and o; o sees the new cell."""
+    p_i, p_f, p_o = (row[j] for row in w["weight_ch"])
+    c = state[1][j]
+    return _scalar_lstm(j, state, x_sees, h_sees, i=p_i * c, f=p_f * c, o_per_new_c=p_o)
+
+
+def scalar_peephole_full(
+    j: int, state: list[Numbers], w: Mapping[str, Any], x_sees: Sees, h_sees: Sees
+) -> dict[str, float]:
+    """Every gate sees all of the old cell through a matrix; the rows of weight_ch are those of i, f and o."""
+    c = state[1]
+    i, f, o = (dot(w["weight_ch"][block * len(c) + j], c) for block in range(3))
+    return _scalar_lstm(j, state, x_sees, h_sees, i=i, f=f, o=o)
+
+
+def _scalar_lstm(
+    j: int,
+    state: list[Numbers],
+    x_sees: Sees,
+    h_sees: Sees,
+    *,
+    i: float = 0.0,
+    f: float = 0.0,
+    o: float = 0.0,
+    o_per_new_c: float = 0.0,
+) -> dict[str, float]:
+    input_gate = sigma(x_sees("i", j) + h_sees("i", j) + i)
+    forget_gate = sigma(x_sees("f", j) + h_sees("f", j) + f)
+    candidate = tanh(x_sees("g", j) + h_sees("g", j))
+    new_c = forget_gate * state[1][j] + input_gate * candidate
+    output_gate = sigma(x_sees("o", j) + h_sees("o", j) + o + o_per_new_c * new_c)
+    new_h = output_gate * tanh(new_c)
+    return {"i": input_gate, "f": forget_gate, "g": candidate, "o": output_gate, "h'": new_h, "c'": new_c}
+
+
+def scalar_gru(j: int, state: list[Numbers], w: Mapping[str, Any], x_sees: Sees, h_sees: Sees) -> dict[str, float]:
+    """torch.nn.GRU's page: Cho et al. 2014 with the reset gate after the product."""
+    r = sigma(x_sees("r", j) + h_sees("r", j))
+    z = sigma(x_sees("z", j) + h_sees("z", j))
+    n = tanh(x_sees("n", j) + r * h_sees("n", j))
+    return {"r": r, "z": z, "n": n, "h'": (1 - z) * n + z * state[0][j]}
+
+
+def scalar_rnn(j: int, state: list[Numbers], w: Mapping[str, Any], x_sees: Sees, h_sees: Sees) -> dict[str, float]:
+    """Elman 1990."""
+    n = tanh(x_sees("n", j) + h_sees("n", j))
+    return {"n": n, "h'": n}
+
+
+SCALAR: Mapping[str, tuple[str, Callable[..., dict[str, float]]]] = {  # the order of torch's rows, and the equations
+    "lstm": ("ifgo", scalar_lstm),
+    "peephole": ("ifgo", scalar_peephole),
+    "peephole-full": ("ifgo", scalar_peephole_full),
+    "gru": ("rzn", scalar_gru),
+    "rnn": ("n", scalar_rnn),
+}
+
+
+def scalar_step(name: str, x: Numbers, state: list[Numbers], w: Mapping[str, Any]) -> dict[str, Numbers]:
+    """One lane, one layer, one step: every gate and the new state, unit by unit."""
+    order, equations = SCALAR[name]
+    h = state[0]
+
+    def x_sees(gate: str, j: int) -> float:
+        row = order.index(gate) * len(h) + j
+        return dot(w["weight_ih"][row], x) + float(w["bias_ih"][row])
+
+    def h_sees(gate: str, j: int) -> float:
+        row = order.index(gate) * len(h) + j
+        return dot(w["weight_hh"][row], h) + float(w["bias_hh"][row])
+
+    units = [equations(j, state, w, x_sees, h_sees) for j in range(len(h))]
+    return {key: [unit[key] for unit in units] for key in units[0]}
+
+
+@lru_cache
+def scalar_run(name: str) -> tuple[Any, ...]:
+    """The outputs (T, B, H) and the last state's arrays (L, B, H) of the random core on the random text."""
+    subject = SUBJECTS[name]
+    core, (x, state) = random_core(subject), random_text(subject)
+    layers = [{key: weight.tolist() for key, weight in core.layer_weights(k).items()} for k in range(L)]
+    outputs, last = np.zeros((T, B, H)), np.zeros((len(state), L, B, H))
+    for lane in range(B):
+        now = [[part[k, lane].tolist() for part in state] for k in range(L)]
+        for t in range(T):
+            reads = x[t, lane].tolist()
+            for k in range(L):
+                after = scalar_step(name, reads, now[k], layers[k])
+                now[k] = [after[f"{part}'"] for part in subject.cell.state]
+                reads = after["h'"]
+            outputs[t, lane] = reads
+        last[:, :, lane] = np.array(now).transpose(1, 0, 2)
+    return outputs, *last
+
+
+def has_scalar(subject: Subject) -> bool:
+    return subject.name in SCALAR
+
+
+# Laws of the equations.
+
+
+@law(ROUNDING, has_scalar)
+def a_run_is_the_scalar_equations(subject: Subject) -> float:
+    outputs, after = random_core(subject)(*random_text(subject))
+    return furthest([outputs, *after], scalar_run(subject.name))
+
+
+@law(ROUNDING, has_scalar)
+def the_gates_are_the_scalar_ones(subject: Subject) -> float:
+    draw = randoms(4)
+    x = draw(B, E).numpy()
+    w = {key: draw(*shape, spread=0.5).numpy() for key, shape in subject.cell.weight_shapes(E, H).items()}
+    state = tuple(draw(B, H).numpy() for _ in subject.cell.state)
+    from_input, from_hidden = x @ w["weight_ih"].T + w["bias_ih"], state[0] @ w["weight_hh"].T + w["bias_hh"]
+    after, gates = subject.cell.step(from_input, from_hidden, state, w.get("weight_ch"), np)
+    lanes = [scalar_step(subject.name, x[b], [part[b] for part in state], w) for b in range(B)]
+    keys = [*subject.cell.gates, *(f"{part}'" for part in subject.cell.state)]
+    return furthest([*gates, *after], [np.array([lane[key] for lane in lanes]) for key in keys])
+
+
+@law(ROUNDING)
+def the_gates_are_in_range_and_rebuild_the_output(subject: Subject) -> float:
+    cell = subject.cell
+    from_input, from_hidden, state, weight_ch = random_step(subject)
+    after, values = cell.step(from_input, from_hidden, state, weight_ch, np)
+    gates, old, new = (dict(zip(*pair, strict=True)) for pair in ((cell.gates, values), (cell.state, state), (cell.state, after)))
+    low = {"g": -1.0, "n": -1.0}  # candidates lie in (-1, 1), gates in (0, 1)
+    if not all((low.get(name, 0.0) < gate).all() and (gate < 1.0).all() for name, gate in gates.items()):
+        return math.inf
+    if "c" in new:
+        c = gates["f"] * old["c"] + gates["i"] * gates["g"]
+        return furthest([new["c"], new["h"]], [c, gates["o"] * np.tanh(c)])
+    if "z" in gates:
+        return furthest([new["h"]], [(1 - gates["z"]) * gates["n"] + gates["z"] * old["h"]])
+    return furthest([new["h"]], [gates["n"]])
+
+
+def teaching_step(name: str, order: str, x: Any, state: Any, w: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One step as it is taught: a matrix and a bias for each gate, applied to [h, x] or to [x, h]."""
+    h, *rest = state
+    gates = SCALAR[name][0]
+    rows = {gate: slice(k * H, (k + 1) * H) for k, gate in enumerate(gates)}
+    seen = np.concatenate([h, x] if order == "hx" else [x, h], axis=1)
+    affine = {}
+    for gate in gates:
+        pair = (w["weight_hh"][rows[gate]], w["weight_ih"][rows[gate]])
+        matrix = np.concatenate(pair if order == "hx" else pair[::-1], axis=1)
+        bias = w["bias_ih"][rows[gate]] + w["bias_hh"][rows[gate]]
+        affine[gate] = lambda v, matrix=matrix, bias=bias: v @ matrix.T + bias
+    sig = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
+    if name == "rnn":
+        return (np.tanh(affine["n"](seen)),)
+    if name == "gru":  # the candidate is no affine map of the concatenation: the reset gate is inside
+        r, z = sig(affine["r"](seen)), sig(affine["z"](seen))
+        of_x = x @ w["weight_ih"][rows["n"]].T + w["bias_ih"][rows["n"]]
+        of_h = h @ w["weight_hh"][rows["n"]].T + w["bias_hh"][rows["n"]]
+        return (z * h + (1 - z) * np.tanh(of_x + r * of_h),)
+    (c,) = rest
+    see_i = see_f = see_o = np.zeros_like(c)
+    if name == "peephole-full":
+        see_i, see_f, see_o = (c @ block.T for block in np.split(w["weight_ch"], 3))
+    if name == "peephole":
+        see_i, see_f = c @ np.diag(w["weight_ch"][0]), c @ np.diag(w["weight_ch"][1])
+    forget = sig(affine["f"](seen) + see_f)
+    write = sig(affine["i"](seen) + see_i)
+    new_c = c * forget + write * np.tanh(affine["g"](seen))
+    if name == "peephole":
+        see_o = new_c @ np.diag(w["weight_ch"][2])
+    return sig(affine["o"](seen) + see_o) * np.tanh(new_c), new_c
+
+
+@law(ROUNDING, has_scalar)
+def the_packed_form_is_the_taught_one(subject: Subject) -> float:
+    core, (x, state) = random_core(subject, layers=1), random_text(subject, layers=1)
+    w = {name: weight.detach().numpy() for name, weight in core.layer_weights(0).items()}
+    outputs, after = core(x, state)
+    worst = []
+    for order in ("hx", "xh"):
+        now, taught = tuple(part[0].numpy() for part in state), []
+        for t in range(T):
+            now = teaching_step(subject.name, order, x[t].numpy(), now, w)
+            taught.append(now[0])
+        worst.append(furthest([outputs, *after], [np.stack(taught), *(part[None] for part in now)]))
+    return max(worst)
+
+
+@law(ROUNDING, lambda subject: "c" in subject.cell.state and subject.cell.weight_ch_shape is not None)
+def without_peepholes_it_is_the_lstm(subject: Subject) -> float:
+    core, plain = random_core(subject), random_core(SUBJECTS["lstm"])
+    with torch.no_grad():
+        for name, weight in core.named_parameters():
+            if name.startswith("weight_ch"):
+                weight.zero_()
+            else:
+                weight.copy_(plain.get_parameter(name))
+    x, state = random_text(subject)
+    (outputs, after), (expected, expected_after) = core(x, state), plain(x, state)
+    return furthest([outputs, *after], [expected, *expected_after])
+
+
+@law(1e-15)
+def numpy_steps_as_torch_does(subject: Subject) -> float:
+    from_input, from_hidden, state, weight_ch = random_step(subject)
+    in_numpy, numpy_gates = subject.cell.step(from_input, from_hidden, state, weight_ch, np)
+    tensors = [torch.from_numpy(part) for part in (from_input, from_hidden, *state)]
+    weight = None if weight_ch is None else torch.from_numpy(weight_ch)
+    in_torch, torch_gates = subject.cell.step(tensors[0], tensors[1], tuple(tensors[2:]), weight, torch)
+    assert all(isinstance(array, np.ndarray) for array in (*in_numpy, *numpy_gates))
+    assert all(isinstance(tensor, Tensor) for tensor in (*in_torch, *torch_gates))
+    return furthest([*in_torch, *torch_gates], [*in_numpy, *numpy_gates])
+
+
+@law(0.0)
+def a_step_leaves_its_arguments_alone(subject: Subject) -> float:
+    from_input, from_hidden, state, weight_ch = random_step(subject)
+    subject.cell.step(from_input, from_hidden, state, weight_ch, np)
+    kept = [0.0 if part is None else part for part in (from_input, from_hidden, *state, weight_ch)]
+    fresh = random_step(subject)
+    original = [0.0 if part is None else part for part in (fresh[0], fresh[1], *fresh[2], fresh[3])]
+    return furthest(kept, original)
+
+
+# Laws of running over time, layers and lanes.
+
+
+def has_kernel(subject: Subject) -> bool:
+    return subject.name in BUILTIN_KERNELS
+
+
+KERNEL_MODULES: Mapping[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@law(ROUNDING, has_kernel)
+def torchs_kernel_gives_the_same(subject: Subject) -> float:
+    """Outputs, last state, and the gradients of everything, over several layers."""
+    core, (x, state) = random_core(subject), random_text(subject)
+    kernel = KERNEL_MODULES[subject.name](E, H, L).double()
+    kernel.load_state_dict(core.state_dict())
+    x.requires_grad_()
+    found = [*_with_gradients(lambda: core(x, state), x, core)]
+    expected = [*_with_gradients(lambda: kernel(x, state if len(state) > 1 else state[0]), x, kernel)]
+    return furthest(found, expected)
+
+
+def _with_gradients(run: Callable[[], Any], x: Tensor, module: nn.Module) -> list[Tensor]:
+    outputs, after = run()
+    arrays = [outputs, *(after if isinstance(after, tuple) else (after,))]
+    draw = randoms(5)
+    loss = torch.stack([(array * draw(*array.shape)).sum() for array in arrays]).sum()
+    weights = [weight for _, weight in sorted(module.named_parameters())]
+    return [*arrays, *torch.autograd.grad(loss, [x, *weights])]
+
+
+@law(ROUNDING, has_kernel)
+def torchs_kernel_gives_the_same_in_both_directions(subject: Subject) -> float:
+    """Torch's layers each read both directions of the one below: a stack of one-layer `Bidirectional`s."""
+    kernel = KERNEL_MODULES[subject.name](E, H, L, bidirectional=True).double()
+    x, _ = random_text(subject)
+    y = x
+    for layer in range(L):
+        cores = [random_core(subject, input_size=y.shape[2], layers=1, seed=10 * layer + way) for way in range(2)]
+        for core, suffix in zip(cores, ("", "_reverse"), strict=True):
+            for name, weight in core.layer_weights(0).items():
+                kernel.get_parameter(f"{name}_l{layer}{suffix}").data = weight.data
+        y = Bidirectional(*cores)(y)
+    return furthest([y], [kernel(x)[0]])
+
+
+@law(ROUNDING)
+def the_whole_is_its_chunks(subject: Subject) -> float:
+    core, (x, state) = random_core(subject), random_text(subject)
+    whole, after = core(x, state)
+    parts = []
+    for chunk in x.split([3, 1, 3]):
+        output, state = core(chunk, state)
+        parts.append(output)
+    return furthest([torch.cat(parts), *state], [whole, *after])
+
+
+@law(0.0)
+def no_state_is_zeros(subject: Subject) -> float:
+    core, (x, state) = random_core(subject), random_text(subject)
+    (outputs, after), (expected, expected_after) = core(x), core(x, tuple(map(torch.zeros_like, state)))
+    return furthest([outputs, *after], [expected, *expected_after])
+
+
+@law(ROUNDING)
+def lanes_do_not_touch_each_other(subject: Subject) -> float:
+    core, (x, state) = random_core(subject), random_text(subject)
+    together, after = core(x, state)
+    worst = []
+    for lane in range(B):
+        lanes = slice(lane, lane + 1)
+        alone, after_alone = core(x[:, lanes], tuple(part[:, lanes] for part in state))
+        worst.append(furthest([alone, *after_alone], [together[:, lanes], *(part[:, lanes] for part in after)]))
+    return max(worst)
+
+
+@law(0.0)
+def the_future_does_not_move_the_past(subject: Subject) -> float:
+    """In the order in which a direction reads: so of text read backwards, what is before does not move what is after."""
+    core, (x, state) = random_core(subject), random_text(subject)
+    before, _ = core(x, state)
+    worst = []
+    for t in range(1, T):
+        changed = x.clone()
+        changed[t:] = randoms(6)(T - t, B, E)
+        after, _ = core(changed, state)
+        if torch.equal(after[t], before[t]):
+            return math.inf  # the present must move the present
+        worst.append(furthest([after[:t]], [before[:t]]))
+    return max(worst)
+
+
+@law(0.0)
+def gradients_are_the_numeric_ones(subject: Subject) -> float:
+    """0 if torch's `gradcheck` finds every entry of the Jacobian within 1e-7 of the difference quotient, else 1."""
+    steps, lanes, size, hidden = 3, 2, 4, 5
+    core, draw = random_core(subject, input_size=size, hidden_size=hidden, layers=1), randoms(7)
+    names, weights = zip(*core.layer_weights(0).items(), strict=True)
+    count = len(subject.cell.state)
+
+    def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        outputs, after = subject.scan(x, rest[:count], dict(zip(names, rest[count:], strict=True)))
+        return outputs, *after
+
+    inputs = [draw(steps, lanes, size), *(draw(lanes, hidden) for _ in range(count)), *weights]
+    inputs = [array.detach().clone().requires_grad_() for array in inputs]
+    near = torch.autograd.gradcheck(run, inputs, eps=1e-6, atol=1e-7, rtol=0.0, raise_exception=False)
+    return 0.0 if near else 1.0
+
+
+# Laws of the engine.
+
+
+def engine_of(subject: Subject, core: Core, embedding: Tensor, output: nn.Linear) -> Engine:
+    """The subject's engine over the weights of a model with this core."""
+    weights = {
+        "embedding.weight": embedding,
+        "output.weight": output.weight,
+        "output.bias": output.bias,
+        **{f"core.{name}": weight for name, weight in core.named_parameters()},
+    }
+    sizes = {"embedding_size": E, "hidden_size": H, "num_layers": core.num_layers}
+    engine = subject.engine(
+        {name: weight.detach().numpy() for name, weight in weights.items()}, ModelSettings(cell=subject.name, **sizes)
+    )
+    engine.cell = subject.cell
+    return engine
+
+
+@law(ROUNDING)
+def the_engine_gives_the_same_logits(subject: Subject) -> float:
+    """From no state on, step by step, against the core; and its gates rebuild what a step of the cell gives."""
+    core, draw = random_core(subject), randoms(8)
+    embedding, output = draw(V, E), nn.Linear(H, V).double()
+    engine = engine_of(subject, core, embedding, output)
+    ids = torch.randint(V, (T, B), generator=torch.Generator().manual_seed(9))
+    outputs, after = core(embedding[ids])
+    expected = F.linear(outputs, output.weight, output.bias)
+    state, logits = engine.zero_state(B), []
+    for step in ids.numpy():
+        step_logits, state = engine.step(step, state)
+        logits.append(step_logits)
+    return furthest([np.stack(logits), *state], [expected, *after])
+
+
+def breaks(subject: Subject, law: Law) -> bool:
+    """Whether the subject breaks the law; an autograd that refuses counts as broken."""
+    if not law.concerns(subject):
+        return False
+    try:
+        return not law.difference(subject) <= law.tolerance
+    except RuntimeError:
+        return True
+
+
+PAIRS = [(of, what) for of, what in product(LAWS, SUBJECTS) if LAWS[of].concerns(SUBJECTS[what])]

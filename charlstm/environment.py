@@ -5,6 +5,7 @@
 | CHARLSTM_RUN     | the run folder that the reading commands take when `--run` is not given            |
 | CHARLSTM_DATA    | a folder that holds the well-known corpora, so that nothing is downloaded          |
 | CHARLSTM_CACHE   | where encoded texts are kept; by default charlstm/ under XDG_CACHE_HOME or ~/.cache |
+| TERM             | "dumb": no line of progress that redraws itself                                     |
 """
 
 import os
@@ -25,6 +26,11 @@ def cache_folder() -> Path:
     """The folder for what can be made again: encoded texts and what was measured about this machine."""
     base = _path("XDG_CACHE_HOME") or Path.home() / ".cache"
     return _path("CHARLSTM_CACHE") or base / "charlstm"
+
+
+def terminal_redraws() -> bool:
+    """Whether a terminal here can draw over a line it has written; TERM says so."""
+    return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def limit_numpy_threads() -> None:

@@ -9,7 +9,7 @@ character, and N of a gap.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from torch.nn import functional as F
 
 from charlstm.errors import TextError
 from charlstm.model import CharLM, ClozeLM
+from charlstm.recurrent import State
 
 Protocol: TypeAlias = Literal["stream", "windows"]
-Batch: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], "Carry"]
-Carry: TypeAlias = Literal["state", "state of later lanes", "nothing"]
+Batch: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # inputs and targets, (T, B) each
 
 WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
-WARM_UP_CHARS = 512  # read before a lane's own part; after them its state is that of one unbroken stream
+WARM_UP_CHARS = 512  # read before a lane's own part; after them its state is, as a rule, that of one unbroken stream
+LOSS_STANDS = 1e-5  # nats per character: reading the lanes once more has changed no more than this
 UNCOUNTED = -100  # the target that cross_entropy leaves out
 
 
@@ -75,31 +76,16 @@ def evaluate(
     ids: (N,), perhaps memory-mapped.
     protocol: "stream" reads the text once from a zero state; "windows" starts anew every 256 predictions. A ClozeLM
     has one way of its own: each character from the 128 or more on either side of it, as far as the text reaches.
-    batch_size, sequence_length: how the work is cut; they move the result by rounding only. Reading in lanes, each
-    lane after the first warms its state up on the 512 characters before it.
+    batch_size, sequence_length: how the work is cut; they move the result by rounding only.
     Raises TextError for a text of fewer than 2 characters.
     """
     if len(ids) < 2:
         raise TextError(f"a text to evaluate needs at least 2 characters, this one has {len(ids)}")
-    device = model.output.weight.device
     if isinstance(model, ClozeLM):
-        batches = _cloze(ids, batch_size)
-    elif protocol == "windows":
-        batches = _windows(ids, batch_size)
-    else:
-        batches = _stream(ids, batch_size, sequence_length)
-    state = None
-    total = Tally()
-    for inputs, targets, carry in batches:
-        expected = torch.from_numpy(targets).to(device)  # (T, B)
-        logits, state = model(torch.from_numpy(inputs).to(device), state, dtype=dtype)
-        total += tally(logits, expected)
-        if carry == "nothing":
-            state = None
-        elif carry == "state of later lanes":
-            for part in state:
-                part[:, 0] = 0.0  # lane 0 begins the text: nothing came before it
-    return total
+        return _tally_apart(model, _cloze(ids, batch_size), dtype)
+    if protocol == "windows":
+        return _tally_apart(model, _windows(ids, batch_size), dtype)
+    return _tally_stream(model, ids, batch_size, sequence_length, dtype)
 
 
 def tally(logits: torch.Tensor, targets: torch.Tensor) -> Tally:
@@ -113,21 +99,77 @@ def tally(logits: torch.Tensor, targets: torch.Tensor) -> Tally:
     return Tally(float(nats), int(hits.sum()), chars)
 
 
-def _stream(ids: NDArray[np.integer], batch_size: int, sequence_length: int) -> Iterator[Batch]:
-    """Batches (T, B) that read the text in lanes, each warmed up on what stands before it."""
+def _tally_stream(
+    model: CharLM, ids: NDArray[np.integer], batch_size: int, sequence_length: int, dtype: torch.dtype
+) -> Tally:
+    """Read the text in lanes side by side, each from the state that the lane before it ends in.
+
+    Where a lane begins, its state is a guess, from the characters before it. The end of the lane before tells whether
+    it was right. Where it was not, the model remembering for longer, the lanes are read again from those ends, which
+    sets at least one more lane right each time, until the loss stands.
+    """
     predictions = len(ids) - 1
-    lanes = max(1, min(batch_size, predictions // (4 * WARM_UP_CHARS)))  # at most a quarter more work
-    lane_chars = -(-predictions // lanes)
-    starts = np.arange(lanes) * lane_chars  # (B,)
-    steps = np.arange(sequence_length)[:, None]  # (T, 1)
-    warm_up_windows = -(-WARM_UP_CHARS // sequence_length) if lanes > 1 else 0
-    for window in range(-warm_up_windows, -(-lane_chars // sequence_length)):
-        offset = window * sequence_length + steps
-        at = starts + offset  # (T, B)
-        counted = (offset >= 0) & (offset < lane_chars) & (at < predictions)
-        at = at.clip(0, predictions - 1)
+    lane_chars = -(-predictions // max(1, min(batch_size, predictions // (4 * WARM_UP_CHARS))))
+    starts = np.arange(0, predictions, lane_chars)  # (B,)
+    if len(starts) == 1:
+        return _read_lanes(model, ids, starts, range(0, lane_chars, sequence_length), None, dtype)[0]
+    before = range(-WARM_UP_CHARS, 0, sequence_length)
+    begins = _zero_first(_read_lanes(model, ids, starts, before, None, dtype)[1])
+    loss = math.inf
+    while True:
+        total, ends = _read_lanes(model, ids, starts, range(0, lane_chars, sequence_length), begins, dtype)
+        ends = _zero_first(tuple(part.roll(1, dims=1) for part in ends))
+        close = max(1e-4, 8 * torch.finfo(dtype).eps)
+        agree = all(torch.allclose(*parts, rtol=close, atol=close) for parts in zip(begins, ends, strict=True))
+        if agree or not abs(total.loss - loss) > LOSS_STANDS:  # which is so as well when it is not a number
+            return total
+        begins, loss = ends, total.loss
+
+
+def _read_lanes(
+    model: CharLM,
+    ids: NDArray[np.integer],
+    starts: NDArray[np.integer],
+    offsets: range,
+    state: State | None,
+    dtype: torch.dtype,
+) -> tuple[Tally, State]:
+    """Tally of the characters at these offsets from the lanes' starts (B,), T at a time, and the state after them.
+
+    What stands before a lane's start, or after the text, is read and not counted.
+    """
+    total = Tally()
+    for first in offsets:
+        at = starts + np.arange(first, min(first + offsets.step, offsets.stop))[:, None]  # (T, B)
+        counted = (at >= starts) & (at < len(ids) - 1)
+        at = at.clip(0, len(ids) - 2)
         targets = np.where(counted, ids[at + 1].astype(np.int64), UNCOUNTED)
-        yield ids[at].astype(np.int64), targets, "state of later lanes" if window == -1 else "state"
+        added, state = _step(model, ids[at], targets, state, dtype)
+        total += added
+    assert state is not None
+    return total, state
+
+
+def _zero_first(state: State) -> State:
+    """The state (each L, B, H) with lane 0 set to zero: nothing comes before it."""
+    for part in state:
+        part[:, 0] = 0.0
+    return state
+
+
+def _tally_apart(model: CharLM | ClozeLM, batches: Iterator[Batch], dtype: torch.dtype) -> Tally:
+    """Tally of batches that each begin from a zero state."""
+    return sum((_step(model, inputs, targets, None, dtype)[0] for inputs, targets in batches), Tally())
+
+
+def _step(
+    model: CharLM | ClozeLM, inputs: NDArray[Any], targets: NDArray[Any], state: State | None, dtype: torch.dtype
+) -> tuple[Tally, State]:
+    """Tally of one batch, inputs and targets (T, B), and the state after it."""
+    device = model.output.weight.device
+    read, expected = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
+    logits, state = model(read, state, dtype=dtype)
+    return tally(logits, expected), state
 
 
 def _windows(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
@@ -139,7 +181,7 @@ def _windows(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
         at = starts[first : first + batch_size] + steps  # (T, B)
         counted = at < predictions
         at = at.clip(0, predictions - 1)
-        yield ids[at].astype(np.int64), np.where(counted, ids[at + 1].astype(np.int64), UNCOUNTED), "nothing"
+        yield ids[at], np.where(counted, ids[at + 1].astype(np.int64), UNCOUNTED)
 
 
 def _cloze(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
@@ -150,4 +192,4 @@ def _cloze(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:
         at = (first - WINDOW_CHARS // 2).clip(0, len(ids) - len(steps)) + steps  # (T, B)
         counted = (at >= first) & (at < first + WINDOW_CHARS)
         inputs = ids[at].astype(np.int64)
-        yield inputs, np.where(counted, inputs, UNCOUNTED), "nothing"
+        yield inputs, np.where(counted, inputs, UNCOUNTED)

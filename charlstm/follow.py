@@ -25,9 +25,9 @@ _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 class Follower:
     """The unit whose memory correlates most with a mark on the first half of the text.
 
-    found: the correlation there, the highest of all units, so it flatters. held_out: the same unit's on the second half,
-    where nothing was chosen. chance: what the same search reached at best in TRIES tries with the mark shifted against
-    the text, which keeps the mark's rhythm and cuts its tie to the text.
+    found: the correlation there, the highest of all units, so it flatters. held_out: the same unit's on the second
+    half, where nothing was chosen. chance: what the same search reached at best in TRIES tries with the mark shifted
+    against the text, which keeps the mark's rhythm and cuts its tie to the text.
     """
 
     mark: str
@@ -84,10 +84,10 @@ def text_marks(text: str) -> Marks:
             "inside brackets": _brackets(text),
             "in a comment": comment,
             "indentation": indentation,
-            "in the white space that begins a line": indenting,
+            "in leading white space": indenting,
             "place in the line": column,
             "place in the word": word,
-            "after a capital, in the same word": capital,
+            "after a capital in the word": capital,
             "between words": [character.isspace() for character in text],
             "in a number": [character.isdigit() for character in text],
         }.items()
@@ -110,9 +110,10 @@ def _search(
 
 def _standardised(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each column with mean 0 and standard deviation 1; a constant one becomes zeros."""
-    centred = columns - columns.mean(axis=0)
+    centred: NDArray[np.float32] = columns - columns.mean(axis=0)
     deviation = centred.std(axis=0)
-    return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-6)
+    centred /= np.where(deviation > 1e-6, deviation, np.inf)
+    return centred
 
 
 def _varies(mark: NDArray[np.float32]) -> bool:
@@ -122,7 +123,7 @@ def _varies(mark: NDArray[np.float32]) -> bool:
 def _quotes_and_comments(text: str) -> tuple[list[bool], list[bool], list[bool]]:
     """Inside any quotes, inside triple quotes, in a comment that # or // begins.
 
-    A single quote opens no quotation inside a word (don't), and ends with its line; a double one ends with its paragraph.
+    A single quote opens no quotation inside a word (don't) and ends with its line, a double one with its paragraph.
     """
     quoted, long_quoted, comments = [], [], []
     closing, opened, escaped, comment = "", 0, False, False

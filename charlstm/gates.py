@@ -3,6 +3,7 @@
 Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,11 +31,25 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "h": "hidden state",
     }
 )
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "i": "how much of the candidate is written",
+        "f": "how much of the old cell state is kept",
+        "o": "how much of the cell state is shown",
+        "r": "how much of the old state the candidate sees",
+        "z": "how much of the old state is kept",
+        "g": "what would be written into the cell",
+        "n": "what would take the place of the old state",
+        "c": "what the unit remembers",
+        "h": "what the unit tells the next layer and the next step",
+    }
+)
 CANDIDATES = frozenset({"g", "n"})  # what the cells list among their gates, but is a tanh from −1 to 1
 OPEN, SHUT = 0.9, 0.1  # a gate above or below these is open or shut: Karpathy, Johnson & Li 2015, section 4.2
 GUESSES = 5  # kept for each character
 MOST_NUMBERS = 2**28  # of float32 that a trace may hold: 1 GiB
 _ROWS = 256  # of logits at a time
+_PICTURES = {"\n": "↵", "\t": "⇥", "\\x0a": "↵", "\\x09": "⇥"}
 
 
 @dataclass(frozen=True)
@@ -86,12 +101,7 @@ def record(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUES
     gates, state_names = engine.cell.gates, engine.cell.state
     names = (*gates, *(name for name in state_names if name not in gates))
     shape = (len(ids), engine.num_layers, engine.hidden_size)
-    most = MOST_NUMBERS // (len(names) * engine.num_layers * engine.hidden_size)
-    if len(ids) > most:
-        raise SettingsError(
-            f"the gates at {len(ids):,} characters do not fit into {MOST_NUMBERS // 2**28} GiB: give --length {most:,} "
-            "or less"
-        )
+    _refuse_too_long(len(ids), len(names) * engine.num_layers * engine.hidden_size, option="--length")
     values = {name: np.empty(shape, dtype=np.float32) for name in names}
     state = engine.zero_state(1)
     for t in range(len(ids)):
@@ -103,6 +113,18 @@ def record(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUES
             values[name][t] = part[:, 0]
     surprise, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
     return Trace(np.asarray(ids), gates, state_names, values, surprise, guess_ids, guess_probs)
+
+
+def read_memory(engine: Engine, ids: NDArray[np.integer[Any]]) -> Values:
+    """Only the memory of every unit, (T, L, H), for a text too long to keep everything; raises as `record` does."""
+    shape = (len(ids), engine.num_layers, engine.hidden_size)
+    _refuse_too_long(len(ids), engine.num_layers * engine.hidden_size, option="--study")
+    memory = np.empty(shape, dtype=np.float32)
+    state = engine.zero_state(1)
+    for t in range(len(ids)):
+        _, state, _ = engine.step_gates(ids[t : t + 1], state)
+        memory[t] = state[-1][:, 0]
+    return memory
 
 
 def open_and_shut(values: Values) -> tuple[Values, Values]:
@@ -120,6 +142,12 @@ def visible_symbols(vocab: Vocab) -> list[str]:
     return [_visible(vocab.symbol(symbol_id)) for symbol_id in range(vocab.size)]
 
 
+def _refuse_too_long(length: int, numbers_each: int, *, option: str) -> None:
+    most = MOST_NUMBERS // numbers_each
+    if length > most:
+        raise SettingsError(f"what a trace of {length:,} characters holds is over 1 GiB: give {option} {most} or less")
+
+
 def _visible(symbol: str) -> str:
     if symbol in _PICTURES:
         return _PICTURES[symbol]
@@ -127,19 +155,10 @@ def _visible(symbol: str) -> str:
         return symbol  # a byte written \xff
     if ord(symbol) < 0x20:
         return chr(0x2400 + ord(symbol))
-    category = _category(symbol)
+    category = unicodedata.category(symbol)
     if category.startswith("M"):
         return "◌" + symbol
     return f"U+{ord(symbol):04X}" if category in {"Cc", "Cf", "Cn", "Co", "Zl", "Zp"} else symbol
-
-
-_PICTURES = {"\n": "↵", "\t": "⇥", "\\x0a": "↵", "\\x09": "⇥"}
-
-
-def _category(symbol: str) -> str:
-    import unicodedata
-
-    return unicodedata.category(symbol)
 
 
 def _predictions(

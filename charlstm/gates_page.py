@@ -2,15 +2,16 @@
 
 Letters: `T` characters, `L` layers, `H` hidden.
 
-Every array lies in its own script element as base64 of zlib, units first, so that the page unpacks only the layer that is
-looked at. A number is one byte: round(255·v) for a gate, 128 + round(127·v/s) for the rest, where s is 1 for a candidate
-and each unit's own largest magnitude for the state.
+Every array lies in its own script element as base64 of zlib, units first, so that the page unpacks only the layer that
+is looked at. A number is one byte: round(255·v) for a gate, 128 + round(127·v/s) for the rest, where s is 1 for a
+candidate and each unit's own largest magnitude for the state.
 """
 
 import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -18,65 +19,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.follow import Follower, Marks
-from charlstm.gates import CANDIDATES, NAMES, Trace, open_and_shut, text_of, visible_symbols
+from charlstm.gates import CANDIDATES, MEANINGS, NAMES, Trace, open_and_shut, text_of, visible_symbols
 from charlstm.vocab import Vocab
 
 
 def gates_page(
-    trace: Trace, vocab: Vocab, *, marks: Marks, followers: Sequence[Follower], title: str, model: str
+    trace: Trace, vocab: Vocab, *, marks: Marks, followers: Sequence[Follower], studied: int, title: str, model: str
 ) -> bytes:
     """The page of a trace, which needs no network and nothing beside itself.
 
-    marks: as `follow.text_marks` gives them, (T,) each. title: what was read. model: what read it, in a few words.
+    marks: as `follow.text_marks` gives them, (T,) each. studied: characters in which the followers were looked for.
+    title: what was read. model: what read it, in a few words.
     """
-    length, layers, hidden = trace.shape
+    shown = {name: mark for name, mark in marks.items() if mark.max(initial=0.0) > 0.0}
     scales = {name: _scales(trace, name) for name in trace.values if name not in trace.sigmoid_gates}
     shares = {name: open_and_shut(trace.values[name]) for name in trace.sigmoid_gates}
-    shown_marks = {name: mark for name, mark in marks.items() if mark.max(initial=0.0) > 0.0}
     facts = {
         "title": title,
         "model": model,
-        "unit": "byte" if vocab.unit == "byte" else "character",
-        "length": length,
-        "layers": layers,
-        "hidden": hidden,
-        "bits_per_char": None if np.isnan(trace.bits_per_char) else round(trace.bits_per_char, 4),
-        "symbols": visible_symbols(vocab),
-        "newlines": [t for t, character in enumerate(text_of(vocab, trace.ids)) if character == "\n"],
-        "values": [
-            {"name": name, "label": NAMES.get(name, name), "sigmoid": name in trace.sigmoid_gates, "state": state}
-            for name, state in ((name, name in trace.state) for name in trace.values)
-        ],
-        "memory": trace.memory,
+        "studied": studied,
+        **_about_trace(trace, vocab),
         "scales": {name: np.round(scale, 6).tolist() for name, scale in scales.items()},
         "open": {name: _rounded(is_open) for name, (is_open, _) in shares.items()},
         "shut": {name: _rounded(is_shut) for name, (_, is_shut) in shares.items()},
-        "guesses": trace.guess_ids.shape[1],
-        "marks": [{"name": name, "most": float(mark.max())} for name, mark in shown_marks.items()],
-        "followers": [
-            {
-                "mark": follower.mark,
-                "layer": follower.layer,
-                "unit": follower.unit,
-                "found": round(follower.found, 4),
-                "held_out": round(follower.held_out, 4),
-                "chance": round(follower.chance, 4),
-                "agrees": follower.agreement > 0,
-            }
-            for follower in followers
-        ],
+        "marks": [{"name": name} for name in shown],
+        "followers": [{**asdict(follower), "agrees": follower.agreement > 0} for follower in followers],
     }
     packed = {
         "ids": trace.ids.astype("<u4"),
         "surprise": np.nan_to_num(trace.surprise, nan=-1.0).astype("<f4"),
         "guess-ids": trace.guess_ids.astype("<u4"),
         "guess-probs": trace.guess_probs.astype("<f4"),
-        "marks": np.array([np.round(mark * (255 / mark.max())) for mark in shown_marks.values()], dtype=np.uint8),
+        "marks": np.array([np.round(mark * (255 / mark.max())) for mark in shown.values()], dtype=np.uint8),
     }
     for name, values in trace.values.items():
-        for layer in range(layers):
+        for layer in range(trace.shape[1]):
             packed[f"{name}-{layer}"] = _quantised(values[:, layer], scales[name][layer] if name in scales else None)
     return _fill_template(facts, packed)
+
+
+def _about_trace(trace: Trace, vocab: Vocab) -> dict[str, Any]:
+    length, layers, hidden = trace.shape
+    values = [
+        {
+            "name": name,
+            "label": NAMES.get(name, name),
+            "meaning": MEANINGS.get(name, ""),
+            "sigmoid": name in trace.sigmoid_gates,
+        }
+        for name in trace.values
+    ]
+    return {
+        "unit": "byte" if vocab.unit == "byte" else "character",
+        "length": length,
+        "layers": layers,
+        "hidden": hidden,
+        "bits_per_char": None if np.isnan(trace.bits_per_char) else trace.bits_per_char,
+        "symbols": visible_symbols(vocab),
+        "newlines": [t for t, character in enumerate(text_of(vocab, trace.ids)) if character == "\n"],
+        "values": values,
+        "memory": trace.memory,
+        "guesses": trace.guess_ids.shape[1],
+    }
 
 
 def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]]) -> bytes:

@@ -53,7 +53,7 @@ class Lanes:
         lanes = np.lib.stride_tricks.as_strided(  # (B, S + 1): a lane's last target is the next lane's first character
             self.ids,
             (self.batch_size, lane_chars + 1),
-            (lane_chars * self.ids.itemsize, self.ids.itemsize),
+            (lane_chars * self.ids.strides[0], self.ids.strides[0]),
             writeable=False,
         )
         window = lanes[:, cursor : cursor + self.sequence_length + 1].T.astype(np.int64, order="C")  # (T + 1, B)

@@ -9,11 +9,12 @@
             training.safetensors    Adam's moments and the hidden state
             progress.json           scalars
             manifest.json           sha256 and size of each of these and of vocab.json
-        best, latest     the name of a checkpoint
+        best, latest     the name of a checkpoint and the sha256 of its manifest
 
 Nothing is pickled, so nothing that is read can run code.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -43,11 +44,14 @@ Pointer: TypeAlias = Literal["best", "latest"]
 
 RUNS_FOLDER = Path("runs")
 MODEL, TRAINING, PROGRESS = "model.safetensors", "training.safetensors", "progress.json"
+MANIFEST = "manifest.json"
 KEPT_LATEST = 2  # checkpoints besides the best
 MAX_SCALARS_BYTES = 100_000  # of progress.json and of manifest.json, which hold a few lines
 MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
 MAX_HEADER_BYTES = 1_000_000  # of a safetensors file
+MAX_POINTER_BYTES = 1_000
 UNFINISHED = ".unfinished-"  # how the name of what is being written begins
+_NAME = re.compile(r"step-[0-9]{8,15}")
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,14 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: s
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.yaml", dump_settings(settings).encode())
         write_whole(folder / "vocab.json", vocab.to_json().encode())
-        RUNS_FOLDER.mkdir(exist_ok=True)
-        write_whole(RUNS_FOLDER / "latest", f"{os.path.relpath(folder, RUNS_FOLDER)}\n".encode())
     return Run(folder, settings, vocab)
+
+
+def mark_newest(run: Run) -> None:
+    """Have runs/latest name this run, for the commands that read without being told which."""
+    with disk_errors(str(RUNS_FOLDER / "latest")):
+        RUNS_FOLDER.mkdir(exist_ok=True)
+        write_whole(RUNS_FOLDER / "latest", f"{os.path.relpath(run.folder, RUNS_FOLDER)}\n".encode())
 
 
 def refuse_taken(folder: Path) -> None:
@@ -169,25 +178,15 @@ def save_checkpoint(
     manifest = {file: _entry(data) for file, data in contents.items()} | {
         "vocab.json": _entry(run.vocab.to_json().encode())
     }
-    contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
+    contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
+    final = run.checkpoints / name
     with disk_errors(f"checkpoint {name} in {run.folder}"):
-        unfinished = run.checkpoints / f"{UNFINISHED}{name}"
-        _remove(unfinished)
-        unfinished.mkdir()
-        for file, data in contents.items():
-            _write_flushed(unfinished / file, data)
-        _flush_folder(unfinished)
-        final = run.checkpoints / name
-        if final.exists():  # the same step of the same run, or a damaged one that a resume went back behind
-            replaced = run.checkpoints / f"{UNFINISHED}replaced-{name}"
-            _remove(replaced)
-            final.rename(replaced)
-        unfinished.rename(final)
-        _flush_folder(run.checkpoints)
-        write_whole(run.folder / "latest", f"{name}\n".encode())
-        if is_best:
-            write_whole(run.folder / "best", f"{name}\n".encode())
-        _remove_old(run)
+        if not _holds(final, contents):  # a save that failed at the pointers left it whole
+            _write_folder(final, contents)
+        _point(run, "latest", name)
+        if is_best or _pointed(run, "best").name == name:
+            _point(run, "best", name)
+        _remove_old(run, name)
     return final
 
 
@@ -196,19 +195,19 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
 
     Raises RunError for anything missing, damaged or not as its manifest says.
     """
-    pointer = run.folder / which
-    if which == "best" and not pointer.exists():
-        pointer = run.folder / "latest"
-    if not pointer.exists():
+    if which == "best" and not (run.folder / "best").exists():
+        which = "latest"
+    pointed = _pointed(run, which)
+    if pointed.name is None:
         raise RunError(
-            f"{run.folder} has no checkpoint yet: train it further with `charlstm train --resume {run.folder}`"
+            f"{run.folder} has no checkpoint: it was ended before it had saved its beginning, so train a new run"
         )
-    name = _read(pointer).decode("utf-8", "replace").strip()
-    if not re.fullmatch(r"step-\d{8,}", name):
+    if not _NAME.fullmatch(pointed.name):
         raise RunError(
-            f"{pointer} names {name!r}, which is no checkpoint: write the name of one in {run.checkpoints} into it"
+            f"{run.folder / which} names {pointed.name!r}, which is no checkpoint: "
+            f"write the name of one in {run.checkpoints} into it"
         )
-    return read_checkpoint_named(run, name, model_only=model_only)
+    return read_checkpoint_named(run, pointed.name, model_only=model_only, manifest_sha256=pointed.manifest_sha256)
 
 
 def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
@@ -229,15 +228,23 @@ def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
     raise damage[0]
 
 
-def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> Checkpoint:
-    """Read one checkpoint of the run by its name, verify it against its manifest and the run's settings."""
+def read_checkpoint_named(
+    run: Run, name: str, *, model_only: bool = False, manifest_sha256: str | None = None
+) -> Checkpoint:
+    """Read one checkpoint of the run by its name, verify it against its manifest and the run's settings.
+
+    The manifest itself is verified by its sha256, if one is given. What `training` holds is for the trainer to check.
+    """
     folder = run.checkpoints / name
+    data = _read(folder / MANIFEST, MAX_SCALARS_BYTES)
+    if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
+        raise RunError(f"{folder / MANIFEST} is not the one that the run's pointer was written for: {_advice(run)}")
     try:
-        manifest = msgspec.json.decode(_read(folder / "manifest.json", MAX_SCALARS_BYTES), type=dict[str, _Entry])
+        manifest = msgspec.json.decode(data, type=dict[str, _Entry])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{folder / 'manifest.json'} is damaged ({error}): {_advice(run)}") from None
+        raise RunError(f"{folder / MANIFEST} is damaged ({error}): {_advice(run)}") from None
     _verified(run.folder / "vocab.json", manifest, run, MAX_VOCAB_BYTES)
-    progress = json.loads(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES))
+    progress = _scalars(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
     numbers = sum(math.prod(shape) for shape in weight_shapes(run.settings.model, run.vocab.size).values())
     model_bytes = 4 * numbers + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
@@ -257,18 +264,24 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoint_names(run: Run) -> list[str]:
     """The checkpoints of the run, oldest first."""
-    return sorted(
-        (path.name for path in run.checkpoints.glob("step-*")), key=lambda name: int(name.removeprefix("step-"))
-    )
+    names = [path.name for path in run.checkpoints.glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(names, key=lambda name: int(name.removeprefix("step-")))
 
 
 def append_metrics(run: Run, facts: Mapping[str, Any]) -> None:
-    """Add one object to metrics.jsonl."""
-    with (
-        disk_errors(str(run.folder / "metrics.jsonl")),
-        (run.folder / "metrics.jsonl").open("a", encoding="utf-8") as file,
-    ):
-        file.write(json.dumps(facts) + "\n")
+    """Add one object to metrics.jsonl, whole or not at all."""
+    path = run.folder / "metrics.jsonl"
+    with disk_errors(str(path)), path.open("ab", buffering=0) as file:
+        end, line = file.tell(), json.dumps(facts).encode() + b"\n"
+        if file.write(line) < len(line):  # the disk filled up
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def point_best(run: Run, name: str) -> None:
+    """Have `best` name a checkpoint: a kill may have come between it and `latest`."""
+    with disk_errors(str(run.folder / "best")):
+        _point(run, "best", name)
 
 
 def cut_metrics(run: Run, step: int) -> None:
@@ -302,7 +315,7 @@ def disk_errors(what: str) -> Iterator[None]:
 def _free_folder(wanted: Path) -> Path:
     """The folder itself, or the first of wanted-2, wanted-3, … that does not exist; created, so that it is ours."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
+    number = 1 if wanted.name != "latest" else 2  # runs/latest is the pointer
     while True:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
@@ -313,14 +326,61 @@ def _free_folder(wanted: Path) -> Path:
             return folder
 
 
-def _remove_old(run: Run) -> None:
+class _Pointed(NamedTuple):
+    """What a pointer says; both None if there is no such pointer, the second alone if a person wrote it."""
+
+    name: str | None
+    manifest_sha256: str | None
+
+
+def _point(run: Run, which: Pointer, name: str) -> None:
+    """Have a pointer name a checkpoint, as it is now: a pointer that is damaged cannot name another."""
+    manifest = (run.checkpoints / name / MANIFEST).read_bytes()
+    write_whole(run.folder / which, f"{name} {hashlib.sha256(manifest).hexdigest()}\n".encode())
+
+
+def _pointed(run: Run, which: Pointer) -> _Pointed:
+    pointer = run.folder / which
+    if not pointer.exists():
+        return _Pointed(None, None)
+    name, space, sha256 = _read(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
+    return _Pointed(name, sha256 if space else None)
+
+
+def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
+    return folder.exists() and all(
+        (folder / name).is_file() and (folder / name).read_bytes() == data for name, data in contents.items()
+    )
+
+
+def _write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of files so that it stands under its name whole or not at all."""
+    unfinished = final.with_name(UNFINISHED + final.name)
+    _remove(unfinished)
+    unfinished.mkdir()
+    for file, data in contents.items():
+        _write_flushed(unfinished / file, data)
+    _flush_folder(unfinished)
+    if final.exists():  # what was saved here before it was ended or damaged, and is trained anew
+        replaced = final.with_name(f"{UNFINISHED}replaced-{final.name}")
+        _remove(replaced)
+        final.rename(replaced)
+    unfinished.rename(final)
+    _flush_folder(final.parent)
+
+
+def _remove_old(run: Run, newest: str) -> None:
+    """Remove all but the best and the newest; also those beyond it, which a resume from before them left behind."""
     names = checkpoint_names(run)
-    best = run.folder / "best"
-    kept = {*names[-KEPT_LATEST:], best.read_text().strip() if best.exists() else ""}
+    best = _pointed(run, "best").name
+    if best is not None and best not in names:
+        return  # the pointer is damaged, and any of them may be the best
+    kept = {*names[: names.index(newest) + 1][-KEPT_LATEST:], best}
     for name in names:
         if name not in kept:
             # renamed first, so that a half-removed checkpoint never bears a checkpoint's name
             doomed = run.checkpoints / f"{UNFINISHED}removed-{name}"
+            _remove(doomed)
             (run.checkpoints / name).rename(doomed)
             _remove(doomed)
 
@@ -354,13 +414,27 @@ def _entry(data: bytes) -> dict[str, Any]:
 def _read(path: Path, max_bytes: int | None = None) -> bytes:
     """The content of a file that may not be longer than is plausible, so that no file fills the memory."""
     try:
+        if not path.is_file():  # opening a FIFO would wait for its writer
+            raise OSError(None, "it is not there or no regular file")
+        size = path.stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
         with path.open("rb") as file:
-            data = file.read() if max_bytes is None else file.read(max_bytes + 1)
+            return file.read(size)
     except (OSError, ValueError) as error:
         raise RunError(f"could not read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if max_bytes is not None and len(data) > max_bytes:
-        raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
-    return data
+
+
+def _scalars(data: bytes, name: str, where: Path) -> dict[str, Any]:
+    """The scalars of the checkpoint that bears this name."""
+    try:
+        progress = msgspec.json.decode(data, type=dict[str, bool | int | float | str | None])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RunError(f"{where} is not the progress of a training: {error}") from None
+    step, text_sha256 = progress.get("step"), progress.get("text_sha256")
+    if type(step) is not int or checkpoint_name(step) != name or not isinstance(text_sha256, str):
+        raise RunError(f"{where} is not the progress of a training up to {name}: its step or text_sha256 is wrong")
+    return progress
 
 
 def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> bytes:
@@ -386,5 +460,5 @@ def _advice(run: Run) -> str:
 def _step_of(line: bytes) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float(np.inf)  # a line that a kill cut short

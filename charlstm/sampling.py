@@ -53,17 +53,17 @@ def generate(
     length: int | None,
     seed: int,
     samples: int = 1,
-    stop: str = "",
+    stop_ids: Sequence[int] = (),
     streams: int = STREAMS,
 ) -> Iterator[list[Sample]]:
     """Generate samples, up to `streams` at a time; after each step yield those that were advanced.
 
     prompt: ids to read first; with none, the text begins as a line of the training text does.
-    length: characters to generate, None for no end. stop: a text that ends a sample and is left out of it.
+    length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
     generated beside it. A finished sample's place is taken by the next one.
     """
-    stop_ids = _stop_ids(vocab, stop)
+    stop = list(stop_ids)
     logits_at_start, state_at_start = _read(engine, np.asarray(prompt if len(prompt) else start_ids(vocab)))
     if length == 0:
         yield [Sample(seed + number, np.random.default_rng(seed + number), finished=True) for number in range(samples)]
@@ -79,9 +79,9 @@ def generate(
             sample.pending.append(chosen)
             sample.chars += 1
             sample.log_prob += log_prob
-            stopped = bool(stop_ids) and sample.pending[-len(stop_ids) :] == stop_ids
+            stopped = bool(stop) and sample.pending[-len(stop) :] == stop
             if stopped:
-                del sample.pending[-len(stop_ids) :]
+                del sample.pending[-len(stop) :]
             sample.finished = stopped or sample.chars == length
         yield live
         logits, state = engine.step(ids, state)
@@ -97,12 +97,12 @@ def generate(
             logits, state = logits[going], tuple(part[:, going] for part in state)
 
 
-def take_text(sample: Sample, vocab: Vocab, *, stop: str = "") -> bytes:
+def take_text(sample: Sample, vocab: Vocab, *, stop_ids: Sequence[int] = ()) -> bytes:
     """Take what has been generated since the last time, as it goes to a file or pipe.
 
-    Characters that may be the beginning of `stop` are held back until it is known whether they are.
+    Characters that may be the beginning of the stop are held back until it is known whether they are.
     """
-    held = 0 if sample.finished else _held_back(sample.pending, _stop_ids(vocab, stop))
+    held = 0 if sample.finished else _held_back(sample.pending, list(stop_ids))
     cut = len(sample.pending) - held
     text = vocab.to_bytes(sample.pending[:cut])
     del sample.pending[:cut]
@@ -150,19 +150,20 @@ def start_ids(vocab: Vocab) -> NDArray[np.integer]:
     return np.zeros(1, dtype=np.intp)
 
 
+def encode_stop(vocab: Vocab, stop: str | bytes) -> list[int]:
+    """The ids of a text that ends a sample. Raises TextError if it holds a character that is never generated."""
+    unknown = vocab.unknown_characters(stop, where="--stop")
+    if unknown:
+        raise TextError(f"--stop can never be met: {name_characters(unknown)} is not in the model's vocabulary")
+    return vocab.encode_text(stop, where="--stop").tolist()  # type: ignore[no-any-return]
+
+
 def _read(engine: Engine, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
     """Logits (1, V) and state after reading ids from a zero state."""
     state = engine.zero_state(1)
     for position in range(len(ids)):
         logits, state = engine.step(ids[position : position + 1], state)
     return logits, state
-
-
-def _stop_ids(vocab: Vocab, stop: str) -> list[int]:
-    unknown = vocab.unknown_characters(stop, where="--stop")
-    if unknown:
-        raise TextError(f"--stop can never be met: {name_characters(unknown)} is not in the model's vocabulary")
-    return vocab.encode_text(stop, where="--stop").tolist()  # type: ignore[no-any-return]
 
 
 def _held_back(ids: list[int], stop_ids: list[int]) -> int:

@@ -38,7 +38,9 @@ class Progress:
 
     step: int = 0  # steps taken
     seconds: float = 0.0  # spent training and validating
+    validation_seconds: float = 0.0  # of these
     total_steps: int | None = None  # None until it is known, or when only a patience or the clock ends the run
+    total_is_estimate: bool = False  # made from minutes, not set by a limit of steps or epochs
     best_loss: float | None = None
     best_step: int | None = None
     validations_since_best: int = 0
@@ -58,7 +60,7 @@ class StepFacts:
     total_steps: int | None
     validation: Tally | None = None
     is_best: bool = False
-    stopped_by: str | None = None  # the limit that was reached, on the last step
+    stopped_by: str | None = None  # the setting whose limit was reached, on the last step
 
 
 class Trainer:
@@ -87,13 +89,31 @@ class Trainer:
 
     def steps(self) -> Iterator[StepFacts]:
         """Take step after step, validating at the interval and at the end, until a limit is reached."""
-        while self._stopped_by() is None:
+        while self.stopped_by() is None:
             facts = self._train_step()
-            ends = self._stopped_by()
+            ends = self.stopped_by()
             if len(self.validation_ids) > 1 and (ends or facts.step % self.settings.validate_every_steps == 0):
                 facts = self._validate(facts)
-                ends = self._stopped_by()
+                ends = self.stopped_by()
             yield replace(facts, stopped_by=ends)
+
+    def stopped_by(self) -> str | None:
+        """The setting whose limit has been reached, None while none is."""
+        progress, settings = self.progress, self.settings
+        if progress.total_steps is not None and progress.step >= progress.total_steps:
+            if self._minutes_alone():
+                return "training.max_minutes"
+            reached = settings.max_steps is not None and progress.step >= settings.max_steps
+            return "training.max_steps" if reached else "training.max_epochs"
+        if (
+            not self._minutes_alone()
+            and settings.max_minutes is not None
+            and progress.seconds >= 60 * settings.max_minutes
+        ):
+            return "training.max_minutes"
+        if settings.patience is not None and progress.validations_since_best >= settings.patience:
+            return "training.patience"
+        return None
 
     def export(self) -> tuple[Arrays, Arrays, dict[str, Any]]:
         """The whole state as values: the model's arrays, the training's arrays, and the scalars of `Progress`."""
@@ -109,6 +129,7 @@ class Trainer:
     def restore(self, weights: Arrays, training: Arrays, progress: Mapping[str, Any]) -> None:
         """Take back what `export` gave; limits that the settings have set anew since then count."""
         parameters = dict(self.model.named_parameters())
+        self.optimizer.state.clear()
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(torch.from_numpy(weights[name]))
@@ -122,7 +143,9 @@ class Trainer:
                 self.optimizer.state[parameters[name]][kind] = value
         self.hidden = tuple(hidden[name] for name in self.model.core.cell.state) if hidden else None
         restored = Progress(**progress)
-        self.progress = replace(restored, total_steps=self._steps_of_limits() or restored.total_steps)
+        if not (self._minutes_alone() and restored.total_is_estimate):
+            restored = replace(restored, total_steps=self._steps_of_limits(), total_is_estimate=False)
+        self.progress = restored
 
     def _train_step(self) -> StepFacts:
         """Forward, loss, backward, clip, update, on the next window of every lane."""
@@ -180,9 +203,11 @@ class Trainer:
             dtype=self.runtime.dtype,
         )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
+        seconds = time.perf_counter() - begin
         self.progress = replace(
             self.progress,
-            seconds=self.progress.seconds + time.perf_counter() - begin,
+            seconds=self.progress.seconds + seconds,
+            validation_seconds=self.progress.validation_seconds + seconds,
             best_loss=tally.loss if is_best else self.progress.best_loss,
             best_step=facts.step if is_best else self.progress.best_step,
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,
@@ -202,21 +227,6 @@ class Trainer:
     def _minutes_alone(self) -> bool:
         return self.settings.max_steps is None and self.settings.max_epochs is None
 
-    def _stopped_by(self) -> str | None:
-        """The limit that has been reached, None while none is."""
-        progress, settings = self.progress, self.settings
-        if progress.total_steps is not None and progress.step >= progress.total_steps:
-            return "training.max_minutes" if self._minutes_alone() else "training.max_steps or training.max_epochs"
-        if (
-            not self._minutes_alone()
-            and settings.max_minutes is not None
-            and progress.seconds >= 60 * settings.max_minutes
-        ):
-            return "training.max_minutes"
-        if settings.patience is not None and progress.validations_since_best >= settings.patience:
-            return "training.patience"
-        return None
-
     def _estimate_total_steps(self) -> None:
         """With minutes as the only limit, turn them into steps once, from the speed so far.
 
@@ -228,12 +238,12 @@ class Trainer:
         progress = self.progress
         if progress.step < 10 or progress.seconds < min(30.0, budget / 20):
             return
-        seconds_per_step = progress.seconds / progress.step
+        seconds_per_step = (progress.seconds - progress.validation_seconds) / progress.step
         chars_per_step = self.settings.batch_size * self.settings.sequence_length
         validation_steps = FORWARD_SHARE * len(self.validation_ids) / chars_per_step
         share_of_steps = 1 / (1 + validation_steps / self.settings.validate_every_steps)
-        remaining = (budget - progress.seconds) / seconds_per_step * share_of_steps - validation_steps
-        self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)))
+        remaining = ((budget - progress.seconds) / seconds_per_step - validation_steps) * share_of_steps
+        self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)), total_is_estimate=True)
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -27,8 +27,8 @@ def dump_yaml(document: Any) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
-def read_yaml(text: str, at: Callable[[int], str]) -> Located:
-    """One YAML document; `at(line)` begins the sentence of an error."""
+def read_yaml(text: str, at: Callable[[int], str], *, depth: int = 3) -> Located:
+    """One YAML document, lists and mappings at most `depth` deep; `at(line)` begins the sentence of an error."""
     root = None
     try:
         loader: Any = yaml.SafeLoader(text)
@@ -38,7 +38,7 @@ def read_yaml(text: str, at: Callable[[int], str]) -> Located:
             if isinstance(event, yaml.NodeEvent):
                 if root:
                     raise SettingsError(f"{at(line)}a second document begins here, but settings must be in one")
-                root = _node(event, events, at)
+                root = _node(event, events, at, depth)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SettingsError(f"{at(line)}character U+{error.character:04X} may not stand in YAML") from error
@@ -56,7 +56,9 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 
 
-def _node(event: Any, events: Iterator[Any], at: Callable[[int], str], path: tuple[str, ...] = ()) -> Located:
+def _node(
+    event: Any, events: Iterator[Any], at: Callable[[int], str], depth: int, path: tuple[str, ...] = ()
+) -> Located:
     """The node that begins with `event`, without the tags, anchors and unbounded depth that YAML allows."""
     line = event.start_mark.line + 1
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
@@ -65,11 +67,11 @@ def _node(event: Any, events: Iterator[Any], at: Callable[[int], str], path: tup
         raise SettingsError(f"{at(line)}settings take no tags ({plain(event.tag)}), but the plain value")
     if isinstance(event, yaml.ScalarEvent):
         return Located(event.value if event.style else _scalar(event.value), line)
-    if len(path) == 3:
+    if len(path) == depth:
         raise SettingsError(f"{at(line)}this is nested too deep, but a setting must be a value or a list of values")
     inside = takewhile(lambda event: not isinstance(event, yaml.CollectionEndEvent), events)
     if isinstance(event, yaml.SequenceStartEvent):
-        return Located([_node(item, events, at, (*path, "[]")).value for item in inside], line)
+        return Located([_node(item, events, at, depth, (*path, "[]")).value for item in inside], line)
     fields: dict[str, Located] = {}
     for key in inside:
         key_line = key.start_mark.line + 1
@@ -79,7 +81,7 @@ def _node(event: Any, events: Iterator[Any], at: Callable[[int], str], path: tup
         if name in fields:
             dotted = plain(".".join((*path, name)))
             raise SettingsError(f"{at(key_line)}{dotted} is given twice, here and on line {fields[name].line}")
-        fields[name] = Located(_node(next(events), events, at, (*path, name)).value, key_line)
+        fields[name] = Located(_node(next(events), events, at, depth, (*path, name)).value, key_line)
     return Located(fields, line)
 
 

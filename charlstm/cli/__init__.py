@@ -4,19 +4,44 @@ Data goes to stdout, talk to stderr. What a command needs is imported inside it,
 that does not train loads torch.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from charlstm import __version__
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
+from charlstm.cli.inspect import inspect_command
+from charlstm.cli.plot import plot_command
 from charlstm.cli.sample import sample_command
+from charlstm.cli.terminal import one_sentence, prepare_streams, say, write_line
+from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
+from charlstm.errors import BROKEN_PIPE_EXIT_CODE, SettingsError
+
+
+class Program(TyperGroup):
+    """The commands; a mistake in the command line itself is one sentence too."""
+
+    @one_sentence
+    def main(self, *args: Any, **kwargs: Any) -> None:
+        """Run a command and end the process with its exit code."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except typer.TyperException as mistake:
+            raise _usage_error(mistake) from None
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # of the help, whose reader is gone
+                raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
+            raise
+        raise SystemExit(code or 0)
+
 
 app = typer.Typer(
     name="charlstm",
+    cls=Program,
     help="Train, sample and measure character-level LSTM language models.",
     epilog=(
         "Exit codes: 0 done · 1 a bug · 2 usage or settings · 3 input text · 4 run folder or checkpoint · "
@@ -32,18 +57,39 @@ app.command("train")(train_command)
 app.command("sample")(sample_command)
 app.command("eval")(eval_command)
 app.command("fill")(fill_command)
+app.command("inspect")(inspect_command)
+app.command("plot")(plot_command)
+app.command("trace")(trace_command)
 app.add_typer(config_app, name="config")
 
 
 def main() -> None:
     """Run the program; it ends the process with one of the exit codes of `errors`."""
+    prepare_streams()
     app(prog_name="charlstm")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        write_line(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    if version:
-        print(__version__)
-        raise typer.Exit
+    pass
+
+
+def _usage_error(mistake: typer.TyperException) -> SettingsError:
+    """What the parser of the command line found wrong, with where to look it up."""
+    message = mistake.format_message()
+    if "\n" in message:  # the help, for want of a command
+        say(message)
+        raise SystemExit(SettingsError.exit_code)
+    context = getattr(mistake, "ctx", None)
+    command = context.command_path if context is not None else "charlstm"
+    return SettingsError(f"{message[:1].lower()}{message[1:].rstrip('.')} (see `{command} --help`)")

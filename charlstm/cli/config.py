@@ -21,7 +21,7 @@ SetOption: TypeAlias = Annotated[
 @one_sentence
 def show_command(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML settings; without, the defaults.")
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML settings; without, the defaults.")
     ] = None,
     overrides: SetOption = None,
 ) -> None:

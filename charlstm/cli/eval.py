@@ -1,6 +1,5 @@
 """`charlstm eval`: how well a model predicts a text."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +34,7 @@ class ProtocolName(StrEnum):
 def eval_command(
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[TEXT]", help="A file, folder, glob or corpus, - for stdin; else the run's own text."),
+        typer.Argument(metavar="TEXT", help="A file, folder, glob or corpus, - for stdin; else the run's own text."),
     ] = None,
     run: RunOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="Part of the run's own text (default val).")] = None,
@@ -108,6 +107,7 @@ def evaluate_run(
 
 def _text_ids(text: str, run: "Run") -> "Ids":
     """The ids of a text of the user's, in the run's vocabulary."""
+    from charlstm.cli.text import standard_input
     from charlstm.corpus import encode_source
     from charlstm.vocab import name_characters
 
@@ -116,7 +116,7 @@ def _text_ids(text: str, run: "Run") -> "Ids":
         text,
         cache_folder=environment.cache_folder(),
         data_folder=environment.data_folder(),
-        stdin=sys.stdin.buffer if sys.stdin else None,
+        stdin=standard_input((text,)),
     )
     if encoded.unknown_chars:
         done = "left out" if run.vocab.unknown == "skip" else "replaced"

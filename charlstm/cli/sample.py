@@ -1,17 +1,22 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
 import secrets
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from charlstm import environment
-from charlstm.cli.config import SetOption
-from charlstm.cli.terminal import RunOption, one_sentence, say, write, write_line
-from charlstm.errors import RunError, SettingsError, TextError
+from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write, write_line
+from charlstm.errors import RunError, SettingsError
+
+if TYPE_CHECKING:
+    from charlstm.config import SamplingSettings, Settings
+    from charlstm.sampling import Sample
+    from charlstm.vocab import Ids, Vocab
+
+    Steps: TypeAlias = Iterator[list[Sample]]
 
 
 @one_sentence
@@ -31,7 +36,7 @@ def sample_command(
     ] = None,
     prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")] = "",
     prompt_file: Annotated[
-        Path | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
+        str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
@@ -43,24 +48,25 @@ def sample_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
     ] = False,
-    overrides: SetOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="As in sampling.top_k=null, for no filter. Repeatable."),
+    ] = None,
 ) -> None:
     """Generate text. Temperature, filters and length default to the run's sampling settings."""
     options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     if prompt and prompt_file is not None:
         raise SettingsError("--prompt and --prompt-file are both given: give one of them")
-    text = _read_prompt(prompt_file) if prompt_file is not None else prompt
     sample(
         run,
         options=options,
         overrides=overrides or (),
-        prompt=text,
+        prompt=read_input(prompt_file) if prompt_file is not None else _bytes(prompt),
         echo=echo,
-        stop=stop,
+        stop=_bytes(stop),
         samples=samples,
-        seed=secrets.randbelow(2**32) if seed is None else seed,
-        tell_seed=seed is None,
+        seed=seed,
         as_json=as_json,
     )
 
@@ -70,70 +76,113 @@ def sample(
     *,
     options: dict[str, tuple[str, Any]],
     overrides: Sequence[str],
-    prompt: str | bytes,
+    prompt: bytes,
     echo: bool,
-    stop: str,
+    stop: bytes,
     samples: int,
-    seed: int,
-    tell_seed: bool,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
     environment.limit_numpy_threads()
     from charlstm import runs
-    from charlstm.config import override_setting, override_settings
     from charlstm.engine import Engine, check_weights
-    from charlstm.sampling import Choice, generate, take_text
+    from charlstm.sampling import Choice, encode_stop, generate
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
-    settings = override_settings(run.settings, overrides)
-    for option, (name, value) in options.items():
-        if value is not None:
-            settings = override_setting(settings, f"sampling.{name}", value, option=option)
     if run.settings.model.objective == "cloze":
         raise RunError(f"{run.folder} was trained to fill gaps, not to go on with a text: use `charlstm fill`")
-    length = settings.sampling.length or None
+    sampling = _sampling_settings(run.settings, options, overrides)
+    length = sampling.length or None
     if length is None and (samples > 1 or as_json):
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
+    stop_ids = encode_stop(run.vocab, stop)
+    prompt_ids = _prompt_ids(prompt, run.vocab)
+    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    check_weights(checkpoint.weights, run.settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
+    if seed is None:
+        seed = secrets.randbelow(2**32)
+        say(f"seed {seed}")
+    steps = generate(
+        Engine(checkpoint.weights, run.settings.model),
+        run.vocab,
+        Choice(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            never=run.vocab.unknown_id,
+        ),
+        prompt=prompt_ids,
+        length=length,
+        seed=seed,
+        samples=samples,
+        stop_ids=stop_ids,
+    )
+    head = prompt if echo else b""
+    if samples == 1 and not as_json:
+        _stream(steps, run.vocab, stop_ids, head)
+    else:
+        _write_finished(steps, run.vocab, head, first_seed=seed, as_json=as_json)
 
-    vocab = run.vocab
-    unknown = vocab.unknown_characters(prompt, where="the prompt")
-    prompt_ids = vocab.encode_text(prompt, where="the prompt")
-    if unknown:
-        from charlstm.vocab import name_characters
 
+def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
+    """Write one text as it is made, ending in one newline."""
+    from charlstm.sampling import take_text
+
+    write(head)
+    last = head
+    for (one,) in steps:
+        piece = take_text(one, vocab, stop_ids=stop_ids)
+        write(piece)
+        last = piece or last
+    if not last.endswith(b"\n"):
+        write(b"\n")
+
+
+def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
+    """Write each text when it and those before it are finished, in the order of their seeds."""
+    from charlstm.sampling import Sample, take_text
+
+    waiting: dict[int, Sample] = {}
+    seed = first_seed
+    for live in steps:
+        waiting |= {one.seed: one for one in live if one.finished}
+        while (one := waiting.pop(seed, None)) is not None:
+            text = head + take_text(one, vocab)
+            if as_json:
+                write_line(_as_json(text, one.seed, one.mean_log_prob))
+            else:
+                write(text if text.endswith(b"\n") else text + b"\n")
+            seed += 1
+
+
+def _sampling_settings(
+    settings: "Settings", options: dict[str, tuple[str, Any]], overrides: Sequence[str]
+) -> "SamplingSettings":
+    """The run's sampling settings with what this command line says instead."""
+    from charlstm.config import override_setting, override_settings
+
+    for override in overrides:
+        if override.partition(".")[0].strip() in ("data", "model", "training"):
+            raise SettingsError(
+                f"--set {override} is settled since the run was trained: only sampling.… can change here"
+            )
+    changed = override_settings(settings, overrides)
+    for option, (name, value) in options.items():
+        if value is not None:
+            changed = override_setting(changed, f"sampling.{name}", value, option=option)
+    return changed.sampling
+
+
+def _prompt_ids(prompt: bytes, vocab: "Vocab") -> "Ids":
+    """The ids of the prompt; says which of its characters were unknown, where the policy lets them pass."""
+    from charlstm.vocab import name_characters
+
+    ids = vocab.encode_text(prompt, where="the prompt")
+    if unknown := vocab.unknown_characters(prompt, where="the prompt"):
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
         say(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
-    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
-    check_weights(checkpoint.weights, run.settings.model, vocab.size, where=f"checkpoint {checkpoint.name}")
-    engine = Engine(checkpoint.weights, run.settings.model)
-    choice = Choice(
-        temperature=settings.sampling.temperature,
-        top_k=settings.sampling.top_k,
-        top_p=settings.sampling.top_p,
-        never=vocab.unknown_id,
-    )
-    if tell_seed:
-        say(f"seed {seed}")
-    head = (prompt if isinstance(prompt, bytes) else prompt.encode()) if echo else b""
-    steps = generate(engine, vocab, choice, prompt=prompt_ids, length=length, seed=seed, samples=samples, stop=stop)
-    if samples == 1 and not as_json:
-        write(head)
-        last = head
-        for (one,) in steps:
-            piece = take_text(one, vocab, stop=stop)
-            write(piece)
-            last = piece or last
-        write(b"" if last.endswith(b"\n") else b"\n")
-        return
-    for live in steps:
-        for one in live:
-            if one.finished:
-                text = head + take_text(one, vocab, stop=stop)
-                if as_json:
-                    write_line(_as_json(text, one.seed, one.mean_log_prob))
-                else:
-                    write(text if text.endswith(b"\n") else text + b"\n")
+    return ids
 
 
 def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:
@@ -143,8 +192,6 @@ def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def _read_prompt(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise TextError(f"could not read the prompt from {file}: {error.strerror}") from None
+def _bytes(argument: str) -> bytes:
+    """The bytes of a command-line argument as they were typed, valid UTF-8 or not."""
+    return argument.encode("utf-8", "surrogateescape")

@@ -1,12 +1,13 @@
 """Signals that ask a training to stop: noted when they come, acted on between two steps."""
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from charlstm.cli.terminal import say
+INTERRUPTED_EXIT_CODE = 128 + signal.SIGINT
 
 
 @dataclass
@@ -17,19 +18,20 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Within, SIGINT, SIGTERM and SIGUSR1 are noted; a second SIGINT ends the program at once.
+def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
+    """Within, SIGINT, SIGTERM and SIGUSR1 are noted, and said unless `quiet`; a second SIGINT ends the process at once.
 
-    A signal that the parent process set to be ignored (as `nohup` does) stays ignored.
+    A signal that is ignored stays ignored.
     """
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and request.signal_number is not None:
-            raise KeyboardInterrupt
         if request.signal_number is None:
-            say(f"{signal.Signals(number).name}: finishing this step and saving …")
             request.signal_number = number
+            if not quiet:
+                _say_now(f"{signal.Signals(number).name}: finishing this step and saving …")
+        elif number == signal.SIGINT:
+            os._exit(INTERRUPTED_EXIT_CODE)
 
     watched = [number for number in _WATCHED if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in watched}
@@ -41,3 +43,10 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def _say_now(line: str) -> None:
+    """Say a line from within a signal handler, where the stream's own buffer may be in use."""
+    with suppress(OSError):
+        below_the_bar = "\n" if os.isatty(2) else ""
+        os.write(2, f"{below_the_bar}{line}\n".encode())

@@ -2,9 +2,11 @@
 
 import errno
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeAlias
 
@@ -23,7 +25,7 @@ RunOption: TypeAlias = Annotated[
 def one_sentence(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command so that a user's mistake ends it with one sentence on stderr and its exit code.
 
-    A closed pipe ends it without a word, a bug with its traceback.
+    So does what the system refuses. A closed pipe ends it without a word, a bug with its traceback.
     """
 
     @functools.wraps(command)
@@ -31,33 +33,31 @@ def one_sentence(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except CharLSTMError as mistake:
-            say(f"charlstm: {mistake}")
-            raise SystemExit(mistake.exit_code) from None
+            _end(mistake)
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
+        except OSError as error:
+            what = f"read or write {error.filename}" if error.filename else "write to standard output"
+            forget_stdout()
+            _end(InputOutputError(f"could not {what}: {_reason(error)}"))
 
     return wrapped
 
 
 def say(line: str) -> None:
     """Print a line of talk to stderr, whatever the locale; if nobody can hear it, go on."""
-    try:
+    with suppress(OSError):  # full or closed
         sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
         sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):  # full, closed, or absent
-        pass
 
 
 def read_input(file: str) -> bytes:
     """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read."""
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except (OSError, ValueError, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or "it is closed"
-        raise TextError(f"could not read {'standard input' if file == '-' else file}: {reason}") from None
+    except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
+        raise TextError(f"could not read {'standard input' if file == '-' else file}: {_reason(error)}") from None
 
 
 def write(data: bytes) -> None:
@@ -67,12 +67,9 @@ def write(data: bytes) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
-    except (OSError, ValueError, AttributeError) as error:
-        _forget_stdout()
-        if isinstance(error, OSError) and error.errno == errno.EINVAL:
-            raise BrokenPipeError from None
-        reason = error.strerror if isinstance(error, OSError) else "it is closed"
-        raise InputOutputError(f"could not write to standard output: {reason}") from None
+    except OSError as error:
+        forget_stdout()
+        raise InputOutputError(f"could not write to standard output: {_reason(error)}") from None
 
 
 def write_line(line: str) -> None:
@@ -80,12 +77,35 @@ def write_line(line: str) -> None:
     write(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-def _forget_stdout() -> None:
+def prepare_streams() -> None:
+    """Have stdout and stderr speak UTF-8 whatever the locale, and give one that is closed a stand-in.
+
+    Otherwise the next file that is opened would take a closed one's number, and receive what is said to it. Writing to
+    the stand-in of stdout fails, as a user who asked for data expects; what is said to that of stderr is lost.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # takes the lowest number, this one
+    buffered = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(buffered, "utf-8", "surrogateescape")
+    unbuffered = io.FileIO(2, "w", closefd=False)  # so that what could not be said is not tried again at the end
+    sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "backslashreplace", write_through=True)
+
+
+def forget_stdout() -> None:
     """Have the interpreter's last flush go nowhere instead of failing again."""
-    if sys.stdout is None:
-        return
-    try:
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(mistake: CharLSTMError) -> None:
+    say(f"charlstm: {' '.join(str(mistake).splitlines())}")
+    raise SystemExit(mistake.exit_code) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno != errno.EBADF:
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, ValueError) else "it is closed"

@@ -1,20 +1,23 @@
 """`charlstm train`: settings and text in, a run folder out."""
 
-import math
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlstm.cli.config import SetOption
+from charlstm.cli.signals import stop_requests
 from charlstm.cli.terminal import one_sentence
 from charlstm.errors import InputOutputError, Interrupted, RunError, SettingsError
 
 if TYPE_CHECKING:
+    from charlstm.cli.record import Saver
     from charlstm.cli.report import Report
-    from charlstm.config import Settings
+    from charlstm.cli.signals import StopRequest
+    from charlstm.config import DataSettings, Settings
     from charlstm.corpus import Corpus
     from charlstm.runs import Run
     from charlstm.trainer import StepFacts, Trainer
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 @one_sentence
 def train_command(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML settings; without, the defaults on python-stdlib.")
+        Path | None, typer.Argument(metavar="CONFIG", help="YAML settings; without, the defaults on python-stdlib.")
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", metavar="DIR", help="New run folder (default runs/<config name>).")
@@ -54,19 +57,18 @@ def start_training(config: Path | None, run_folder: Path | None, overrides: Sequ
         runs.refuse_taken(run_folder)
     corpus = prepare_run_corpus(settings.data)
     settings, trainer = _build(settings, corpus)
-    run = runs.create_run(run_folder, settings, corpus.vocab, name=config.stem if config is not None else "default")
-    with runs.only_writer(run):
-        _train(run, trainer, corpus, quiet=quiet)
+    name = config.stem if config is not None else "default"
+    with stop_requests(quiet=quiet) as request:
+        run = runs.create_run(run_folder, settings, corpus.vocab, name=name)
+        with runs.only_writer(run):
+            _train(run, trainer, corpus, request, quiet=quiet)
 
 
 def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> None:
     """Continue a run from its latest checkpoint, perhaps with other limits and intervals."""
     from charlstm import runs
-    from charlstm.cli.text import prepare_run_corpus
     from charlstm.config import override_settings
-    from charlstm.corpus import open_corpus
     from charlstm.engine import check_weights
-    from charlstm.environment import cache_folder
 
     run = runs.open_run(folder)
     settings = override_settings(run.settings, overrides)
@@ -75,22 +77,33 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
         checkpoint = runs.read_checkpoint(run, "latest")
         check_weights(checkpoint.weights, settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
         progress = dict(checkpoint.progress)
-        fingerprint = progress.pop("text_sha256")
-        if settings.data.sources == ("-",):
-            corpus = open_corpus(fingerprint, cache_folder()) or prepare_run_corpus(settings.data)
-        else:
-            corpus = prepare_run_corpus(settings.data)
-        if corpus.fingerprint != fingerprint:
-            raise RunError(
-                f"the text of {folder} has changed since it was trained: restore it, or start a new run on the new text"
-            )
+        corpus = _same_text(run, settings.data, progress.pop("text_sha256"))
         if settings.training.max_minutes != run.settings.training.max_minutes:
             progress["total_steps"] = None  # estimated for another number of minutes
         settings, trainer = _build(settings, corpus)
         trainer.restore(checkpoint.weights, checkpoint.training, progress)
-        runs.cut_metrics(run, progress["step"])
-        run = runs.rewrite_settings(run, settings)
-        _train(run, trainer, corpus, quiet=quiet)
+        with stop_requests(quiet=quiet) as request:
+            if progress["step"] and progress["best_step"] == progress["step"]:
+                runs.point_best(run, checkpoint.name)
+            runs.cut_metrics(run, progress["step"])
+            run = runs.rewrite_settings(run, settings)
+            _train(run, trainer, corpus, request, quiet=quiet)
+
+
+def _same_text(run: "Run", data: "DataSettings", text_sha256: str) -> "Corpus":
+    """The text that the run was trained on; one that came from a pipe is looked for in the cache first."""
+    from charlstm.cli.text import prepare_run_corpus
+    from charlstm.corpus import open_corpus
+    from charlstm.environment import cache_folder
+    from charlstm.sources import STDIN
+
+    cached = open_corpus(text_sha256, cache_folder()) if STDIN in data.sources else None
+    corpus = cached or prepare_run_corpus(data)
+    if corpus.fingerprint != text_sha256:
+        raise RunError(
+            f"the text of {run.folder} has changed since it was trained: restore it, or start a new run on the new text"
+        )
+    return corpus
 
 
 def _refuse_changes(run: "Run", settings: "Settings") -> None:
@@ -137,145 +150,58 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     return resolved, trainer
 
 
-def _train(run: "Run", trainer: "Trainer", corpus: "Corpus", *, quiet: bool) -> None:
+def _train(run: "Run", trainer: "Trainer", corpus: "Corpus", request: "StopRequest", *, quiet: bool) -> None:
     """Take the trainer's steps; log, save and say what happens; end as the limits or a signal ask."""
-    from charlstm.cli.report import Report
-    from charlstm.cli.signals import stop_requests
-    from charlstm.errors import CharLSTMError
+    from charlstm.cli.record import Log, Saver
+    from charlstm.cli.report import Report, header_rows
 
     report = Report(quiet=quiet, first_step=trainer.progress.step)
-    report.header(_header(run, trainer, corpus))
-    saver = _Saver(run, trainer, corpus.fingerprint, report)
-    log = _Log(run, trainer)
-    facts = None
-    try:
-        with stop_requests() as request:
-            for facts in trainer.steps():
-                log.step(facts)
-                report.step(facts, log.chars_per_second)
-                _show_sample(run, trainer, facts, report)
-                ends = facts.stopped_by is not None or request.signal_number is not None
-                saver.step(facts, must=ends)
-                if request.signal_number is not None:
-                    break
-    except CharLSTMError:
-        report.close()
-        raise
-    report.close()
-    command = shlex.quote(str(run.folder))
-    if request.signal_number is not None:
-        raise Interrupted(
-            f"stopped and saved after step {trainer.progress.step}; go on with: charlstm train --resume {command}",
-            signal_number=request.signal_number,
-        )
-    if facts is None:
-        report.line(
-            f"{run.folder} has already reached its limits at step {trainer.progress.step}: raise one with --set"
-        )
+    saver = Saver(run, trainer, report, text_sha256=corpus.fingerprint)
+    if trainer.progress.step == 0:
+        _save_beginning(run, saver, report)
+    report.header(header_rows(run, trainer, corpus))
+    log = Log(run, trainer, report)
+    limit = trainer.stopped_by()
+    if limit is not None:
+        report.line(f"{run.folder} has reached {limit} already: raise it with --set {limit}=…")
         return
-    _say_reached(facts, trainer, report, command)
+    try:
+        for facts in trainer.steps():
+            log.step(facts)
+            report.step(facts, log.chars_per_second)
+            _show_sample(run, trainer, facts, report)
+            signal_number = request.signal_number
+            saver.step(facts, must=facts.stopped_by is not None or signal_number is not None)
+            if signal_number is not None and facts.stopped_by is None:
+                raise Interrupted(
+                    f"stopped and saved after step {facts.step}, "
+                    f"go on with: charlstm train --resume {shlex.quote(str(run.folder))}",
+                    signal_number=signal_number,
+                )
+    finally:
+        report.close()
+    report.reached(run, trainer, facts)
 
 
-class _Saver:
-    """Saves at the interval, at each new best and at the end; a save that fails is tried again at the next."""
+def _save_beginning(run: "Run", saver: "Saver", report: "Report") -> None:
+    """Save before the first step: a disk that refuses is noticed at once, and from now on any end can be resumed."""
+    from charlstm import runs
 
-    def __init__(self, run: "Run", trainer: "Trainer", text_sha256: str, report: "Report") -> None:
-        self.run = run
-        self.trainer = trainer
-        self.text_sha256 = text_sha256
-        self.report = report
-        self.best_is_unsaved = False
-        self.failures = 0
-
-    def step(self, facts: "StepFacts", *, must: bool) -> None:
-        from charlstm import runs
-
-        self.best_is_unsaved |= facts.is_best
-        if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
-            return
-        weights, training, progress = self.trainer.export()
-        try:
-            runs.save_checkpoint(
-                self.run,
-                step=facts.step,
-                weights=weights,
-                training=training,
-                progress={**progress, "text_sha256": self.text_sha256},
-                is_best=facts.is_best,
-            )
-            self.best_is_unsaved = False
-        except InputOutputError as error:
-            self.failures += 1
-            if must:
-                raise
-            self.report.line(f"{error}; training goes on and will try again at the next save ({self.failures} failed)")
-
-
-class _Log:
-    """Writes metrics.jsonl, and knows the speed since the last line."""
-
-    def __init__(self, run: "Run", trainer: "Trainer") -> None:
-        self.run = run
-        self.chars_per_step = trainer.settings.batch_size * trainer.settings.sequence_length
-        self.chars_per_second = math.nan
-        self._steps, self._seconds = 0, 0.0
-
-    def step(self, facts: "StepFacts") -> None:
-        from charlstm import runs
-
-        self._steps += 1
-        self._seconds += facts.step_seconds
-        logged = facts.step % self.run.settings.training.log_every_steps == 0
-        if logged or math.isnan(self.chars_per_second):
-            self.chars_per_second = self._steps * self.chars_per_step / self._seconds
-        if not (logged or facts.validation is not None or facts.stopped_by is not None):
-            return
-        line: dict[str, Any] = {
-            "step": facts.step,
-            "chars": facts.chars,
-            "seconds": round(facts.seconds, 3),
-            "loss": facts.loss,
-            "bits_per_char": facts.loss / math.log(2),
-            "learning_rate": facts.learning_rate,
-            "grad_norm": facts.grad_norm,
-            "chars_per_second": round(self.chars_per_second),
-        }
-        if facts.validation is not None:
-            line["val_loss"] = facts.validation.loss
-            line["val_bits_per_char"] = facts.validation.bits_per_char
-            line["val_accuracy"] = facts.validation.accuracy
-        runs.append_metrics(self.run, line)
-        if logged:
-            self._steps, self._seconds = 0, 0.0
-
-
-def _header(run: "Run", trainer: "Trainer", corpus: "Corpus") -> list[tuple[str, str]]:
-    from charlstm.model import num_parameters
-
-    settings, model = run.settings, trainer.model
-    runtime = trainer.runtime
-    train, val = len(trainer.lanes.ids), len(trainer.validation_ids)
-    shape = f"{settings.model.num_layers}×{settings.model.hidden_size}"
-    rows = [
-        (
-            "text",
-            f"{', '.join(settings.data.sources)}: {corpus.chars:,} {settings.data.unit}s, "
-            f"{train:,} train, {val:,} validate",
-        ),
-        ("vocabulary", f"{corpus.vocab.size:,}"),
-        ("model", f"{settings.model.cell} {shape}, {num_parameters(model):,} parameters"),
-        ("device", f"{runtime.device.type}, {runtime.threads} threads, {runtime.precision}"),
-        ("run", str(run.folder)),
-    ]
-    if trainer.progress.step:
-        rows.append(("resumed", f"after step {trainer.progress.step}"))
-    return rows
+    try:
+        saver.save(is_best=False)
+    except InputOutputError:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    try:
+        runs.mark_newest(run)
+    except InputOutputError as error:
+        report.line(f"{error}; name this run with --run to sample from it")
 
 
 def _show_sample(run: "Run", trainer: "Trainer", facts: "StepFacts", report: "Report") -> None:
     """At a validation, if the settings ask for it, show what the model writes by now."""
     length = run.settings.training.sample_length
-    if facts.validation is None or length is None or report.quiet:
+    if facts.validation is None or length is None or report.quiet or run.settings.model.objective == "cloze":
         return
     from charlstm.engine import Engine
     from charlstm.sampling import Choice, generate, take_text
@@ -288,17 +214,3 @@ def _show_sample(run: "Run", trainer: "Trainer", facts: "StepFacts", report: "Re
     steps = generate(Engine(weights, run.settings.model), vocab, choice, prompt=[], length=length, seed=facts.step)
     text = b"".join(take_text(one, vocab) for (one,) in steps)
     report.line("".join(c if c.isprintable() or c == "\n" else " " for c in text.decode("utf-8", "replace")))
-
-
-def _say_reached(facts: "StepFacts", trainer: "Trainer", report: "Report", command: str) -> None:
-    best = trainer.progress.best_loss
-    reached = f"loss {facts.loss:.4f}"
-    if best is not None:
-        bits = best / math.log(2)
-        reached = f"best val_loss {best:.4f} ({bits:.4f} bits per character) at step {trainer.progress.best_step}"
-    minutes, seconds = divmod(round(facts.seconds), 60)
-    report.line(
-        f"{facts.stopped_by} reached after {facts.step} steps, {facts.chars:,} characters, {minutes} min {seconds} s"
-    )
-    report.line(f"{reached}")
-    report.line(f"sample with: charlstm sample --run {command} --temp 0.8 --top-k 10")

@@ -1,0 +1,117 @@
+"""The baseline: the character LSTM anyone would write from the tutorials, in fp32, with torch's defaults.
+
+    python benchmarks/plain.py train --hidden-size 256 …       times whole training steps
+    python benchmarks/plain.py generate --hidden-size 256 …    times one stream of characters
+
+Prints one JSON object. It is honest: nothing in it is slower than the tutorials make it, and what they leave out (the
+batch gathered in one indexing instead of a DataLoader, no `.item()` in the training loop) is left out here.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+
+import torch
+from torch import nn
+
+
+class CharRNN(nn.Module):
+    """Embedding → LSTM → linear."""
+
+    def __init__(self, vocab_size: int, embedding_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, embedding_size)
+        self.lstm = nn.LSTM(embedding_size, hidden_size, num_layers, batch_first=True)
+        self.output = nn.Linear(hidden_size, vocab_size)
+
+    def forward(self, ids, state=None):
+        x, state = self.lstm(self.embedding(ids), state)
+        return self.output(x), state
+
+
+def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
+    """Seconds of each step: batch, forward, loss, backward, clip, Adam; the state is carried and detached."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    criterion = nn.CrossEntropyLoss()
+    lanes = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1)
+    windows = (lanes.shape[1] - 1) // sequence_length
+    state, seconds = None, []
+    for step in range(warmup_steps + steps):
+        begin = time.perf_counter()
+        cursor = step % windows * sequence_length
+        inputs = lanes[:, cursor : cursor + sequence_length].long()
+        targets = lanes[:, cursor + 1 : cursor + 1 + sequence_length].long()
+        optimizer.zero_grad()
+        logits, state = model(inputs, state)
+        loss = criterion(logits.flatten(0, 1), targets.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        state = tuple(part.detach() for part in state)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[warmup_steps:]
+
+
+@torch.no_grad()
+def generate(model, length, *, temperature=0.8, top_k=10):
+    """Yield `length` ids, one at a time through the module."""
+    model.eval()
+    ids, state = torch.zeros(1, 1, dtype=torch.long), None
+    for _ in range(length):
+        logits, state = model(ids, state)
+        values, candidates = torch.topk(logits[0, -1] / temperature, top_k)
+        ids = candidates[torch.multinomial(torch.softmax(values, dim=-1), 1)].view(1, 1)
+        yield ids.item()
+
+
+def time_generation(model, length, warmup):
+    """Characters per second of one stream, after a few to warm up."""
+    alphabet = [chr(32 + number) for number in range(model.output.out_features)]
+    for _ in generate(model, warmup):
+        pass
+    begin = time.perf_counter()
+    text = "".join(alphabet[symbol] for symbol in generate(model, length))
+    return len(text) / (time.perf_counter() - begin)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="A plain character LSTM, timed.")
+    parser.add_argument("command", choices=["train", "generate", "process"])
+    parser.add_argument("--vocab-size", type=int, default=65)
+    parser.add_argument("--embedding-size", type=int, default=128)
+    parser.add_argument("--hidden-size", type=int, default=256)
+    parser.add_argument("--num-layers", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--sequence-length", type=int, default=128)
+    parser.add_argument("--warmup-steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--length", type=int, default=1000)
+    parser.add_argument("--threads", type=int, help="torch's own choice without")
+    parser.add_argument("--weights", help="a file of torch.save, for `process`: load, generate, print the text")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    model = CharRNN(args.vocab_size, args.embedding_size, args.hidden_size, args.num_layers)
+    if args.command == "process":
+        if args.weights:
+            model.load_state_dict(torch.load(args.weights))
+        for symbol in generate(model, args.length):
+            sys.stdout.write(chr(32 + symbol))
+        sys.stdout.write("\n")
+        return
+    facts = {"threads": torch.get_num_threads()}
+    if args.command == "train":
+        ids = torch.randint(args.vocab_size, (1_000_000,), dtype=torch.uint8)
+        shape = {"batch_size": args.batch_size, "sequence_length": args.sequence_length}
+        facts["step_seconds"] = train(model, ids, **shape, warmup_steps=args.warmup_steps, steps=args.steps)
+    else:
+        facts["chars_per_second"] = time_generation(model, args.length, warmup=args.length // 10)
+    facts["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""`charlstm plot`: the training and validation curves of one or several runs. Loads no torch."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlstm import environment
+from charlstm.cli.output import plotting, saving
+from charlstm.cli.terminal import one_sentence, say, write
+
+if TYPE_CHECKING:
+    from charlstm.curves import Curve
+
+_MARKERS = "ox+*#%@"  # of the validations, a run each
+
+
+class Axis(StrEnum):
+    """What the curves are drawn against."""
+
+    chars = "chars"
+    step = "step"
+    seconds = "seconds"
+
+
+@one_sentence
+def plot_command(
+    run_folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run folders; else the one in CHARLSTM_RUN, else the newest."),
+    ] = None,
+    by: Annotated[Axis, typer.Option("--by", help="What the curves are drawn against.")] = Axis.chars,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Write a picture instead of drawing here.")
+    ] = None,
+) -> None:
+    """Draw bits per character in training and validation."""
+    plot(run_folders or [], by=by, png=png)
+
+
+def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
+    """Draw the curves of runs to stdout, or into the picture named."""
+    from charlstm import runs
+    from charlstm.curves import read_curve
+
+    curves = [read_curve(folder) for folder in run_folders or [runs.find_run(environment.run_folder())]]
+    if png is None:
+        write(_drawn(curves, by=by))
+        return
+    plotting("matplotlib", option="--png")
+    from charlstm.pictures import curves_picture
+
+    with saving(png, option="--png") as file:
+        curves_picture(curves, by=by).savefig(file, dpi=130)
+    say(f"{png}: {', '.join(curve.name for curve in curves)}")
+
+
+def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
+    """The curves as lines of characters, coloured if a terminal will show them."""
+    from charlstm.curves import AXES
+
+    plotext = plotting("plotext", option="a plot in the terminal")
+    colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    size = shutil.get_terminal_size()
+    plotext.clear_figure()
+    plotext.theme("clear" if not colourful else "pro")
+    plotext.plot_size(size.columns, min(size.lines - 2, 30))
+    for number, curve in enumerate(curves):
+        colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
+        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker="braille")
+        val = curve.series("val", by=by)
+        if val[0]:
+            marker = _MARKERS[number % len(_MARKERS)]
+            plotext.scatter(*val, label=f"{curve.name}, validation", color=f"{colour}+", marker=marker)
+    plotext.xlabel(AXES[by])
+    plotext.title("bits per character")
+    drawn: str = plotext.build()
+    return ((drawn if colourful else plotext.uncolorize(drawn)).rstrip("\n") + "\n").encode()

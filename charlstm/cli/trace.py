@@ -1,0 +1,107 @@
+"""`charlstm trace`: a small cell worked by hand, step by step. Loads torch only for gradients."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charlstm.cli.output import plotting, saving
+from charlstm.cli.terminal import one_sentence, write_line
+from charlstm.yaml12 import plain
+
+if TYPE_CHECKING:
+    from charlstm.cells import Array
+    from charlstm.paper import Work
+    from charlstm.worked import Example, Lesson
+
+
+@one_sentence
+def trace_command(
+    file: Annotated[Path, typer.Argument(metavar="CELL.yaml", help="A worked example, as in configs/worked/.")],
+    inputs: Annotated[
+        str | None, typer.Option("--inputs", metavar="X,…", help="Instead of the file's, as in 1,5,7,4.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", metavar="Y", help="What the last output should be: show the error, its gradients, an Adam step."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, unrounded, as one object.")] = False,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw a picture as well.")] = None,
+) -> None:
+    """Work a small cell by hand: what each gate sees and does at every step.
+
+    Several cells in one file are compared: the gradient of the last output by each input.
+    """
+    trace(file, inputs=inputs, target=target, as_json=as_json, png=png)
+
+
+def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, png: Path | None) -> None:
+    """Work out every cell of an example, and write that to stdout and its picture to `png`."""
+    from charlstm.cli import trace_tables
+    from charlstm.paper import work_out
+    from charlstm.worked import input_gradients, learn
+    from charlstm.worked_file import load_example
+
+    example = load_example(file, inputs=inputs, target=target)
+    works = {cell: work_out(example, cell) for cell in example.cells}
+    gradients = {cell: input_gradients(example, cell) for cell in works} if len(works) > 1 else {}
+    lessons = {cell: learn(example, cell) for cell in works} if example.target is not None else {}
+    size = f"{_count(len(example.state['h']), 'unit')}, {_count(len(example.inputs), 'step')}"
+    title = f"{plain(file.name)}: {' and '.join(works)}, {size}"
+    if png is not None:
+        plotting("matplotlib", option="--png")
+        from charlstm.paper_pictures import comparison_picture, work_picture
+
+        if gradients:
+            figure = comparison_picture(works, gradients, title=title)
+        else:
+            figure = work_picture(*works.values(), title=title)
+        with saving(png, option="--png") as picture:
+            figure.savefig(picture, format="png", dpi=130)
+    if as_json:
+        write_line(json.dumps(_as_json(example, works, gradients, lessons), default=lambda array: array.tolist()))
+        return
+    if gradients:
+        tables = [*trace_tables.comparison_tables(works, gradients)]
+    else:
+        ((cell, work),) = works.items()
+        tables = [*trace_tables.work_tables(work, example.cells[cell])]
+    tables += [trace_tables.lesson_table(example, cell, works[cell], lesson) for cell, lesson in lessons.items()]
+    trace_tables.print_tables([title, *filter(None, [example.source])], tables)
+
+
+def _as_json(
+    example: "Example",
+    works: "Mapping[str, Work]",
+    gradients: "Mapping[str, Array]",
+    lessons: "Mapping[str, Lesson]",
+) -> dict[str, Any]:
+    """Everything that the tables show, unrounded; an array is a list with one number a unit."""
+    cells = {}
+    for cell, work in works.items():
+        steps = [
+            {
+                "x": step.x,
+                "state": step.state,
+                "stages": {stage.name: {**stage._asdict(), "totals": stage.totals} for stage in stages},
+                "new_state": step.new_state,
+            }
+            for step, stages in zip(work.steps, work.stages, strict=True)
+        ]
+        cells[cell] = {
+            "weights": example.cells[cell],
+            "steps": steps,
+            "output": work.output,
+            "input_gradients": gradients.get(cell),
+            "lesson": lessons[cell]._asdict() if cell in lessons else None,
+        }
+    shared = {"source": example.source, "inputs": example.inputs, "target": example.target}
+    return {**shared, "learning_rate": example.learning_rate, "cells": cells}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

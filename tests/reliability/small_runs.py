@@ -1,0 +1,102 @@
+"""A run so small that it can be trained, killed and damaged thousands of times, and what must be the same at its end."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from charlstm import runs
+from charlstm.cli.train import start_training
+
+CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
+STEPS = 6
+SETTINGS = """\
+data:
+  sources: [{text}]
+model:
+  embedding_size: 5
+  hidden_size: 8
+  num_layers: 2
+  dropout: 0.3
+training:
+  batch_size: 3
+  sequence_length: 7
+  max_steps: {steps}
+  warmup_steps: 2
+  log_every_steps: 1
+  validate_every_steps: {validate}
+  save_every_steps: {save}
+  threads: 1
+  precision: fp32
+  device: cpu
+"""
+
+
+def write_settings(folder: Path, *, steps: int = STEPS, validate: int = 2, save: int = 1) -> Path:
+    """A settings file, and beside it a text of 14 different characters whose epochs last 10 steps."""
+    draw = random.Random(1)
+    text = folder / "text.txt"
+    text.write_text("".join(draw.choice("abcdefg é\nxyz") for _ in range(260)))
+    config = folder / "small.yaml"
+    config.write_text(SETTINGS.format(text=text, steps=steps, validate=validate, save=save))
+    return config
+
+
+def train(folder: Path, name: str = "run", overrides: tuple[str, ...] = (), **settings: int) -> Path:
+    """A run of the small settings, trained to its end in this process."""
+    run = folder / name
+    start_training(write_settings(folder, **settings), run, overrides, quiet=True)
+    return run
+
+
+def end_of(folder: Path) -> dict[str, Any]:
+    """Everything that a training leaves, but for the clock: the bits of both checkpoints, settings and metrics."""
+    run = runs.open_run(folder)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {
+        "settings": run.settings,
+        "vocab": run.vocab,
+        "latest": bits(runs.read_checkpoint(run, "latest")),
+        "best": bits(runs.read_checkpoint(run, "best")),
+        "metrics": [_without_clock(json.loads(line)) for line in lines],
+    }
+
+
+def bits(checkpoint: runs.Checkpoint) -> tuple[Any, ...]:
+    """A checkpoint as values that are equal only if every bit is, but for the clock."""
+    arrays = [
+        {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in part.items()}
+        for part in (checkpoint.weights, checkpoint.training)
+    ]
+    return checkpoint.name, *arrays, _without_clock(checkpoint.progress)
+
+
+def refuse_damage(folder: Path) -> bool:
+    """Fail unless both pointers of a run name whole checkpoints; False if no checkpoint was ever completed."""
+    if not (folder / "latest").exists():
+        assert not (folder / "best").exists()
+        return False
+    run = runs.open_run(folder)
+    for which in ("latest", "best"):
+        if (folder / which).exists():
+            runs.read_checkpoint(run, which)  # verifies every byte
+    return True
+
+
+def left_overs(folder: Path) -> list[str]:
+    """What an unfinished write has left in a run folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*unfinished*"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder with the sha256 of its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _without_clock(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name not in CLOCK}

@@ -1,0 +1,134 @@
+"""The engine: the trained model without torch, stream by stream."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from charlstm.cells import CELLS
+from charlstm.config import ModelSettings
+from charlstm.engine import Engine, check_weights, weight_shapes
+from charlstm.errors import RunError
+from charlstm.model import CharLM, build_model
+
+from .laws import FROM_GATES, B, E, H, L, T, V
+
+torch.set_num_threads(1)
+
+SETTINGS = {cell: ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L) for cell in CELLS}
+KERNELS = [(cell, kernel) for cell in CELLS for kernel in ("auto", "unrolled")]
+
+
+def random_model(cell: str, *, kernel: str = "auto") -> CharLM:
+    model = CharLM(V, ModelSettings(cell=cell, kernel=kernel, embedding_size=E, hidden_size=H, num_layers=L))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.5, generator=generator)
+    return model
+
+
+def exported(model: torch.nn.Module) -> dict[str, NDArray[Any]]:
+    return {name: weight.numpy() for name, weight in model.state_dict().items()}
+
+
+def read(engine: Engine, ids: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+    """All logits (T, B, V) of ids (T, B), and the last state."""
+    state, logits = engine.zero_state(ids.shape[1]), []
+    for step in ids:
+        found, state = engine.step(step, state)
+        logits.append(found)
+    return np.stack(logits), state
+
+
+IDS = np.random.default_rng(1).integers(V, size=(T, B))
+
+
+@pytest.mark.parametrize(("cell", "kernel"), KERNELS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.float64, 1e-12)])
+def test_engine_gives_the_logits_and_state_of_the_model(
+    cell: str, kernel: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    model = random_model(cell, kernel=kernel).to(dtype)
+    with torch.no_grad():
+        expected, expected_state = model(torch.from_numpy(IDS), dtype=dtype)
+    logits, state = read(Engine(exported(model), SETTINGS[cell]), IDS)
+    for found, wanted in zip((logits, *state), (expected, *expected_state), strict=True):
+        assert found.dtype == wanted.numpy().dtype
+        assert np.abs(found - wanted.numpy()).max() <= tolerance
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_engine_streams_do_not_touch_each_other(cell: str) -> None:
+    engine = Engine(exported(random_model(cell).double()), SETTINGS[cell])
+    together, _ = read(engine, IDS)
+    for stream in range(B):
+        alone, _ = read(engine, IDS[:, stream : stream + 1])
+        assert np.abs(alone - together[:, stream : stream + 1]).max() <= 1e-12
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_engine_leaves_the_state_it_was_given(cell: str) -> None:
+    engine = Engine(exported(random_model(cell)), SETTINGS[cell])
+    _, state = engine.step(IDS[0], engine.zero_state(B))
+    copies = [part.copy() for part in state]
+    first, _ = engine.step(IDS[1], state)
+    again, _ = engine.step(IDS[1], state)
+    assert all(np.array_equal(part, copy) for part, copy in zip(state, copies, strict=True))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_engine_shows_the_gates_that_made_the_state_in_every_layer(cell: str) -> None:
+    engine = Engine(exported(random_model(cell).double()), SETTINGS[cell])
+    _, before = engine.step(IDS[0], engine.zero_state(B))
+    hidden, after, layers = engine.step_gates(IDS[1], before)
+    assert np.array_equal(hidden, after[0][-1])
+    assert len(layers) == L
+    for layer, values in enumerate(layers):
+        gates = dict(zip(CELLS[cell].gates, values, strict=True))
+        old = dict(zip(CELLS[cell].state, (part[layer] for part in before), strict=True))
+        rebuilt = FROM_GATES[CELLS[cell].gates](gates, old)
+        for name, part in zip(CELLS[cell].state, after, strict=True):
+            assert np.abs(part[layer] - rebuilt[name]).max() <= 1e-12
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("objective", ["next", "cloze"])
+def test_engine_knows_every_weight_of_the_model_with_its_shape(cell: str, objective: str) -> None:
+    settings = ModelSettings(
+        cell=cell,
+        objective=objective,
+        bidirectional=objective == "cloze",
+        embedding_size=E,
+        hidden_size=H,
+        num_layers=3,
+    )
+    weights = exported(build_model(V, settings))
+    assert weight_shapes(settings, V) == {name: array.shape for name, array in weights.items()}
+    check_weights(weights, settings, V, where="model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("core.weight_hh_l1", lambda _: None, "the weight core.weight_hh_l1 is in one and not in the other"),
+        ("core.weight_ch_l0", lambda _: np.zeros(3, np.float32), "the weight core.weight_ch_l0 is in one"),
+        ("core.bias_hh_l0", lambda w: w[:-1], "core.bias_hh_l0 is float32 [23], but must be float32 [24]"),
+        ("output.weight", lambda w: w.T, "output.weight is float32 [6, 11], but must be float32 [11, 6]"),
+        ("output.bias", lambda w: w.astype(np.float64), "output.bias is float64 [11], but must be float32 [11]"),
+        ("embedding.weight", lambda w: w * np.float32("nan"), "not finite in embedding.weight"),
+        ("output.bias", lambda w: w + np.float32("inf"), "not finite in output.bias"),
+    ],
+)
+def test_engine_weights_that_do_not_fit_are_refused_in_one_sentence(name: str, change: Any, says: str) -> None:
+    weights = exported(random_model("lstm"))
+    changed = change(weights.get(name))
+    weights = {key: array for key, array in {**weights, name: changed}.items() if array is not None}
+    with pytest.raises(RunError) as caught:
+        check_weights(weights, SETTINGS["lstm"], V, where="runs/1/model.safetensors")
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("runs/1/model.safetensors ")
+    assert "\n" not in str(caught.value)

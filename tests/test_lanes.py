@@ -1,0 +1,116 @@
+"""Lanes: every character is predicted once an epoch, windows continue each other, and nothing is copied whole.
+
+Letters: `B` lanes, `T` steps, `N` characters of the text. A text of 0, 1, 2, … makes an id its own position.
+"""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.errors import TextError
+from charlstm.lanes import Lanes
+
+SIZES = st.tuples(st.integers(1, 7), st.integers(1, 9)).flatmap(
+    lambda bt: st.tuples(st.integers(bt[0] * bt[1] + 1, 10 * bt[0] * bt[1] + 12), st.just(bt[0]), st.just(bt[1]))
+)  # N, B, T of every text that is long enough
+
+
+def positions(n: int, dtype: Any = np.uint16) -> np.ndarray:
+    return np.arange(n).astype(dtype)
+
+
+def epoch_of(lanes: Lanes) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [lanes.window(step) for step in range(lanes.steps_per_epoch)]
+
+
+@given(SIZES)
+def test_lanes_predict_every_used_character_once_an_epoch(sizes: tuple[int, int, int]) -> None:
+    n, b, t = sizes
+    windows = epoch_of(Lanes(positions(n), b, t))
+    assert all(part.shape == (t, b) for window in windows for part in window)
+    targets = np.concatenate([targets for _, targets in windows])  # (steps · T, B)
+    assert len(np.unique(targets)) == targets.size
+    assert targets.min() >= 1  # the first character of a text has nothing before it
+    assert targets.max() < n
+    assert n - 1 - targets.size < b * t  # what is left out would not fill one more step
+
+
+@given(SIZES)
+def test_lanes_targets_are_the_next_characters(sizes: tuple[int, int, int]) -> None:
+    for inputs, targets in epoch_of(Lanes(positions(sizes[0]), *sizes[1:])):
+        assert np.array_equal(targets, inputs + 1)
+
+
+@given(SIZES)
+def test_lanes_are_contiguous_parts_and_each_window_continues_the_one_before(sizes: tuple[int, int, int]) -> None:
+    n, b, t = sizes
+    read = np.concatenate([inputs for inputs, _ in epoch_of(Lanes(positions(n), b, t))])  # (steps · T, B)
+    assert np.array_equal(read - read[0], np.arange(len(read))[:, None] + np.zeros(b))
+    lane_chars = (n - 1) // b
+    assert np.array_equal(read[0], np.arange(b) * lane_chars)  # each begins where the one before it ends
+
+
+@given(SIZES, st.integers(0, 3))
+def test_lanes_epochs_repeat_and_begin_where_they_say(sizes: tuple[int, int, int], epoch: int) -> None:
+    lanes = Lanes(positions(sizes[0]), *sizes[1:])
+    per_epoch = lanes.steps_per_epoch
+    for step in range(per_epoch):
+        again = lanes.window(step + epoch * per_epoch)
+        assert all(np.array_equal(*parts) for parts in zip(again, lanes.window(step), strict=True))
+        assert lanes.starts_epoch(step + epoch * per_epoch) == (step == 0)
+
+
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_lanes_say_how_much_text_is_needed_and_that_much_is_enough(b: int, t: int) -> None:
+    needed = b * t + 1
+    for n in {0, 1, needed // 2, needed - 1} - {needed}:
+        with pytest.raises(TextError, match=rf"has {n} characters.* need at least {needed}:") as caught:
+            Lanes(positions(n), b, t)
+        assert f"{b} lanes" in str(caught.value)
+    assert Lanes(positions(needed), b, t).steps_per_epoch == 1
+
+
+def test_lanes_number_what_is_needed_with_thousands_separators() -> None:
+    with pytest.raises(TextError, match=r"need at least 1,048,577"):
+        Lanes(positions(7), 1024, 1024)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "<u4"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_lanes_read_any_array_of_ids_as_int64(dtype: str, every: int) -> None:
+    wide = positions(250, dtype)
+    ids = wide[::every]
+    for step, (inputs, targets) in enumerate(epoch_of(Lanes(ids, 3, 5))):
+        lane = (len(ids) - 1) // 3
+        expected = np.array([[ids[b * lane + step * 5 + t] for b in range(3)] for t in range(5)])
+        assert np.array_equal(inputs, expected)
+        assert inputs.dtype == targets.dtype == np.int64
+
+
+def test_lanes_windows_are_their_own_and_leave_the_text_alone() -> None:
+    ids = positions(41)
+    inputs, targets = Lanes(ids, 2, 5).window(1)
+    inputs[:], targets[:] = 77, 88
+    assert np.array_equal(ids, positions(41))
+
+
+def test_lanes_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
+    path = tmp_path / "text.ids"
+    n = 1 << 33  # 16 GiB of uint16, a hole in the file system
+    with path.open("wb") as file:
+        file.truncate(2 * n)
+    ids = np.memmap(path, dtype="<u2", mode="r")
+    tracemalloc.start()
+    try:
+        lanes = Lanes(ids, 3, 17)
+        for step in (0, 1, lanes.steps_per_epoch - 1):
+            lanes.window(step)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000

@@ -1,0 +1,113 @@
+"""The model: embedding, core, output layer, and where training starts."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from charlstm.cells import CELLS
+from charlstm.config import ModelSettings
+from charlstm.model import CharLM, build_model, num_parameters
+
+from .laws import B, E, H, L, T, V
+
+torch.set_num_threads(1)
+
+SETTINGS = {cell: ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L) for cell in CELLS}
+
+
+def random_ids(vocab_size: int = V, *, steps: int = T, lanes: int = B) -> torch.Tensor:
+    return torch.randint(vocab_size, (steps, lanes), generator=torch.Generator().manual_seed(1))
+
+
+def double_model(cell: str) -> CharLM:
+    """A model in float64 whose weights are all random, zero biases and peepholes included."""
+    model = CharLM(V, SETTINGS[cell]).double()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.5, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_is_embedding_then_core_then_linear(cell: str) -> None:
+    model, ids = double_model(cell), random_ids()
+    logits, state = model(ids, dtype=torch.float64)
+    hidden, after = model.core(model.embedding.weight[ids])
+    assert logits.shape == (T, B, V)
+    assert (logits - (hidden @ model.output.weight.T + model.output.bias)).abs().max() < 1e-12
+    assert [part.shape for part in state] == [(L, B, H)] * len(CELLS[cell].state)
+    assert all(torch.equal(a, b) for a, b in zip(state, after, strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_whole_text_is_its_chunks_with_carried_state(cell: str) -> None:
+    model, ids = double_model(cell), random_ids()
+    whole, after = model(ids, dtype=torch.float64)
+    first, state = model(ids[:3], dtype=torch.float64)
+    second, state = model(ids[3:], state, dtype=torch.float64)
+    assert (torch.cat([first, second]) - whole).abs().max() < 1e-12
+    assert all((a - b).abs().max() < 1e-12 for a, b in zip(state, after, strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("vocab_size", [2, 65, 1000])
+def test_model_first_loss_is_that_of_a_uniform_guess(cell: str, vocab_size: int) -> None:
+    model = CharLM(vocab_size, ModelSettings(cell=cell))
+    ids = random_ids(vocab_size, steps=33, lanes=16)
+    logits, _ = model(ids[:-1])
+    assert F.cross_entropy(logits.flatten(0, 1), ids[1:].flatten()).item() == pytest.approx(
+        math.log(vocab_size), abs=0.02
+    )
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_every_parameter_learns_from_the_first_step(cell: str) -> None:
+    """Peepholes too: they start at zero, and their gradients do not."""
+    model, ids = CharLM(V, SETTINGS[cell]), random_ids()
+    logits, _ = model(ids[:-1])
+    F.cross_entropy(logits.flatten(0, 1), ids[1:].flatten()).backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("kernel", ["builtin", "unrolled"])
+def test_model_weights_are_of_the_seed_and_not_of_the_kernel_or_of_torchs_own_generator(kernel: str) -> None:
+    torch.manual_seed(5)
+    auto = CharLM(V, SETTINGS["lstm"], seed=3).state_dict()
+    torch.manual_seed(6)
+    other = CharLM(V, ModelSettings(kernel=kernel, embedding_size=E, hidden_size=H, num_layers=L), seed=3).state_dict()
+    assert all(torch.equal(auto[name], other[name]) for name in auto)
+    assert not torch.equal(
+        auto["embedding.weight"], CharLM(V, SETTINGS["lstm"], seed=4).state_dict()["embedding.weight"]
+    )
+
+
+def test_model_dropout_acts_by_the_masks_alone() -> None:
+    model, ids = double_model("lstm").train(), random_ids()
+    plain, _ = model(ids, dtype=torch.float64)
+    again, _ = model(ids, dtype=torch.float64)
+    ones, _ = model(ids, masks=[torch.ones(B, H)], dtype=torch.float64)
+    drawn, _ = model(ids, masks=model.core.draw_masks(B, 0.5, torch.Generator().manual_seed(1)), dtype=torch.float64)
+    assert torch.equal(plain, again)
+    assert torch.equal(plain, ones)
+    assert not torch.equal(plain, drawn)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_model_logits_of_bf16_products_are_float32_and_close(cell: str) -> None:
+    model, ids = double_model(cell).float(), random_ids()
+    expected, _ = model(ids)
+    try:
+        logits, _ = model(ids, dtype=torch.bfloat16)
+    except RuntimeError as error:
+        pytest.skip(f"this processor refuses bf16: {error}")
+    assert logits.dtype == torch.float32
+    assert 0 < (logits - expected).abs().max() < 0.2
+
+
+def test_model_parameters_are_counted() -> None:
+    gates = 4 * H
+    expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
+    assert num_parameters(build_model(V, SETTINGS["lstm"])) == expected

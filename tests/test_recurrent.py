@@ -1,0 +1,183 @@
+"""Cores: initial weights, dropout masks, precision, and what torch's kernel and the hand-written scan share.
+
+What every core does with text is in `laws`, which `test_cells` runs.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from charlstm.cells import CELLS
+from charlstm.config import ModelSettings
+from charlstm.recurrent import BUILTIN_KERNELS, Bidirectional, Core, State, build_core
+
+from .laws import SUBJECTS, B, E, H, L, T, random_core, random_text, randoms
+
+torch.set_num_threads(1)
+
+FORGET_BIAS = 1.5
+
+
+def fresh_core(cell: str, *, layers: int = L, seed: int = 1) -> Core:
+    """A core as training starts with it."""
+    core = build_core(ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=layers))
+    core.initialise(forget_bias=FORGET_BIAS, generator=torch.Generator().manual_seed(seed))
+    return core
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_the_recurrent_weights_of_every_gate_start_orthogonal(cell: str) -> None:
+    core = fresh_core(cell)
+    for layer in range(L):
+        for block in core.layer_weights(layer)["weight_hh"].split(H):
+            assert (block @ block.T - torch.eye(H)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_the_input_weights_of_every_gate_start_within_xaviers_bound(cell: str) -> None:
+    core = fresh_core(cell)
+    for layer, input_size in enumerate((E, H)):
+        bound = math.sqrt(6 / (input_size + H))
+        for block in core.layer_weights(layer)["weight_ih"].split(H):
+            assert 0.7 * bound < block.abs().max() <= bound
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_the_forget_bias_is_in_one_bias_only_and_the_rest_starts_at_zero(cell: str) -> None:
+    core = fresh_core(cell)
+    for layer in range(L):
+        weights = core.layer_weights(layer)
+        biases = zip(CELLS[cell].gates, weights["bias_ih"].split(H), weights["bias_hh"].split(H), strict=True)
+        for gate, of_input, of_hidden in biases:
+            assert torch.equal(of_input + of_hidden, torch.full((H,), FORGET_BIAS if gate == "f" else 0.0))
+            assert not of_hidden.any()
+        assert not weights.get("weight_ch", torch.zeros(1)).any()
+
+
+def test_recurrent_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, again, other = (fresh_core("lstm", seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["weight_hh_l0"], other["weight_hh_l0"])
+    assert not torch.equal(first["weight_hh_l0"], first["weight_hh_l1"])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_auto_takes_torchs_kernel_where_it_has_the_cell(cell: str) -> None:
+    by_settings = {kernel: build_core(ModelSettings(cell=cell, kernel=kernel)) for kernel in ("auto", "unrolled")}
+    scans = {kernel: core.scan.__qualname__.split(".")[0] for kernel, core in by_settings.items()}
+    assert scans == {
+        "auto": "builtin_scan" if cell in BUILTIN_KERNELS else "unrolled_scan",
+        "unrolled": "unrolled_scan",
+    }
+
+
+def test_recurrent_layers_past_the_tenth_keep_their_own_weights() -> None:
+    core = fresh_core("lstm", layers=12)
+    found = [id(weight) for layer in range(12) for weight in core.layer_weights(layer).values()]
+    assert found == [id(weight) for weight in core.parameters()]
+
+
+def test_recurrent_masks_are_scaled_and_one_a_window_for_each_boundary_of_layers() -> None:
+    lanes, dropout = 500, 0.2
+    masks = fresh_core("lstm", layers=4).draw_masks(lanes, dropout, torch.Generator().manual_seed(1))
+    assert [mask.shape for mask in masks] == [(lanes, H)] * 3
+    for mask in masks:
+        kept = mask != 0
+        assert (mask[kept] == torch.tensor(1 / (1 - dropout))).all()
+        assert kept.float().mean().item() == pytest.approx(1 - dropout, abs=0.04)
+    assert not torch.equal(masks[0], masks[1])
+
+
+def test_recurrent_masks_are_the_same_for_the_same_generator_seed() -> None:
+    core = fresh_core("lstm")
+    first, again, other = (core.draw_masks(B, 0.5, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_recurrent_without_dropout_there_is_no_mask_and_no_random_number_drawn() -> None:
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    assert fresh_core("lstm").draw_masks(B, 0.0, generator) == []
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_recurrent_a_mask_multiplies_every_step_of_what_the_next_layer_reads_and_nothing_else(subject: str) -> None:
+    core, (x, state) = random_core(SUBJECTS[subject]), random_text(SUBJECTS[subject])
+    masks = core.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
+    outputs, after = core(x, state, masks=masks)
+    between, first = core.scan(x, tuple(part[0] for part in state), core.layer_weights(0))
+    dropped = torch.stack([step * masks[0] for step in between])
+    expected, second = core.scan(dropped, tuple(part[1] for part in state), core.layer_weights(1))
+    assert torch.equal(outputs, expected)
+    assert all(torch.equal(part, torch.stack(pair)) for part, *pair in zip(after, first, second, strict=True))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_recurrent_without_autograd_the_outputs_are_the_same(subject: str) -> None:
+    core, (x, state) = random_core(SUBJECTS[subject]).float(), random_text(SUBJECTS[subject])
+    x, state = x.float(), tuple(part.float() for part in state)
+    outputs, after = core(x, state)
+    with torch.no_grad():
+        plain, plain_after = core(x, state)
+    with torch.inference_mode():
+        inferred, _ = core(x, state)
+    assert outputs.requires_grad
+    assert not plain.requires_grad
+    for found, expected in zip((plain, inferred, *plain_after), (outputs, outputs, *after), strict=True):
+        assert (found - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_recurrent_the_state_given_is_left_as_it_was(subject: str) -> None:
+    core, (x, state) = random_core(SUBJECTS[subject]), random_text(SUBJECTS[subject])
+    copies = [part.clone() for part in (x, *state)]
+    core(x, state)
+    assert all(torch.equal(part, copy) for part, copy in zip((x, *state), copies, strict=True))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_recurrent_bf16_runs_and_is_close_to_fp32(subject: str) -> None:
+    core, (x, state) = random_core(SUBJECTS[subject]).float(), random_text(SUBJECTS[subject])
+    x, state = x.float(), tuple(part.float() for part in state)
+
+    def gradients(dtype: torch.dtype) -> tuple[Tensor, State, Tensor]:
+        outputs, after = core(x.to(dtype), state)
+        outputs.float().square().mean().backward()
+        gradient = core.get_parameter("weight_hh_l0").grad
+        assert gradient is not None
+        core.zero_grad()
+        return outputs, after, gradient
+
+    outputs, after, gradient = gradients(torch.float32)
+    try:
+        rough, rough_after, rough_gradient = gradients(torch.bfloat16)
+    except RuntimeError as error:
+        pytest.skip(f"this processor refuses bf16: {error}")
+    assert rough.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in rough_after)  # carried in full
+    assert gradient.dtype == rough_gradient.dtype == torch.float32
+    difference = max(
+        (a.float() - b).abs().max().item() for a, b in zip((rough, *rough_after), (outputs, *after), strict=True)
+    )
+    assert 0 < difference < 0.1
+    assert (rough_gradient - gradient).norm() < 0.1 * gradient.norm()
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_recurrent_of_two_directions_each_output_half_has_seen_its_side_of_the_text_only(subject: str) -> None:
+    core = Bidirectional(random_core(SUBJECTS[subject]), random_core(SUBJECTS[subject], seed=2))
+    x, _ = random_text(SUBJECTS[subject])
+    ahead, back = core(x).chunk(2, dim=-1)
+    for t in range(T):
+        changed = x.clone()
+        changed[t] = randoms(6)(B, E)
+        ahead_then, back_then = core(changed).chunk(2, dim=-1)
+        moved_ahead, moved_back = (
+            (a != b).flatten(1).any(1).tolist() for a, b in ((ahead, ahead_then), (back, back_then))
+        )
+        assert moved_ahead == [step >= t for step in range(T)]
+        assert moved_back == [step <= t for step in range(T)]

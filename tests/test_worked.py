@@ -1,0 +1,281 @@
+"""Worked examples: the published numbers, the work on paper against the cells, gradients, Adam, and what is refused."""
+
+import math
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from charlstm.cells import CELLS
+from charlstm.errors import SettingsError
+from charlstm.paper import work_out
+from charlstm.worked import Example, input_gradients, learn, walk
+from charlstm.worked_file import load_example
+from charlstm.yaml12 import dump_yaml
+
+WORKED = Path(__file__).parents[1] / "configs" / "worked"
+T, X, H = 4, 3, 2
+GATES = {
+    "lstm": ("forget", "input", "candidate", "output"),
+    "peephole": ("forget", "input", "candidate", "output"),
+    "peephole-full": ("forget", "input", "candidate", "output"),
+    "gru": ("reset", "update", "candidate"),
+    "rnn": ("candidate",),
+}
+ONE_UNIT = "inputs: [1, 2]\nrnn:\n  candidate: {h: 1, x: 1}\n"
+
+
+def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -> dict[str, Any]:
+    """A file with a cell of random weights, all that it can hold."""
+    random = np.random.default_rng(3)
+
+    def numbers(*shape: int) -> Any:
+        return random.uniform(-1, 1, [side for side in shape if side != 1]).tolist()
+
+    gates: dict[str, dict[str, Any]] = {}
+    for gate in GATES[cell]:
+        gates[gate] = {"h": numbers(units, units), "x": numbers(units, input_size), "bias": numbers(units)}
+        if cell.startswith("peephole") and gate != "candidate":
+            gates[gate]["c"] = numbers(units) if cell == "peephole" else numbers(units, units)
+        if cell == "gru" and gate == "candidate":
+            gates[gate]["bias_h"] = numbers(units)
+    whole = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
+    if "c" in CELLS[cell].state:
+        whole["c"] = numbers(units)
+    if readout:
+        whole["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
+    return whole | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
+
+
+def loaded(whole: dict[str, Any] | str, folder: Path, **options: str) -> Example:
+    file = folder / "cell.yaml"
+    file.write_text(whole if isinstance(whole, str) else dump_yaml(whole))
+    return load_example(file, **options)
+
+
+@pytest.fixture(params=[(cell, readout) for cell in CELLS for readout in (False, True)], ids=str)
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
+    cell, readout = request.param
+    return loaded(document(cell, readout=readout), tmp_path)
+
+
+def test_worked_one_unit_gives_the_published_numbers() -> None:
+    """All of them by rounding to two decimals, none by truncation."""
+    (stages,) = work_out(load_example(WORKED / "one-unit.yaml"), "lstm").stages
+    found = {stage.name: f"{stage.value[0]:.2f}" for stage in stages}
+    assert found.pop("c_written") == "0.95"  # not published
+    assert found == {
+        "forget_gate": "1.00",
+        "c_kept": "1.99",
+        "candidate": "0.97",
+        "input_gate": "0.99",
+        "new_c": "2.95",
+        "tanh_c": "0.99",
+        "output_gate": "0.99",
+        "new_h": "0.99",
+    }
+
+
+def test_worked_four_steps_gives_the_published_numbers() -> None:
+    work = work_out(load_example(WORKED / "four-steps.yaml"), "lstm")
+    assert f"{work.steps[-1].new_state['h'][0]:.4f}" == "0.7355"
+    assert f"{work.output[0]:.4f}" == "0.9996"
+
+
+def test_worked_four_steps_publishes_the_weight_of_h_then_of_x_then_the_bias(tmp_path: Path) -> None:
+    published = {
+        "forget": (0.5, -10, 0.5),
+        "input": (0.5, 0.5, 0.5),
+        "candidate": (0.5, 0.5, 0.5),
+        "output": (10, 0.5, 0.5),
+    }
+    fitting = []
+    for order in permutations(("h", "x", "bias")):
+        gates = {gate: dict(zip(order, weights, strict=True)) for gate, weights in published.items()}
+        work = work_out(loaded({"inputs": [1, 5, 7, 4], "h": -1, "lstm": gates}, tmp_path), "lstm")
+        if f"{work.output[0]:.4f}" == "0.7355":
+            fitting.append(order)
+    assert fitting == [("h", "x", "bias")]
+
+
+def test_worked_long_lag_vanishes_in_the_rnn_and_is_kept_in_the_lstm() -> None:
+    example = load_example(WORKED / "long-lag.yaml")
+    assert example.inputs.ravel().tolist() == [1.0] + 39 * [0.0]
+    first = {cell: input_gradients(example, cell)[0, 0] for cell in example.cells}
+    assert 0 < first["rnn"] < 1e-15
+    assert 0.25 < first["lstm"] < 0.27
+
+
+def test_worked_work_on_paper_adds_up_to_what_the_cells_computed(example: Example) -> None:
+    apply = {"sigmoid": lambda x: 1 / (1 + math.exp(-x)), "tanh": math.tanh, "none": lambda x: x}
+    ((cell, _),) = example.cells.items()
+    work = work_out(example, cell)
+    for step, stages in zip(work.steps, work.stages, strict=True):
+        for stage in stages:
+            expected = [apply[stage.activation](total) for total in stage.totals]
+            np.testing.assert_allclose(stage.value, expected, rtol=0, atol=1e-14, err_msg=stage.name)
+        by_name = {stage.name: stage.value for stage in stages}
+        assert by_name["new_h"] == tuple(step.new_state["h"])
+        assert {f"{gate}_gate" for gate in GATES[cell] if gate != "candidate"} <= by_name.keys()
+    if example.readout is not None:
+        assert work.stages[-1][-1].value == tuple(work.output)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_worked_walk_is_torchs_own_cell(cell: str, tmp_path: Path) -> None:
+    example = loaded(document(cell, readout=False), tmp_path)
+    weights, order = example.cells[cell], {"lstm": "input forget candidate output"}.get(cell, " ".join(GATES[cell]))
+    kernel = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}[cell](X, H).double()
+    no_bias = np.zeros(H)
+    with torch.no_grad():
+        for name, part in (("weight_ih", "x"), ("weight_hh", "h"), ("bias_ih", "bias"), ("bias_hh", "bias_h")):
+            packed = np.concatenate([weights.get(f"{gate}.{part}", no_bias) for gate in order.split()])
+            getattr(kernel, name).copy_(torch.from_numpy(packed))
+        state = [torch.from_numpy(example.state[letter])[None] for letter in CELLS[cell].state]
+        for x in torch.from_numpy(example.inputs)[:, None]:
+            new = kernel(x, tuple(state) if len(state) > 1 else state[0])
+            state = list(new) if isinstance(new, tuple) else [new]
+    np.testing.assert_allclose(work_out(example, cell).output, state[0][0].numpy(), rtol=0, atol=1e-14)
+
+
+def test_worked_gradients_are_the_numeric_ones(example: Example) -> None:
+    ((cell, weights),) = example.cells.items()
+
+    def squared_error(changed: dict[str, Any]) -> float:
+        output = walk(example, cell, changed, example.inputs, np)[1]
+        return float(((output - example.target) ** 2).sum())
+
+    lesson = learn(example, cell)
+    assert lesson.squared_error == pytest.approx(squared_error(dict(weights)), abs=1e-15)
+    assert lesson.gradients.keys() == weights.keys()
+    for name, weight in weights.items():
+        for place in np.ndindex(weight.shape):
+            nudge = np.zeros(weight.shape)
+            nudge[place] = 1e-5
+            up, down = (squared_error({**weights, name: weight + sign * nudge}) for sign in (1, -1))
+            assert lesson.gradients[name][place] == pytest.approx((up - down) / 2e-5, abs=1e-9), (name, place)
+
+
+def test_worked_input_gradients_are_the_numeric_ones(example: Example) -> None:
+    ((cell, weights),) = example.cells.items()
+    gradients = input_gradients(example, cell)
+    assert gradients.shape == (T, X)
+    for place in np.ndindex(T, X):
+        nudge = np.zeros((T, X))
+        nudge[place] = 1e-5
+        up, down = (walk(example, cell, weights, example.inputs + sign * nudge, np)[1].sum() for sign in (1, -1))
+        assert gradients[place] == pytest.approx((up - down) / 2e-5, abs=1e-9)
+
+
+def test_worked_a_step_is_one_of_torchs_adam_and_of_the_paper(example: Example) -> None:
+    ((cell, weights),) = example.cells.items()
+    before = {name: weight.copy() for name, weight in weights.items()}
+    lesson = learn(example, cell)
+    for name, gradient in lesson.gradients.items():
+        assert (weights[name] == before[name]).all()  # learning changes no example
+        parameter = torch.nn.Parameter(torch.from_numpy(before[name].copy()))
+        parameter.grad = torch.from_numpy(gradient.copy())
+        torch.optim.Adam([parameter], lr=0.01).step()
+        np.testing.assert_allclose(lesson.weights[name], parameter.detach().numpy(), rtol=0, atol=1e-15)
+        first_step = 0.01 * gradient / (np.abs(gradient) + 1e-8)  # Kingma & Ba 2015, algorithm 1 at t = 1
+        np.testing.assert_allclose(lesson.weights[name], before[name] - first_step, rtol=0, atol=1e-12)
+
+
+def test_worked_inputs_and_target_can_be_given_instead(tmp_path: Path) -> None:
+    example = loaded(ONE_UNIT, tmp_path, inputs="1, 5,7", target="-2")
+    assert example.inputs.tolist() == [[1], [5], [7]]
+    assert example.target is not None
+    assert example.target.tolist() == [-2]
+    whole = document("lstm", readout=False)
+    assert loaded(whole, tmp_path, inputs="[1,0,0],[0,1,0]").inputs.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
+    gates = {"reset": {"h": 1, "x": 1}, "update": {"h": 1, "x": 1}, "candidate": {"h": 1, "x": 1}}
+    example = loaded({"inputs": [1], "gru": gates, "readout": {"weight": 2}}, tmp_path)
+    assert example.state["h"].tolist() == [0]
+    assert example.cells["gru"]["candidate.bias_h"].tolist() == [0]
+    assert example.cells["gru"]["readout.bias"].tolist() == 0
+    assert (example.readout, example.target, example.learning_rate) == ("none", None, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "1: the worked example is null, but must be a mapping of source, inputs"),
+        ("inputs: [1]", "1: the worked example has no cell, but must have one, under its name: lstm, peephole"),
+        ("rnn:\n  candidate: {h: 1, x: 1}", "1: the worked example has no inputs"),
+        (ONE_UNIT + "lstn: 1", "4: lstn is not known, but only source, inputs"),
+        (ONE_UNIT.replace("x: 1", "w: 1"), "3: rnn.candidate.w is not known, but only h, x, bias"),
+        (ONE_UNIT.replace(", x: 1", ""), "3: rnn.candidate has no x, but must have h and x"),
+        (
+            ONE_UNIT.replace("h: 1", "h: one"),
+            '3: rnn.candidate.h is "one", but must be a number between -1,000,000 and',
+        ),
+        (ONE_UNIT.replace("h: 1", "h: [1, 2]"), "3: rnn.candidate.h is [1, 2], but must be 2 lists of 2 numbers each"),
+        (ONE_UNIT.replace("h: 1", "h: []"), "3: rnn.candidate.h is [], but must be a number"),
+        (ONE_UNIT.replace("h: 1", "h: .nan"), "3: rnn.candidate.h is NaN, but must be a number"),
+        (ONE_UNIT.replace("h: 1", "h: 1e7"), "3: rnn.candidate.h is 10000000.0, but must be a number between"),
+        (ONE_UNIT.replace("h: 1", "h: true"), "3: rnn.candidate.h is true, but must be a number"),
+        (ONE_UNIT.replace("h: 1", "h: {a: 1}"), "3: rnn.candidate.h is a mapping, but must be a number"),
+        (ONE_UNIT.replace("h: 1", "h: [[1, 2], [3]]"), "3: rnn.candidate.h is [[1, 2], [3]], but must be 2 lists of 2"),
+        (ONE_UNIT.replace("{h: 1, x: 1}", "5"), "3: rnn.candidate is 5, but must be a mapping of h, x, bias"),
+        (ONE_UNIT.replace("candidate", "forget"), "3: rnn.forget is not known, but only candidate"),
+        (ONE_UNIT.replace("[1, 2]", "3"), "1: inputs is 3, but must be a list of numbers, or of lists"),
+        (ONE_UNIT.replace("[1, 2]", "[[1], [2, 3]]"), "1: inputs is [[1], [2, 3]], but must be a list of numbers"),
+        (ONE_UNIT.replace("[1, 2]", "[]"), "1: inputs is [], but must be a list of numbers"),
+        (ONE_UNIT.replace("[1, 2]", "[[1, 2]]"), "3: rnn.candidate.x is 1, but must be a list of 2 numbers"),
+        (ONE_UNIT + "c: 1", "4: c is given, but rnn keeps no cell state: leave it out"),
+        (ONE_UNIT + "h: [1, 2]", "4: h is [1, 2], but must be a number"),
+        (ONE_UNIT + "source: 3", "4: source is 3, but must be text"),
+        (ONE_UNIT + "learning_rate: 0", "4: learning_rate is 0, but must be above 0"),
+        (ONE_UNIT + "readout: {bias: 1}", "4: readout has no weight, but must have weight"),
+        (ONE_UNIT + "readout: {weight: 1, activation: relu}", "but must be sigmoid or none"),
+        (ONE_UNIT + "h: &a 1", "4: settings take no anchors"),
+        (ONE_UNIT + "h: 1\nh: 2", "5: h is given twice, here and on line 4"),
+        (ONE_UNIT + "h: [[[[[[1]]]]]]", "4: this is nested too deep"),
+        (ONE_UNIT + "h: [", "this is not valid YAML"),
+        (ONE_UNIT + "#" * 100_000, "is longer than 100,000 bytes"),
+    ],
+)
+def test_worked_mistakes_are_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loaded(text, tmp_path)
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path)[:50])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"inputs": "1,x"}, '--inputs is [1, "x"], but must be a list of numbers'),
+        ({"inputs": ""}, "--inputs is [], but must be"),
+        ({"inputs": "1]\n---\n2"}, "--inputs: "),
+        ({"target": "1,2"}, "--target is [1, 2], but must be a number"),
+    ],
+)
+def test_worked_mistakes_on_the_command_line_name_the_option(
+    options: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loaded(ONE_UNIT, tmp_path, **options)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_worked_cells_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    whole = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
+    with pytest.raises(SettingsError, match="gru is a second cell, but cells are compared by one output"):
+        loaded(whole, tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_worked_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_example(file)

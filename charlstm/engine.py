@@ -4,7 +4,7 @@ Letters: `B` streams, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G`
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,16 @@ from charlstm.config import ModelSettings
 from charlstm.errors import RunError
 
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+class Stepper(Protocol):
+    """What samples: `Engine`, or a form of it that is quicker and gives the same."""
+
+    def zero_state(self, streams: int) -> State:
+        """The state before any text."""
+
+    def step(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State]:
+        """Read one character a stream, to the logits of the next one and the new state."""
 
 
 class Engine:

@@ -5,9 +5,11 @@ Letters: `T` steps, `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` la
 `CharLM` predicts the next character from those before it, `ClozeLM` each character from those around it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,6 +90,22 @@ class ClozeLM(nn.Module):
 def build_model(vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> CharLM | ClozeLM:
     """The model that the settings' objective names, its weights drawn from the seed."""
     return (ClozeLM if settings.objective == "cloze" else CharLM)(vocab_size, settings, seed=seed)
+
+
+@torch.no_grad()
+def inherit(
+    model: CharLM | ClozeLM, weights: Mapping[str, NDArray[Any]], rows: Sequence[int], their_rows: Sequence[int]
+) -> None:
+    """Give a model the weights of another of the same sizes that has a vocabulary of its own.
+
+    rows, their_rows: the ids of the symbols that both know; the rows of the others stay as they were drawn.
+    """
+    for name, parameter in model.named_parameters():
+        theirs = torch.from_numpy(weights[name])
+        if name.startswith("core."):
+            parameter.copy_(theirs)
+        else:  # the embedding and the output have a row a symbol
+            parameter[list(rows)] = theirs[list(their_rows)]
 
 
 def num_parameters(model: nn.Module) -> int:

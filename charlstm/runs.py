@@ -92,9 +92,13 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: s
         if folder is None:
             folder = _free_folder(RUNS_FOLDER / name)
         refuse_taken(folder)
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", dump_settings(settings).encode())
-        write_whole(folder / "vocab.json", vocab.to_json().encode())
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "config.yaml", dump_settings(settings).encode())
+            write_whole(folder / "vocab.json", vocab.to_json().encode())
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return Run(folder, settings, vocab)
 
 
@@ -184,7 +188,7 @@ def save_checkpoint(
         if not _holds(final, contents):  # a save that failed at the pointers left it whole
             _write_folder(final, contents)
         _point(run, "latest", name)
-        if is_best or _pointed(run, "best").name == name:
+        if is_best or _best_name(run) == name:
             _point(run, "best", name)
         _remove_old(run, name)
     return final
@@ -347,6 +351,14 @@ def _pointed(run: Run, which: Pointer) -> _Pointed:
     return _Pointed(name, sha256 if space else None)
 
 
+def _best_name(run: Run) -> str | None:
+    """The name in `best`, None before the first validation, and "" if it cannot be read."""
+    try:
+        return _pointed(run, "best").name
+    except RunError:
+        return ""
+
+
 def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
     return folder.exists() and all(
         (folder / name).is_file() and (folder / name).read_bytes() == data for name, data in contents.items()
@@ -372,7 +384,7 @@ def _write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
 def _remove_old(run: Run, newest: str) -> None:
     """Remove all but the best and the newest; also those beyond it, which a resume from before them left behind."""
     names = checkpoint_names(run)
-    best = _pointed(run, "best").name
+    best = _best_name(run)
     if best is not None and best not in names:
         return  # the pointer is damaged, and any of them may be the best
     kept = {*names[: names.index(newest) + 1][-KEPT_LATEST:], best}

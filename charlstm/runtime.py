@@ -1,14 +1,25 @@
 """The machine that torch runs on: device, precision, threads, memory allocator."""
 
 import ctypes
+import json
+import math
+import os
+import platform
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
 from charlstm.config import TrainingSettings
 from charlstm.errors import SettingsError
 
+Choice: TypeAlias = tuple[int, str]  # threads and precision
+
+MEASURED_STEPS = 8  # characters a lane in the probe of `auto`
 MALLOPT_TOP_PAD, MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -2, -1, -3  # from glibc's malloc.h
 
 
@@ -26,17 +37,29 @@ class Runtime:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
-def prepare_runtime(settings: TrainingSettings) -> Runtime:
+def prepare_runtime(settings: TrainingSettings, *, hidden_size: int = 256, measured: Path | None = None) -> Runtime:
     """Set up this process for training as the settings ask and say what `auto` came to.
 
+    What `auto` leaves open is measured for a fraction of a second, on a layer of the run's own size, and remembered, if
+    the machine was idle, in the file `measured`, so that the next run here does the same sums in the same order.
     Raises SettingsError for a device that is not there or a precision that it cannot do.
     """
     device = _device(settings.device)
-    if settings.threads != "auto":
-        torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)  # fading activations become denormal numbers, twenty times slower to compute with
     keep_freed_memory()
-    return Runtime(device, _precision(settings.precision, device), torch.get_num_threads())
+    here = torch.get_num_threads()
+    all_threads = sorted({1, max(1, here // 2), here}) if settings.threads == "auto" else [settings.threads]
+    if device.type == "cuda" and settings.threads == "auto":
+        all_threads = [here]
+    precisions = ["fp32", "bf16"] if settings.precision == "auto" else [settings.precision]
+    choices = [(threads, precision) for threads in all_threads for precision in precisions]
+    threads, precision = choices[0]
+    if len(choices) > 1 or precision == "bf16":
+        shape = (hidden_size, settings.batch_size)
+        key = f"{platform.node()} {device} torch {torch.__version__} LSTM {shape} {choices}"
+        threads, precision = _remembered(measured, key, choices) or _fastest(choices, device, shape, measured, key)
+    torch.set_num_threads(threads)
+    return Runtime(device, precision, threads)
 
 
 def keep_freed_memory() -> None:
@@ -59,32 +82,55 @@ def _device(asked: str) -> torch.device:
     return torch.device("cuda" if available and asked != "cpu" else "cpu")
 
 
-def _precision(asked: str, device: torch.device) -> str:
-    """bf16 where it runs and `auto` finds it faster than fp32, else fp32."""
-    if asked == "fp32":
-        return "fp32"
+def _fastest(
+    choices: Sequence[Choice], device: torch.device, shape: tuple[int, int], measured: Path | None, key: str
+) -> Choice:
+    """The choice of threads and precision that takes least time, written down under its key."""
+    seconds = {choice: _seconds_of_a_step(*choice, device=device, shape=shape) for choice in choices}
+    fastest = min(choices, key=seconds.__getitem__)
+    if math.isinf(seconds[fastest]):
+        raise SettingsError(
+            "training.precision is bf16, but this processor cannot train an LSTM in it: set it to auto or fp32"
+        )
+    idle = os.getloadavg()[0] < (os.cpu_count() or 1) / 2
+    if measured is not None and idle:  # on a busy machine, what is fastest now is not what will be
+        with suppress(OSError):  # a cache that cannot be written costs the next run a moment
+            measured.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = measured.with_name(f"unfinished-{os.getpid()}-{measured.name}")
+            unfinished.write_text(json.dumps({**_notes(measured), key: fastest}, indent=1))
+            unfinished.replace(measured)
+    return fastest
+
+
+def _remembered(measured: Path | None, key: str, choices: Sequence[Choice]) -> Choice | None:
+    """What was fastest here before, None if that is not known."""
+    note = _notes(measured).get(key) if measured is not None else None
+    return next((choice for choice in choices if note == list(choice)), None)
+
+
+def _notes(measured: Path) -> dict[str, Any]:
     try:
-        bf16_seconds = _seconds_of_a_step(torch.bfloat16, device)
-    except RuntimeError as error:  # oneDNN refuses bf16 on processors without the instructions
-        if asked == "bf16":
-            raise SettingsError(
-                "training.precision is bf16, but this processor cannot train an LSTM in it: set it to auto or fp32"
-            ) from error
-        return "fp32"
-    if asked == "bf16":
-        return "bf16"
-    return "bf16" if bf16_seconds < _seconds_of_a_step(torch.float32, device) else "fp32"
+        notes = json.loads(measured.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
 
 
-def _seconds_of_a_step(dtype: torch.dtype, device: torch.device) -> float:
-    """Best of four forward and backward passes of a small LSTM layer, after one to warm up."""
-    layer = torch.nn.LSTM(128, 128, dtype=dtype, device=device)
-    x = torch.ones(32, 32, 128, dtype=dtype, device=device)  # (T, B, E)
+def _seconds_of_a_step(threads: int, precision: str, *, device: torch.device, shape: tuple[int, int]) -> float:
+    """Best of four forward and backward passes of one layer over a few steps, infinite where it cannot be done."""
+    hidden_size, lanes = shape
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    torch.set_num_threads(threads)
+    layer = torch.nn.LSTM(hidden_size, hidden_size, dtype=dtype, device=device)
+    x = torch.ones(MEASURED_STEPS, lanes, hidden_size, dtype=dtype, device=device)  # (T, B, H)
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()
-        layer(x)[0].sum().backward()
+        try:
+            layer(x)[0].sum().backward()
+        except RuntimeError:  # oneDNN refuses bf16 on processors without the instructions
+            return math.inf
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
+    return min(seconds[1:])  # the first one also builds oneDNN's kernel

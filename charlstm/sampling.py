@@ -4,7 +4,7 @@ Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +61,9 @@ def generate(
     prompt: ids to read first; with none, the text begins as a line of the training text does.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
-    generated beside it. A finished sample's place is taken by the next one.
+    generated beside it. A finished sample's place is taken by the next one. The unknown symbol is never drawn.
     """
+    choice = replace(choice, never=vocab.unknown_id)
     stop = list(stop_ids)
     logits_at_start, state_at_start = _read(engine, np.asarray(prompt if len(prompt) else start_ids(vocab)))
     if length == 0:

@@ -201,6 +201,7 @@ class Trainer:
             batch_size=self.settings.batch_size,
             sequence_length=self.settings.sequence_length,
             dtype=self.runtime.dtype,
+            settle=False,
         )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
         seconds = time.perf_counter() - begin

@@ -185,6 +185,25 @@ def build_vocab(
     )
 
 
+def shared_ids(vocab: Vocab, other: Vocab) -> tuple[list[int], list[int]]:
+    """The ids in `vocab` and in `other` of the symbols that both have, matched by character, never by number.
+
+    Raises RunError if one is of characters and the other of bytes.
+    """
+    if vocab.unit != other.unit:
+        raise RunError(
+            f"one vocabulary is of {vocab.unit}s and the other of {other.unit}s, which cannot be matched: "
+            "set data.unit to that of the other run"
+        )
+    if vocab.unit == "byte":
+        return list(range(256)), list(range(256))
+    numbers = {symbol: number for number, symbol in enumerate(other.symbols)}
+    pairs = [(number, numbers[symbol]) for number, symbol in enumerate(vocab.symbols) if symbol in numbers]
+    if vocab.unknown_id is not None and other.unknown_id is not None:
+        pairs.append((vocab.unknown_id, other.unknown_id))
+    return [own for own, _ in pairs], [theirs for _, theirs in pairs]
+
+
 def name_characters(characters: Sequence[str]) -> str:
     """A few characters as a sentence names them: "'é' (U+00E9), 'ß' (U+00DF) and 3 more"."""
     named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters[:_NAMED_AT_MOST])

@@ -2,13 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS
 from charlstm.config import ModelSettings
-from charlstm.model import CharLM, build_model, num_parameters
+from charlstm.errors import RunError
+from charlstm.model import CharLM, build_model, inherit, num_parameters
+from charlstm.vocab import build_vocab, shared_ids
 
 from .laws import B, E, H, L, T, V
 
@@ -111,3 +114,28 @@ def test_model_parameters_are_counted() -> None:
     gates = 4 * H
     expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
     assert num_parameters(build_model(V, SETTINGS["lstm"])) == expected
+
+
+def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
+    chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
+    older = build_vocab(np.bincount(list(b"bcd")), unit="char", min_count=1, unknown="replace", newline="keep")
+    newer = build_vocab(np.bincount(list(b"abdz")), unit="char", min_count=1, unknown="replace", newline="keep")
+    theirs = build_model(older.size, chosen, seed=1)
+    ours, drawn = (build_model(newer.size, chosen, seed=2) for _ in range(2))
+    rows, their_rows = shared_ids(newer, older)
+    assert [newer.symbol(row) for row in rows] == [older.symbol(row) for row in their_rows] == ["b", "d", "\ufffd"]
+    inherit(ours, {name: p.detach().numpy() for name, p in theirs.named_parameters()}, rows, their_rows)
+    for name, parameter in ours.named_parameters():
+        if name.startswith("core."):
+            assert torch.equal(parameter, theirs.get_parameter(name))
+            continue
+        assert torch.equal(parameter[rows], theirs.get_parameter(name)[their_rows])
+        new = [row for row in range(newer.size) if row not in rows]
+        assert torch.equal(parameter[new], drawn.get_parameter(name)[new])
+
+
+def test_model_does_not_match_characters_with_bytes() -> None:
+    chars = build_vocab(np.bincount(list(b"abc")), unit="char", min_count=1, unknown="error", newline="keep")
+    bytes_ = build_vocab(np.bincount(list(b"abc")), unit="byte", min_count=1, unknown="error", newline="keep")
+    with pytest.raises(RunError, match=r"one vocabulary is of chars and the other of bytes"):
+        shared_ids(chars, bytes_)

@@ -110,7 +110,6 @@ def sample(
             temperature=sampling.temperature,
             top_k=sampling.top_k,
             top_p=sampling.top_p,
-            never=run.vocab.unknown_id,
         ),
         prompt=prompt_ids,
         length=length,

@@ -34,20 +34,27 @@ def train_command(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue a run from its latest checkpoint.")
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", metavar="RUN", help="Start from another run's best weights.")
+    ] = None,
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but mistakes.")] = False,
 ) -> None:
     """Train a model and keep its best and latest checkpoints in a run folder."""
-    if resume is not None and (config is not None or run is not None):
-        raise SettingsError("--resume goes on with the run's own folder and settings: leave CONFIG and --run out")
+    if resume is not None and (config is not None or run is not None or init_from is not None):
+        raise SettingsError(
+            "--resume goes on with the run's own folder, settings and weights: leave CONFIG, --run and --init-from out"
+        )
     if resume is not None:
         resume_training(resume, overrides or (), quiet=quiet)
     else:
-        start_training(config, run, overrides or (), quiet=quiet)
+        start_training(config, run, overrides or (), init_from=init_from, quiet=quiet)
 
 
-def start_training(config: Path | None, run_folder: Path | None, overrides: Sequence[str], *, quiet: bool) -> None:
-    """Train a new run."""
+def start_training(
+    config: Path | None, run_folder: Path | None, overrides: Sequence[str], *, init_from: Path | None, quiet: bool
+) -> None:
+    """Train a new run, perhaps from another's weights."""
     from charlstm import runs
     from charlstm.cli.text import prepare_run_corpus
     from charlstm.config import load_settings
@@ -57,11 +64,12 @@ def start_training(config: Path | None, run_folder: Path | None, overrides: Sequ
         runs.refuse_taken(run_folder)
     corpus = prepare_run_corpus(settings.data)
     settings, trainer = _build(settings, corpus)
+    inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
     name = config.stem if config is not None else "default"
     with stop_requests(quiet=quiet) as request:
         run = runs.create_run(run_folder, settings, corpus.vocab, name=name)
         with runs.only_writer(run):
-            _train(run, trainer, corpus, request, quiet=quiet)
+            _train(run, trainer, corpus, request, quiet=quiet, inherited=inherited)
 
 
 def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> None:
@@ -126,13 +134,16 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     from msgspec.structs import replace
 
     from charlstm.corpus import split_ids
+    from charlstm.environment import cache_folder
     from charlstm.model import build_model
     from charlstm.runtime import prepare_runtime
     from charlstm.sources import absolute_sources
     from charlstm.trainer import Trainer
 
     parts = split_ids(corpus.ids, settings.data.split)
-    runtime = prepare_runtime(settings.training)
+    runtime = prepare_runtime(
+        settings.training, hidden_size=settings.model.hidden_size, measured=cache_folder() / "speeds.json"
+    )
     model = build_model(corpus.vocab.size, settings.model, seed=settings.training.seed)
     trainer = Trainer(
         model,
@@ -150,7 +161,36 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     return resolved, trainer
 
 
-def _train(run: "Run", trainer: "Trainer", corpus: "Corpus", request: "StopRequest", *, quiet: bool) -> None:
+def _inherit(trainer: "Trainer", settings: "Settings", corpus: "Corpus", other: "Run") -> str:
+    """Start from the best weights of another run; say which symbols were matched and which are new."""
+    from charlstm import runs
+    from charlstm.model import inherit
+    from charlstm.vocab import shared_ids
+
+    for name in ("cell", "objective", "bidirectional", "embedding_size", "hidden_size", "num_layers"):
+        ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
+        if ours != theirs:
+            raise SettingsError(
+                f"model.{name} is {ours}, but {theirs} in {other.folder}: --init-from needs it the same"
+            )
+    checkpoint = runs.read_checkpoint(other, "best", model_only=True)
+    rows, their_rows = shared_ids(corpus.vocab, other.vocab)
+    inherit(trainer.model, checkpoint.weights, rows, their_rows)
+    return (
+        f"{checkpoint.name} of {other.folder}: {len(rows)} symbols matched, {corpus.vocab.size - len(rows)} added, "
+        f"{other.vocab.size - len(rows)} left behind"
+    )
+
+
+def _train(
+    run: "Run",
+    trainer: "Trainer",
+    corpus: "Corpus",
+    request: "StopRequest",
+    *,
+    quiet: bool,
+    inherited: str | None = None,
+) -> None:
     """Take the trainer's steps; log, save and say what happens; end as the limits or a signal ask."""
     from charlstm.cli.record import Log, Saver
     from charlstm.cli.report import Report, header_rows
@@ -159,7 +199,8 @@ def _train(run: "Run", trainer: "Trainer", corpus: "Corpus", request: "StopReque
     saver = Saver(run, trainer, report, text_sha256=corpus.fingerprint)
     if trainer.progress.step == 0:
         _save_beginning(run, saver, report)
-    report.header(header_rows(run, trainer, corpus))
+    rows = header_rows(run, trainer, corpus)
+    report.header(rows if inherited is None else [*rows, ("begins with", inherited)])
     log = Log(run, trainer, report)
     limit = trainer.stopped_by()
     if limit is not None:
@@ -208,9 +249,7 @@ def _show_sample(run: "Run", trainer: "Trainer", facts: "StepFacts", report: "Re
 
     sampling, vocab = run.settings.sampling, run.vocab
     weights, _, _ = trainer.export()
-    choice = Choice(
-        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, never=vocab.unknown_id
-    )
+    choice = Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
     steps = generate(Engine(weights, run.settings.model), vocab, choice, prompt=[], length=length, seed=facts.step)
     text = b"".join(take_text(one, vocab) for (one,) in steps)
     report.line("".join(c if c.isprintable() or c == "\n" else " " for c in text.decode("utf-8", "replace")))

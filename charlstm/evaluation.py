@@ -130,9 +130,8 @@ def _tally_stream(
         ends = _zero_first(tuple(part.roll(1, dims=1) for part in ends))
         close = max(1e-4, 8 * torch.finfo(dtype).eps)
         agree = all(torch.allclose(*parts, rtol=close, atol=close) for parts in zip(begins, ends, strict=True))
-        if (
-            not settle or agree or not abs(total.loss - loss) > LOSS_STANDS
-        ):  # which is so as well when it is not a number
+        moves = abs(total.loss - loss) > LOSS_STANDS  # False if it is not a number
+        if agree or not moves or not settle:
             return total
         begins, loss = ends, total.loss
 

@@ -8,13 +8,13 @@ Everything here is derived from an `Engine`'s weights when it is made; a test ho
   the two weight matrices packed on top of each other serves both. Layer 1 looks its input up in the engine's table.
 - σ(x) = tanh(x/2)/2 + 1/2: with the weights of i, f and o halved, one tanh serves all four gates. Halving is exact.
 - The gates stand as i f o g, so that what the three sigmoids need is one block.
-- Buffers and their views are kept from step to step; numbers that scale are arrays, which NumPy takes up faster.
+- Buffers and their views are kept from step to step; matrices begin at a cache line, which NumPy's own need not.
 """
 
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy import add, multiply, tanh
 from numpy.typing import NDArray
 
 from charlstm.cells import State
@@ -22,6 +22,8 @@ from charlstm.config import ModelSettings
 from charlstm.engine import Engine, Stepper, Weights
 
 Array: TypeAlias = NDArray[Any]
+
+CACHE_LINE_BYTES = 64
 
 
 def build_stepper(weights: Weights, settings: ModelSettings) -> Stepper:
@@ -31,19 +33,19 @@ def build_stepper(weights: Weights, settings: ModelSettings) -> Stepper:
 
 
 class QuickLSTM:
-    """Steps B independent streams as `Engine.step` does, two to four times as fast for few streams."""
+    """Steps B independent streams of an lstm as `Engine.step` does: twice as fast for one, a little for many."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         first, *others = engine.layers
-        self.input_table = _arranged(engine.input_table + first["bias_hh"])  # (V, 4·H)
-        self.packed = [_arranged(first["weight_hh"].T)]  # (H, 4·H), then (2·H, 4·H)
-        self.biases: list[Array | None] = [None]  # layer 1 has it in the table
+        self.input_table = _packed((engine.input_table + first["bias_hh"]).T)  # (V, 4·H)
+        self.packed = [_packed(first["weight_hh"])]  # (H, 4·H), of the other layers (2·H, 4·H)
+        self.biases: list[Array | None] = [None]  # (4·H,); that of layer 1 is in the table
         for layer in others:
-            self.packed.append(_arranged(np.concatenate([layer["weight_ih"], layer["weight_hh"]], axis=1).T))
-            self.biases.append(_arranged(layer["bias_ih"] + layer["bias_hh"]))
-        self.output_weight = np.ascontiguousarray(engine.output_weight.T)  # (H, V)
-        self.half = np.array(0.5, dtype=self.output_weight.dtype)
+            self.packed.append(_packed(layer["weight_ih"], layer["weight_hh"]))
+            self.biases.append(_packed((layer["bias_ih"] + layer["bias_hh"])[:, None])[0])
+        self.output_weight = engine.output_weight.T  # (H, V)
+        self.half = np.array(0.5, dtype=self.output_weight.dtype)  # as an array: taken up faster than a float
         self.buffers = self._buffers(1)
 
     def zero_state(self, streams: int) -> State:
@@ -54,59 +56,56 @@ class QuickLSTM:
         """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
         if len(ids) != len(self.buffers.h):
             self.buffers = self._buffers(len(ids))
-        h, c = self.buffers.h, self.buffers.c
+        h, c, layers = self.buffers
         h[...] = state[0].transpose(1, 0, 2)
         c[...] = state[1]
         half = self.half
-        from_input: Array | None = self.input_table[ids if len(ids) > 1 else ids[0]]
-        for layer, packed, bias in zip(self.buffers.layers, self.packed, self.biases, strict=True):
-            gates, sigmoids, g, kept = layer.gates, layer.sigmoids, layer.g, layer.c
-            np.dot(layer.reads, packed, gates)
-            np.add(gates, from_input if bias is None else bias, gates)
-            np.tanh(gates, gates)
-            np.multiply(sigmoids, half, sigmoids)
-            np.add(sigmoids, half, sigmoids)
-            np.multiply(g, layer.i, g)
-            np.multiply(kept, layer.f, kept)
-            np.add(kept, g, kept)
-            np.tanh(kept, g)
-            np.multiply(g, layer.o, layer.h)
-        logits = self.buffers.last.dot(self.output_weight)
+        from_input = self.input_table[ids if len(ids) > 1 else ids[0]]
+        for (reads, gates, sigmoids, i, f, o, g, kept, shown), packed, bias in zip(
+            layers, self.packed, self.biases, strict=True
+        ):
+            reads.dot(packed, gates)
+            add(gates, from_input if bias is None else bias, gates)
+            tanh(gates, gates)
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
+            multiply(g, i, g)
+            multiply(kept, f, kept)
+            add(kept, g, kept)
+            tanh(kept, g)
+            multiply(g, o, shown)
+        logits: Array = h[:, -1].dot(self.output_weight)
         logits += self.engine.output_bias
         return logits, (h.transpose(1, 0, 2).copy(), c.copy())
 
     def _buffers(self, streams: int) -> "_Buffers":
-        size, dtype = self.engine.hidden_size, self.output_weight.dtype
-        h = np.zeros((streams, self.engine.num_layers, size), dtype)
-        c = np.zeros((self.engine.num_layers, streams, size), dtype)
-        rows, gates = h.reshape(streams, -1), np.zeros((streams, 4 * size), dtype)
-        row = 0 if streams == 1 else slice(None)  # a single stream is stepped as vectors, which cost less than matrices
-        i, f, o, g = (gates[row, k * size : (k + 1) * size] for k in range(4))
+        size, count, dtype = self.engine.hidden_size, self.engine.num_layers, self.output_weight.dtype
+        h = _empty((streams, count, size), dtype)
+        c = _empty((count, streams, size), dtype)
+        reads, gates = h.reshape(streams, -1), _empty((streams, 4 * size), dtype)
+        rows = 0 if streams == 1 else slice(None)  # a single stream steps as vectors, which cost less than matrices
+        blocks = [gates[rows, block * size : (block + 1) * size] for block in range(4)]
         layers = [
             _Layer(
-                reads=rows[row, max(0, number - 1) * size : (number + 1) * size],
-                gates=gates[row],
-                sigmoids=gates[row, : 3 * size],
-                i=i,
-                f=f,
-                o=o,
-                g=g,
-                c=c[number, row],
-                h=rows[row, number * size : (number + 1) * size],
+                reads[rows, max(0, number - 1) * size : (number + 1) * size],
+                gates[rows],
+                gates[rows, : 3 * size],
+                *blocks,  # i, f, o, g
+                c[number, rows],
+                h[rows, number],
             )
-            for number in range(self.engine.num_layers)
+            for number in range(count)
         ]
-        return _Buffers(h, c, layers, rows[:, -size:])
+        return _Buffers(h, c, layers)
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One layer's views of the buffers; without B where there is a single stream."""
 
-    reads: Array  # (B, 2·H), of layer 1 (B, H): h of the layer below, which is this step's, and its own of the last
+    reads: Array  # (B, 2·H): this step's h of the layer below, and its own of the last; of layer 1 its own alone
     gates: Array  # (B, 4·H), the same memory for every layer
     sigmoids: Array  # (B, 3·H): i, f and o
-    i: Array
+    i: Array  # (B, H)
     f: Array
     o: Array
     g: Array
@@ -114,17 +113,36 @@ class _Layer:
     h: Array
 
 
-@dataclass(frozen=True)
-class _Buffers:
+class _Buffers(NamedTuple):
     """What a step of B streams works in. h stands as (B, L, H), so that what a layer reads lies side by side."""
 
     h: Array
     c: Array  # (L, B, H)
     layers: list[_Layer]
-    last: Array  # (B, H): h of the last layer
 
 
-def _arranged(gates: Array) -> Array:
-    """The last axis, 4·H, from i f g o to i f o g, with i, f and o halved."""
-    i, f, g, o = np.split(gates, 4, axis=-1)
-    return np.concatenate([i * 0.5, f * 0.5, o * 0.5, g], axis=-1)
+def _packed(*matrices: Array) -> Array:
+    """Matrices (4·H, K) transposed, on top of each other, as i f o g with i, f and o halved: (sum of K, 4·H).
+
+    Goes a few rows at a time, which spares the cache, and straight to the result: fresh memory costs more than sums.
+    """
+    size = len(matrices[0]) // 4
+    packed = _empty((sum(matrix.shape[1] for matrix in matrices), 4 * size), matrices[0].dtype)
+    top = 0
+    for matrix in matrices:
+        into = packed[top : top + matrix.shape[1]]
+        top += matrix.shape[1]
+        for place, (gate, scale) in enumerate(((0, 0.5), (1, 0.5), (3, 0.5), (2, 1.0))):
+            for first in range(0, size, 8):
+                count = min(8, size - first)
+                to, source = place * size + first, gate * size + first
+                multiply(matrix[source : source + count].T, scale, into[:, to : to + count])
+    return packed
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array, not yet set, that begins at a cache line."""
+    count = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(count + CACHE_LINE_BYTES, dtype=np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE_BYTES
+    return memory[start : start + count].view(dtype).reshape(shape)

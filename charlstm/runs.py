@@ -51,6 +51,7 @@ MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
 MAX_HEADER_BYTES = 1_000_000  # of a safetensors file
 MAX_POINTER_BYTES = 1_000
 UNFINISHED = ".unfinished-"  # how the name of what is being written begins
+REPLACED = f"{UNFINISHED}replaced-"  # and that of a checkpoint whose place is being taken
 _NAME = re.compile(r"step-[0-9]{8,15}")
 
 
@@ -106,7 +107,7 @@ def mark_newest(run: Run) -> None:
     """Have runs/latest name this run, for the commands that read without being told which."""
     with disk_errors(str(RUNS_FOLDER / "latest")):
         RUNS_FOLDER.mkdir(exist_ok=True)
-        write_whole(RUNS_FOLDER / "latest", f"{os.path.relpath(run.folder, RUNS_FOLDER)}\n".encode())
+        write_whole(RUNS_FOLDER / "latest", os.fsencode(os.path.relpath(run.folder, RUNS_FOLDER)) + b"\n")
 
 
 def refuse_taken(folder: Path) -> None:
@@ -120,8 +121,8 @@ def find_run(folder: Path | None) -> Path:
     if folder is not None:
         return folder
     try:
-        return RUNS_FOLDER / (RUNS_FOLDER / "latest").read_text().strip()
-    except (OSError, ValueError):
+        return RUNS_FOLDER / _read(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+    except (RunError, ValueError):
         raise RunError(
             "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
         ) from None
@@ -159,6 +160,8 @@ def only_writer(run: Run) -> Iterator[None]:
                 f"{run.folder} is being trained by another process: wait for it, or start a new run"
             ) from None
         with disk_errors(str(run.folder)):
+            for replaced in run.checkpoints.glob(f"{REPLACED}*"):
+                _put_back(replaced)
             for left_over in [*run.folder.glob(f"{UNFINISHED}*"), *run.checkpoints.glob(f"{UNFINISHED}*")]:
                 _remove(left_over)
         yield
@@ -185,6 +188,8 @@ def save_checkpoint(
     contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
     final = run.checkpoints / name
     with disk_errors(f"checkpoint {name} in {run.folder}"):
+        if (metrics := run.folder / "metrics.jsonl").exists():
+            _flush(metrics)  # a power cut must not take what was logged before this step
         if not _holds(final, contents):  # a save that failed at the pointers left it whole
             _write_folder(final, contents)
         _point(run, "latest", name)
@@ -204,7 +209,8 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
     pointed = _pointed(run, which)
     if pointed.name is None:
         raise RunError(
-            f"{run.folder} has no checkpoint: it was ended before it had saved its beginning, so train a new run"
+            f"{run.folder} has no checkpoint yet: if nothing is training it, it was ended before it had saved any, "
+            "so train a new run"
         )
     if not _NAME.fullmatch(pointed.name):
         raise RunError(
@@ -282,10 +288,15 @@ def append_metrics(run: Run, facts: Mapping[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def point_best(run: Run, name: str) -> None:
-    """Have `best` name a checkpoint: a kill may have come between it and `latest`."""
+def point_best(run: Run, step: int) -> None:
+    """Have `best` name the checkpoint of the best step, if it stands and is not named already.
+
+    A kill may have come between `latest` and `best`, or a resume have gone back behind the best.
+    """
+    name = checkpoint_name(step)
     with disk_errors(str(run.folder / "best")):
-        _point(run, "best", name)
+        if _best_name(run) != name and (run.checkpoints / name / MANIFEST).is_file():
+            _point(run, "best", name)
 
 
 def cut_metrics(run: Run, step: int) -> None:
@@ -294,7 +305,7 @@ def cut_metrics(run: Run, step: int) -> None:
     if path.exists():
         lines = _read(path).splitlines(keepends=True)
         with disk_errors(str(path)):
-            write_whole(path, b"".join(line for line in lines if _step_of(line) <= step))
+            write_whole(path, b"".join(line.rstrip(b"\n") + b"\n" for line in lines if _step_of(line) <= step))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -302,7 +313,7 @@ def write_whole(path: Path, data: bytes) -> None:
     unfinished = path.with_name(UNFINISHED + path.name)
     _write_flushed(unfinished, data)
     unfinished.replace(path)
-    _flush_folder(path.parent)
+    _flush(path.parent)
 
 
 @contextmanager
@@ -372,13 +383,26 @@ def _write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
     unfinished.mkdir()
     for file, data in contents.items():
         _write_flushed(unfinished / file, data)
-    _flush_folder(unfinished)
+    _flush(unfinished)
+    replaced = final.with_name(REPLACED + final.name)
+    _put_back(replaced)
     if final.exists():  # what was saved here before it was ended or damaged, and is trained anew
-        replaced = final.with_name(f"{UNFINISHED}replaced-{final.name}")
-        _remove(replaced)
         final.rename(replaced)
-    unfinished.rename(final)
-    _flush_folder(final.parent)
+    try:
+        unfinished.rename(final)
+    except OSError:
+        _put_back(replaced)
+        raise
+    _flush(final.parent)
+    _remove(replaced)
+
+
+def _put_back(replaced: Path) -> None:
+    """Undo a replacing that ended between its two renames, or finish one that ended after them."""
+    final = replaced.with_name(replaced.name.removeprefix(REPLACED))
+    if replaced.exists() and not final.exists():
+        replaced.rename(final)
+    _remove(replaced)
 
 
 def _remove_old(run: Run, newest: str) -> None:
@@ -411,8 +435,9 @@ def _write_flushed(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Have a folder, or a file that was written earlier, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

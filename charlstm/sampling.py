@@ -86,7 +86,7 @@ def generate(
             sample.finished = stopped or sample.chars == length
         yield live
         logits, state = engine.step(ids, state)
-        for place in [place for place, sample in enumerate(live) if sample.finished and started < samples]:
+        for place in [place for place, sample in enumerate(live) if sample.finished][: samples - started]:
             live[place] = Sample(seed + started, np.random.default_rng(seed + started))
             started += 1
             logits[place] = logits_at_start[0]

@@ -12,15 +12,17 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from charlstm.config import TrainingSettings
-from charlstm.errors import DivergedError
+from charlstm.errors import DivergedError, RunError
 from charlstm.evaluation import Tally, evaluate
 from charlstm.lanes import Lanes
 from charlstm.model import CharLM, ClozeLM
@@ -28,6 +30,8 @@ from charlstm.recurrent import State
 from charlstm.runtime import Runtime
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 
 FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
 
@@ -36,14 +40,14 @@ FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes abou
 class Progress:
     """The scalars of a training state: with the arrays beside it, all that a run needs to go on."""
 
-    step: int = 0  # steps taken
-    seconds: float = 0.0  # spent training and validating
-    validation_seconds: float = 0.0  # of these
-    total_steps: int | None = None  # None until it is known, or when only a patience or the clock ends the run
+    step: Count = 0  # steps taken
+    seconds: Amount = 0.0  # spent training and validating
+    validation_seconds: Amount = 0.0  # of these
+    total_steps: Count | None = None  # None until it is known, or when only a patience or the clock ends the run
     total_is_estimate: bool = False  # made from minutes, not set by a limit of steps or epochs
-    best_loss: float | None = None
-    best_step: int | None = None
-    validations_since_best: int = 0
+    best_loss: Amount | None = None
+    best_step: Count | None = None
+    validations_since_best: Count = 0
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,12 @@ class Trainer:
         return weights, training, asdict(self.progress)
 
     def restore(self, weights: Arrays, training: Arrays, progress: Mapping[str, Any]) -> None:
-        """Take back what `export` gave; limits that the settings have set anew since then count."""
+        """Take back what `export` gave; limits that the settings have set anew since then count.
+
+        Raises RunError for a training state or scalars that this training cannot have had.
+        """
+        restored = _progress(progress)
+        self._check_training(training, restored.step)
         parameters = dict(self.model.named_parameters())
         self.optimizer.state.clear()
         with torch.no_grad():
@@ -142,10 +151,31 @@ class Trainer:
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.hidden = tuple(hidden[name] for name in self.model.core.cell.state) if hidden else None
-        restored = Progress(**progress)
         if not (self._minutes_alone() and restored.total_is_estimate):
             restored = replace(restored, total_steps=self._steps_of_limits(), total_is_estimate=False)
         self.progress = restored
+
+    def _check_training(self, training: Arrays, step: int) -> None:
+        """Refuse arrays that would go wrong later, or silently: other names or shapes, not finite, no variances."""
+        expected: dict[str, tuple[int, ...]] = {}
+        if step:
+            for name, parameter in self.model.named_parameters():
+                shape = tuple(parameter.shape)
+                expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
+        if step and isinstance(self.model, CharLM):
+            state = self.model.core.zero_state(self.settings.batch_size, like=self.model.output.bias)
+            names = self.model.core.cell.state
+            expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=True)}
+        least = {"step": 1.0, "exp_avg_sq": 0.0}
+        for name in expected.keys() | training.keys():
+            array = training.get(name)
+            if array is None or array.dtype != np.float32 or array.shape != expected.get(name):
+                found = "missing" if array is None else f"{array.dtype} {list(array.shape)}"
+                raise RunError(f"the checkpoint holds no training state of step {step} of this run: {name} is {found}")
+            if not np.isfinite(array).all() or (array < least.get(name.partition(".")[0], -np.inf)).any():
+                raise RunError(
+                    f"the checkpoint's training state holds impossible numbers in {name}: use an earlier one"
+                )
 
     def _train_step(self) -> StepFacts:
         """Forward, loss, backward, clip, update, on the next window of every lane."""
@@ -245,6 +275,18 @@ class Trainer:
         share_of_steps = 1 / (1 + validation_steps / self.settings.validate_every_steps)
         remaining = ((budget - progress.seconds) / seconds_per_step - validation_steps) * share_of_steps
         self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)), total_is_estimate=True)
+
+
+def _progress(scalars: Mapping[str, Any]) -> Progress:
+    try:
+        if scalars.keys() != asdict(Progress()).keys():
+            raise ValueError("some are missing or unknown")
+        progress = msgspec.convert(dict(scalars), Progress)
+    except ValueError as error:  # msgspec.ValidationError is one
+        raise RunError(f"the checkpoint's progress is not that of a training: {error}") from None
+    if (progress.best_step is None) != (progress.best_loss is None) or (progress.best_step or 0) > progress.step:
+        raise RunError("the checkpoint's progress is not that of a training: its best step has not been or has no loss")
+    return progress
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

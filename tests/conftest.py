@@ -29,6 +29,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def own_surroundings(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
+    torch.set_flush_denormal(False)  # as a training in this process leaves it, the smallest numbers count as 0
     monkeypatch.setenv("CHARLSTM_CACHE", str(session_cache))
     for variable in ("CHARLSTM_RUN", "CHARLSTM_DATA"):
         monkeypatch.delenv(variable, raising=False)

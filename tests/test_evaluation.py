@@ -3,6 +3,7 @@
 Letters: `N` characters of the text, `V` vocabulary, `E` embedding, `H` hidden, `L` layers.
 """
 
+import itertools
 import math
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from charlstm.evaluation import UNCOUNTED, WARM_UP_CHARS, WINDOW_CHARS, Tally, e
 from charlstm.model import CharLM
 
 V, E, H, L = 11, 5, 7, 2
-N = 4 * 4 * WARM_UP_CHARS + 213  # enough for four lanes, the last of them shorter
+N = 3 * 16 * WARM_UP_CHARS + 214  # enough for three lanes, the last of them shorter
 
 
 def random_model(cell: str = "lstm", *, std: float = 0.8, seed: int = 3) -> CharLM:
@@ -43,7 +44,7 @@ def naive_tally(model: CharLM, ids: np.ndarray, *, window: int | None = None) ->
     engine = Engine(weights, ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L))
     nats, hits = 0.0, 0
     state = engine.zero_state(1)
-    for at, (symbol, target) in enumerate(zip(ids[:-1], ids[1:], strict=True)):
+    for at, (symbol, target) in enumerate(itertools.pairwise(ids)):
         if window is not None and at % window == 0:
             state = engine.zero_state(1)
         logits, state = engine.step(np.array([symbol]), state)
@@ -57,15 +58,17 @@ def plain() -> Tally:
     return naive_tally(random_model(), random_text())
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
-@pytest.mark.parametrize("sequence_length", [1, 7, 128, 600, 3001])
+@pytest.mark.parametrize(
+    ("batch_size", "sequence_length"),
+    [(64, 1), (1, 7), (2, 7), *itertools.product([1, 2, 3, 64], [128, 600, 3001])],
+)
 def test_evaluation_stream_is_a_plain_loop_however_it_is_cut(
     plain: Tally, batch_size: int, sequence_length: int
 ) -> None:
     found = evaluate(random_model(), random_text(), batch_size=batch_size, sequence_length=sequence_length)
     assert found.chars == N - 1
     assert found.loss == pytest.approx(plain.loss, abs=1e-4)
-    assert found.hits == pytest.approx(plain.hits, abs=3)  # two logits may be equal but for rounding
+    assert found.hits == pytest.approx(plain.hits, abs=5)  # two logits may be equal but for rounding
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 64])
@@ -77,8 +80,10 @@ def test_evaluation_stream_is_a_plain_loop_for_a_model_that_remembers_for_thousa
         for layer in range(L):
             model.core.layer_weights(layer)["bias_ih"][H : 2 * H] += 5.0  # the forget gates stay above 0.99
         model.output.weight.normal_(generator=torch.Generator().manual_seed(1))
-    found = evaluate(model, random_text(), batch_size=batch_size)
-    assert found.loss == pytest.approx(naive_tally(model, random_text()).loss, abs=1e-4)
+    expected = naive_tally(model, random_text()).loss
+    assert evaluate(model, random_text(), batch_size=batch_size).loss == pytest.approx(expected, abs=1e-4)
+    once = evaluate(model, random_text(), batch_size=batch_size, settle=False).loss
+    assert batch_size == 4 or abs(once - expected) > 1e-4  # what settling is for
 
 
 def test_evaluation_of_numbers_that_are_not_finite_ends() -> None:
@@ -104,16 +109,16 @@ def test_evaluation_windows_are_a_plain_loop_from_zero_states(n: int, batch_size
     assert found.hits == expected.hits
 
 
-@pytest.mark.parametrize("n", [2, 3, 129, 130, 2 * 4 * WARM_UP_CHARS, 2 * 4 * WARM_UP_CHARS + 1, 9973])
-@pytest.mark.parametrize("batch_size", [1, 3, 5000])
-def test_evaluation_counts_every_character_once(n: int, batch_size: int) -> None:
+@pytest.mark.parametrize("n", [2, 3, 129, 130, 2 * 16 * WARM_UP_CHARS, 2 * 16 * WARM_UP_CHARS + 1, 24977])
+@pytest.mark.parametrize(("batch_size", "settle"), [(1, True), (3, True), (5000, False)])
+def test_evaluation_counts_every_character_once(n: int, batch_size: int, settle: bool) -> None:
     """With the nats of character x being a number of its own, a character missed or counted twice shows."""
     model = random_model()
     with torch.no_grad():
         model.output.weight.zero_()
     ids = random_text(n)
     surprisals = -F.log_softmax(model.output.bias.detach().double(), dim=0).numpy()
-    found = evaluate(model, ids, batch_size=batch_size)
+    found = evaluate(model, ids, batch_size=batch_size, settle=settle)
     assert found.chars == n - 1
     assert found.nats == pytest.approx(surprisals[ids[1:]].sum(), rel=1e-5)
     assert found.hits == (ids[1:] == surprisals.argmin()).sum()

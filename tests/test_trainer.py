@@ -1,4 +1,4 @@
-"""Trainer: each step is the plain torch step, everything is a function of the step, and the whole state goes in and out.
+"""Trainer: each step is the plain torch step, all is a function of the step, and the whole state goes in and out.
 
 Letters: `B` lanes, `T` steps, `V` vocabulary, `E` embedding, `H` hidden, `L` layers.
 """
@@ -93,7 +93,11 @@ class Clock:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"optimizer": "adam", "schedule": "constant", "clip_norm": 0.3}, {"patience": 2, "learning_rate": 0.1, "validate_every_steps": 3}],
+    [
+        {},
+        {"optimizer": "adam", "schedule": "constant", "clip_norm": 0.3},
+        {"patience": 2, "learning_rate": 0.1, "validate_every_steps": 3},
+    ],
     ids=["adamw", "adam", "patience"],
 )
 def test_trainer_restored_after_any_step_goes_on_bit_for_bit(settings: dict[str, Any]) -> None:
@@ -437,7 +441,7 @@ def test_trainer_patience_stops_after_so_many_validations_without_a_new_best(mon
     assert facts[-1].stopped_by == "training.patience"
 
 
-def test_trainer_validates_at_the_interval_and_at_the_end_on_the_whole_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainer_validates_at_the_interval_and_at_the_end_on_the_whole_part() -> None:
     facts = list(make(max_steps=10, validate_every_steps=4).steps())
     assert [fact.step for fact in facts if fact.validation is not None] == [4, 8, 10]
     assert {fact.validation.chars for fact in facts if fact.validation is not None} == {156}

@@ -23,6 +23,7 @@ from charlstm.config import TrainingSettings
 from charlstm.corpus import Corpus
 from charlstm.model import num_parameters
 from charlstm.runs import Run
+from charlstm.sources import STDIN
 from charlstm.trainer import StepFacts, Trainer
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
@@ -135,8 +136,9 @@ def header_rows(run: Run, trainer: Trainer, corpus: Corpus) -> list[tuple[str, s
     settings, runtime, unit = run.settings, trainer.runtime, run.settings.data.unit
     train, val = len(trainer.lanes.ids), len(trainer.validation_ids)
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
+    sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     rows = [
-        ("text", f"{', '.join(settings.data.sources)}: {_count(corpus.chars, unit)}"),
+        ("text", f"{', '.join(sources)}: {_count(corpus.chars, unit)}"),
         ("", f"{train:,} to train, {val:,} to validate"),
         ("vocabulary", _vocabulary(corpus)),
         ("model", f"{settings.model.cell} {shape}, {_count(num_parameters(trainer.model), 'parameter')}"),

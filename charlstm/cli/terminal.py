@@ -48,7 +48,7 @@ def one_sentence(command: Callable[P, None]) -> Callable[P, None]:
 def say(line: str) -> None:
     """Print a line of talk to stderr, whatever the locale; if nobody can hear it, go on."""
     with suppress(OSError):  # full or closed
-        sys.stderr.buffer.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        sys.stderr.buffer.write(_utf8(line) + b"\n")
         sys.stderr.flush()
 
 
@@ -91,13 +91,21 @@ def prepare_streams() -> None:
     buffered = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
     sys.stdout = io.TextIOWrapper(buffered, "utf-8", "surrogateescape")
     unbuffered = io.FileIO(2, "w", closefd=False)  # so that what could not be said is not tried again at the end
-    sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "backslashreplace", write_through=True)
+    sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "surrogateescape", write_through=True)
 
 
 def forget_stdout() -> None:
     """Have the interpreter's last flush go nowhere instead of failing again."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _utf8(line: str) -> bytes:
+    """UTF-8, with the bytes of file names that are not as they are."""
+    try:
+        return line.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return line.encode("utf-8", "backslashreplace")
 
 
 def _end(mistake: CharLSTMError) -> None:

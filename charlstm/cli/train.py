@@ -10,7 +10,7 @@ import typer
 
 from charlstm.cli.config import SetOption
 from charlstm.cli.signals import stop_requests
-from charlstm.cli.terminal import one_sentence
+from charlstm.cli.terminal import one_sentence, say
 from charlstm.errors import InputOutputError, Interrupted, RunError, SettingsError
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
     """Continue a run from its latest checkpoint, perhaps with other limits and intervals."""
     from charlstm import runs
     from charlstm.config import override_settings
-    from charlstm.engine import check_weights
 
     run = runs.open_run(folder)
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
-        checkpoint = runs.read_checkpoint(run, "latest")
-        check_weights(checkpoint.weights, settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
+        checkpoint, damage = runs.read_newest_whole(run)
+        for error in damage:
+            say(f"{error}; going on from {checkpoint.name}")
         progress = dict(checkpoint.progress)
         corpus = _same_text(run, settings.data, progress.pop("text_sha256"))
         if settings.training.max_minutes != run.settings.training.max_minutes:
@@ -91,8 +91,8 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
         settings, trainer = _build(settings, corpus)
         trainer.restore(checkpoint.weights, checkpoint.training, progress)
         with stop_requests(quiet=quiet) as request:
-            if progress["step"] and progress["best_step"] == progress["step"]:
-                runs.point_best(run, checkpoint.name)
+            if progress["best_step"] is not None:
+                runs.point_best(run, progress["best_step"])
             runs.cut_metrics(run, progress["step"])
             run = runs.rewrite_settings(run, settings)
             _train(run, trainer, corpus, request, quiet=quiet)

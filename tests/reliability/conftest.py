@@ -9,7 +9,7 @@ from .forks import Forks
 
 
 @pytest.fixture(scope="session")
-def forks(session_cache: Path) -> Iterator[Forks]:
+def forks() -> Iterator[Forks]:
     server = Forks()
     yield server
     server.close()

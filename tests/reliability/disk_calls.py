@@ -85,7 +85,7 @@ def _guarded_open(real_open: Callable[..., Any], calls: DiskCalls) -> Callable[.
 
 
 class _HalfWriter:
-    """A file whose chosen write takes half of the data, and then fails or, if it is unbuffered, says how much it took."""
+    """A file whose chosen write takes half of the data, and then fails or, if unbuffered, says how much it took."""
 
     def __init__(self, file: Any, calls: DiskCalls) -> None:
         self._file = file

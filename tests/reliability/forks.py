@@ -1,4 +1,4 @@
-"""`charlstm` in forks of a process that has loaded everything: a process for each command, without its seconds of start.
+"""`charlstm` in forks of a process that has loaded everything: each command a process, without its seconds of start.
 
 Run as a program this file is the server: a JSON object a line comes in, the child's pid and then its end go out.
 """
@@ -56,7 +56,7 @@ class Forks:
         more_memory_bytes: int | None = None,
         disk_calls: dict[str, Any] | None = None,
     ) -> End:
-        """Run `charlstm` with the arguments, perhaps under strace, killed in time, short of memory or with a bad disk."""
+        """Run `charlstm`, perhaps under strace, killed in time, short of memory or with a bad disk."""
         out, err = cwd / ".out", cwd / ".err"
         request = {
             "arguments": list(arguments),

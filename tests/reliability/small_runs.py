@@ -1,13 +1,14 @@
-"""A run so small that it can be trained, killed and damaged thousands of times, and what must be the same at its end."""
+"""A run so small that it can be trained and killed thousands of times, and what must be the same at its end."""
 
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from charlstm import runs
-from charlstm.cli.train import start_training
+from charlstm.cli.train import resume_training, start_training
 
 CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
 STEPS = 6
@@ -45,8 +46,19 @@ def write_settings(folder: Path, *, steps: int = STEPS, validate: int = 2, save:
 
 def train(folder: Path, name: str = "run", overrides: tuple[str, ...] = (), **settings: int) -> Path:
     """A run of the small settings, trained to its end in this process."""
-    run = folder / name
-    start_training(write_settings(folder, **settings), run, overrides, quiet=True)
+    write_settings(folder, **settings)
+    return start(folder, folder / name, overrides)
+
+
+def start(folder: Path, run: Path, overrides: Sequence[str] = ()) -> Path:
+    """Train a new run in this process by the settings that were written."""
+    start_training(folder / "small.yaml", run, overrides, init_from=None, quiet=True)
+    return run
+
+
+def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
+    """Go on with a run in this process."""
+    resume_training(run, overrides, quiet=True)
     return run
 
 

@@ -1,0 +1,239 @@
+"""Choosing among logits, and streams of samples: what is drawn, how often, and that company changes nothing.
+
+Letters: `B` streams, `V` vocabulary, `K` candidates.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from charlstm.config import ModelSettings
+from charlstm.engine import Engine, weight_shapes
+from charlstm.errors import TextError
+from charlstm.sampling import Choice, choose, encode_stop, generate, start_ids, take_text
+from charlstm.vocab import Vocab
+
+LAST_DRAW = 1 - 2**-53  # the largest number below 1
+ALPHABET = "\n abcdefghij"
+
+logits_of_one = st.lists(st.integers(-12, 12), min_size=2, max_size=12).map(lambda row: np.array([row], np.float32))
+temperatures = st.sampled_from([1e-30, 0.1, 0.8, 1.0, 3.0, 1e30])
+draws_in_range = st.sampled_from([0.0, LAST_DRAW]) | st.floats(0, LAST_DRAW)
+
+
+def vocab_of(symbols: str, *, unknown: bool = False) -> Vocab:
+    policy = "replace" if unknown else "error"
+    return Vocab(
+        unit="char", symbols=tuple(sorted(symbols)), unknown=policy, newline="keep", has_unknown_symbol=unknown
+    )
+
+
+def chosen(logits: np.ndarray, draws: np.ndarray | list[float], choice: Choice) -> np.ndarray:
+    """The ids of many draws from one row of logits."""
+    return choose(logits.repeat(len(draws), axis=0), np.asarray(draws), choice)[0]
+
+
+def shares(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """The probability of each id of one row, by the definition of the softmax."""
+    exponents = logits[0].astype(np.float64) / temperature
+    weights = np.exp(exponents - exponents.max())
+    return weights / weights.sum()
+
+
+class Bigrams:
+    """An engine whose logits depend on the last character alone: exactly the same in any company."""
+
+    def __init__(self, size: int) -> None:
+        self.table = np.random.default_rng(3).normal(0, 2, (size, size))
+
+    def zero_state(self, streams: int) -> tuple[np.ndarray, ...]:
+        return (np.zeros((1, streams, 1)),)
+
+    def step(self, ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        return self.table[ids], state
+
+
+class Script(Bigrams):
+    """An engine that is certain of a text: after t characters read, the next is the t-th of the script."""
+
+    def __init__(self, ids: list[int], size: int) -> None:
+        self.rows = np.eye(size)[[*ids, 0]]
+
+    def step(self, _ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        read = state[0][0, :, 0].astype(int)
+        return self.rows[np.minimum(read, len(self.rows) - 1)], (state[0] + 1,)
+
+
+def texts(engine: object, vocab: Vocab, **how: object) -> dict[int, bytes]:
+    """The finished samples by their seeds."""
+    settings = {"choice": Choice(), "prompt": [], "length": 40, "seed": 5, **how}
+    choice = settings.pop("choice")
+    steps = generate(engine, vocab, choice, **settings)  # type: ignore[arg-type]
+    return {one.seed: take_text(one, vocab) for live in steps for one in live if one.finished}
+
+
+# one choice
+
+
+@given(logits_of_one, st.integers(1, 14), temperatures, draws_in_range)
+def test_choose_takes_one_of_the_k_likeliest(logits: np.ndarray, k: int, temperature: float, draw: float) -> None:
+    (one,) = chosen(logits, [draw], Choice(temperature=temperature, top_k=k))
+    assert (logits[0] > logits[0, one]).sum() < k
+
+
+@given(logits_of_one, st.integers(1, 14))
+def test_choose_lets_exactly_k_survive_also_where_some_are_tied(logits: np.ndarray, k: int) -> None:
+    size = logits.shape[1]
+    grid = (np.arange(8 * size) + 0.5) / (8 * size)
+    survivors = set(chosen(logits, grid, Choice(temperature=1e30, top_k=k)).tolist())  # so hot that all are alike
+    assert len(survivors) == min(k, size)
+    assert min(logits[0, list(survivors)]) >= max(
+        (logits[0, i] for i in range(size) if i not in survivors), default=-99
+    )
+
+
+@given(logits_of_one, st.floats(0.01, 0.99), st.sampled_from([0.5, 1.0, 2.0]))
+def test_choose_takes_the_smallest_set_that_holds_p(logits: np.ndarray, p: float, temperature: float) -> None:
+    probabilities = np.sort(shares(logits, temperature))[::-1]
+    sums = probabilities.cumsum()
+    assume(np.abs(sums - p).min() > 1e-9)
+    kept = int((sums < p).sum()) + 1
+    inside = (sums[:kept] - probabilities[:kept] / 2) / sums[kept - 1]  # one draw for each that is kept
+    found = chosen(logits, [*inside, LAST_DRAW], Choice(temperature=temperature, top_p=p))
+    assert len(set(found[:-1].tolist())) == kept
+    assert np.allclose(shares(logits, temperature)[found[:-1]], probabilities[:kept])
+    assert found[-1] in found[:-1]
+
+
+@given(logits_of_one, draws_in_range)
+def test_choose_takes_the_likeliest_at_temperature_0_whatever_the_draw(logits: np.ndarray, draw: float) -> None:
+    assert chosen(logits, [draw], Choice(temperature=0.0)) == logits[0].argmax()
+
+
+@given(logits_of_one, draws_in_range)
+def test_choose_takes_one_of_the_likeliest_near_temperature_0(logits: np.ndarray, draw: float) -> None:
+    for temperature in (1e-30, 5e-324):
+        (one,) = chosen(logits, [draw], Choice(temperature=temperature))
+        assert logits[0, one] == logits[0].max()
+
+
+@given(logits_of_one, st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 1), temperatures, draws_in_range)
+def test_choose_never_draws_what_it_must_not(
+    logits: np.ndarray, k: int | None, p: float | None, temperature: float, draw: float
+) -> None:
+    never = int(logits[0].argmax())
+    for degree in (0.0, temperature):
+        choice = Choice(temperature=degree, top_k=k, top_p=p, never=never)
+        assert chosen(logits, [draw], choice) != never
+
+
+@given(logits_of_one, temperatures, draws_in_range)
+def test_choose_gives_the_models_own_log_probability(logits: np.ndarray, temperature: float, draw: float) -> None:
+    ids, log_probs = choose(logits, np.array([draw]), Choice(temperature=temperature, top_k=3))
+    assert math.isclose(math.exp(log_probs[0]), shares(logits, 1.0)[ids[0]], rel_tol=1e-9, abs_tol=1e-300)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1e30])
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_choose_draws_as_often_as_the_probabilities_say(temperature: float, top_k: int | None) -> None:
+    logits = np.random.default_rng(1).normal(0, 1.5, (1, 9))
+    expected = shares(logits, temperature)
+    if top_k is not None:
+        expected[np.argsort(-logits[0])[top_k:]] = 0
+        expected /= expected.sum()
+    draws = 40_000
+    ids = chosen(logits, np.random.default_rng(0).random(draws), Choice(temperature=temperature, top_k=top_k))
+    counts = np.bincount(ids, minlength=9)
+    possible = expected > 0
+    assert counts[~possible].sum() == 0
+    chi_square = ((counts - draws * expected) ** 2 / (draws * np.where(possible, expected, 1)))[possible].sum()
+    assert chi_square < 30  # 8 degrees of freedom pass 26 once in a thousand times
+
+
+def test_choose_treats_every_stream_by_itself() -> None:
+    random = np.random.default_rng(2)
+    logits, draws = random.normal(size=(7, 5)), random.random(7)
+    choice = Choice(temperature=0.9, top_k=3, top_p=0.8)
+    together, _ = choose(logits, draws, choice)
+    assert together.tolist() == [chosen(logits[[b]], draws[[b]], choice)[0] for b in range(7)]
+
+
+# streams of samples
+
+
+@pytest.mark.parametrize("streams", [1, 3, 64])
+def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
+    vocab = vocab_of(ALPHABET)
+    engine = Bigrams(vocab.size)
+    stop_ids = encode_stop(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
+    together = texts(engine, vocab, samples=20, streams=streams, stop_ids=stop_ids)
+    alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
+    assert together == alone
+    assert len(set(map(len, alone.values()))) > 1
+
+
+def test_generate_gives_the_same_text_in_64_streams_as_in_one_from_a_real_engine() -> None:
+    vocab = vocab_of(ALPHABET)
+    settings = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
+    random = np.random.default_rng(4)
+    weights = {
+        name: random.normal(size=shape).astype(np.float32)
+        for name, shape in weight_shapes(settings, vocab.size).items()
+    }
+    engine = Engine(weights, settings)
+    assert texts(engine, vocab, samples=40, streams=64) == texts(engine, vocab, samples=40, streams=1)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 77])
+def test_generate_counts_the_generated_characters_exactly(length: int) -> None:
+    vocab = vocab_of(ALPHABET)
+    found = texts(Bigrams(vocab.size), vocab, length=length, samples=3, prompt=vocab.encode_text("abc", where="here"))
+    assert [len(text) for text in found.values()] == [length] * 3
+
+
+def test_generate_makes_as_many_samples_as_were_asked_for_also_when_they_finish_together() -> None:
+    vocab = vocab_of(ALPHABET)
+    for samples in range(1, 12):
+        assert len(texts(Bigrams(vocab.size), vocab, samples=samples, length=3, streams=4)) == samples
+
+
+def test_generate_never_draws_the_unknown_symbol() -> None:
+    vocab = vocab_of("ab", unknown=True)
+    engine = Bigrams(vocab.size)
+    engine.table[:, vocab.unknown_id] = 9.0
+    for choice in (Choice(temperature=0.0), Choice(), Choice(temperature=1e30, top_k=3)):
+        assert set(texts(engine, vocab, choice=choice, length=200)[5]) <= set(b"ab")
+
+
+def test_generate_tells_the_mean_log_probability() -> None:
+    vocab = vocab_of("ab")
+    engine = Bigrams(2)
+    engine.table[:] = np.log([0.25, 0.75])
+    *_, (sample,) = generate(engine, vocab, Choice(temperature=0.0), prompt=[0], length=10, seed=1)  # type: ignore[arg-type]
+    assert sample.mean_log_prob == pytest.approx(math.log(0.75))
+
+
+@pytest.mark.parametrize(("symbols", "begins_after"), [(ALPHABET, "\n"), (" xy", " "), ("xy", "x"), ("х", "х")])
+def test_start_ids_begin_a_text_as_a_line_begins_with_any_vocabulary(symbols: str, begins_after: str) -> None:
+    vocab = vocab_of(symbols)
+    assert vocab.to_bytes(start_ids(vocab)).decode() == begins_after
+    assert len(texts(Bigrams(vocab.size), vocab, length=4)[5].decode()) == 4
+
+
+@given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=5), st.integers(1, 45))
+def test_take_text_streams_up_to_the_stop_and_nothing_of_it(script: str, stop: str, length: int) -> None:
+    vocab = vocab_of("ab~")
+    ids = [*vocab.encode_text(script, where="here").tolist(), *[vocab.size - 1] * 50]  # the script, then ~~~
+    stop_ids = encode_stop(vocab, stop)
+    choice = Choice(temperature=0.0)
+    steps = generate(Script(ids, vocab.size), vocab, choice, prompt=[], length=length, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    streamed = b"".join(take_text(one, vocab, stop_ids=stop_ids) for (one,) in steps)
+    assert streamed.decode() == (script + "~" * 50)[:length].partition(stop)[0]
+
+
+def test_encode_stop_refuses_what_can_never_be_met() -> None:
+    with pytest.raises(TextError, match=r"'z' \(U\+007A\)"):
+        encode_stop(vocab_of("ab"), "az")

@@ -78,8 +78,8 @@ def evaluate(
     protocol: "stream" reads the text once from a zero state; "windows" starts anew every 256 predictions. A ClozeLM
     has one way of its own: each character from the 128 or more on either side of it, as far as the text reaches.
     batch_size, sequence_length: how the work is cut; they move the result by rounding only, if it may settle.
-    settle: read a stream that is cut into lanes again until their states fit together. Once alone costs a third and can
-    be some thousandths of a nat off, where a model remembers for thousands of characters.
+    settle: read a stream that is cut into lanes again until their states fit together; without, a model that remembers
+    for thousands of characters can be some thousandths of a nat off.
     Raises TextError for a text of fewer than 2 characters.
     """
     if len(ids) < 2:
@@ -113,8 +113,8 @@ def _tally_stream(
     """Read the text in lanes side by side, each from the state that the lane before it ends in.
 
     Where a lane begins, its state is at first a guess, from the characters before it. The end of the lane before tells
-    whether it was right. Where it was not, the model remembering for longer, the lanes are read again from those ends,
-    which sets at least one more lane right each time, until the loss stands.
+    what it should have been: the lane's head is read again from there. If that moves its loss, the model remembering
+    for longer, the lanes are read again from those ends, which sets at least one more lane right each time.
     """
     predictions = len(ids) - 1
     lanes = min(batch_size, predictions // (WARM_UP_CHARS * (16 if settle else 4)))
@@ -123,17 +123,17 @@ def _tally_stream(
     if len(starts) == 1:
         return _read_lanes(model, ids, starts, range(0, lane_chars, sequence_length), None, dtype)[0]
     before = range(-WARM_UP_CHARS, 0, sequence_length)
+    head, rest = range(0, WARM_UP_CHARS, sequence_length), range(WARM_UP_CHARS, lane_chars, sequence_length)
     begins = _zero_first(_read_lanes(model, ids, starts, before, None, dtype)[1])
-    loss = math.inf
     while True:
-        total, ends = _read_lanes(model, ids, starts, range(0, lane_chars, sequence_length), begins, dtype)
-        ends = _zero_first(tuple(part.roll(1, dims=1) for part in ends))
-        close = max(1e-4, 8 * torch.finfo(dtype).eps)
-        agree = all(torch.allclose(*parts, rtol=close, atol=close) for parts in zip(begins, ends, strict=True))
-        moves = abs(total.loss - loss) > LOSS_STANDS  # False if it is not a number
-        if agree or not moves or not settle:
-            return total
-        begins, loss = ends, total.loss
+        of_head, state = _read_lanes(model, ids, starts, head, begins, dtype)
+        of_rest, ends = _read_lanes(model, ids, starts, rest, state, dtype)
+        if not settle:
+            return of_head + of_rest
+        begins = _zero_first(tuple(part.roll(1, dims=1) for part in ends))
+        again, _ = _read_lanes(model, ids, starts, head, begins, dtype)
+        if not abs(again.loss - of_head.loss) > LOSS_STANDS:  # which is so as well when it is not a number
+            return again + of_rest
 
 
 def _read_lanes(

@@ -68,12 +68,12 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bidirectional: Annotated[bool, Meta(description="a second stack of layers reads the text backwards")] = False
     embedding_size: Annotated[Count, Meta(description="numbers that stand for one character on the way in")] = 128
     hidden_size: Annotated[Count, Meta(description="units of each recurrent layer")] = 256
-    num_layers: Annotated[Count, Meta(description="recurrent layers, one on top of the other")] = 2
+    num_layers: Annotated[int, Meta(ge=1, le=100, description="recurrent layers, one on top of the other")] = 2
     dropout: Annotated[
         float,
         Meta(ge=0, lt=1, description="share of each layer's outputs dropped on the way to the next, one mask a window"),
     ] = 0.1
-    forget_bias: Annotated[float, Meta(description="initial bias of the forget gate")] = 1.0
+    forget_bias: Annotated[float, Meta(ge=-100, le=100, description="initial bias of the forget gate")] = 1.0
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,9 +122,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Literal["auto", "fp32", "bf16"],
         Meta(description="arithmetic of the matrix products; auto: bf16 where the processor has it"),
     ] = "auto"
-    threads: Annotated[Count | Literal["auto"], Meta(description="processor threads; auto: the physical cores")] = (
-        "auto"
-    )
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="processor threads; auto: the physical cores"),
+    ] = "auto"
 
 
 class SamplingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,8 @@
 import os
 from pathlib import Path
 
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
 
 def run_folder() -> Path | None:
     """The run folder named by CHARLSTM_RUN, None if it is not set."""
@@ -33,14 +35,15 @@ def terminal_redraws() -> bool:
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-def limit_numpy_threads() -> None:
-    """Have NumPy's matrix products use one thread; only works before NumPy is first imported.
+def limit_numpy_threads() -> int:
+    """Have NumPy's matrix products begin with one thread; only works before NumPy is first imported.
 
-    A step of one stream is too short to share: a second thread gains little on an idle machine and loses a factor
-    of fifty on a busy one, where it waits for a core at every product.
+    Returns how many may be tried later (`pace` does): those of the processor, or one where the user has set a number.
     """
-    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+    chosen = any(variable in os.environ for variable in THREAD_VARIABLES)
+    for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
+    return 1 if chosen else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _path(variable: str) -> Path | None:

@@ -9,7 +9,7 @@
 | 4         | run folder or checkpoint                                                 |
 | 5         | training diverged                                                        |
 | 6         | input or output failed (disk, permissions, network)                      |
-| 130       | interrupted (SIGINT); 143 terminated (SIGTERM); training was saved first |
+| 130       | SIGINT; 143 SIGTERM; 138 SIGUSR1: stopped, and training was saved first  |
 | 141       | the reader closed the pipe                                               |
 """
 

@@ -14,7 +14,7 @@ Everything here is derived from an `Engine`'s weights when it is made; a test ho
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy import add, multiply, tanh
+from numpy import add, copyto, multiply, tanh
 from numpy.typing import NDArray
 
 from charlstm.cells import State
@@ -45,6 +45,7 @@ class QuickLSTM:
             self.packed.append(_packed(layer["weight_ih"], layer["weight_hh"]))
             self.biases.append(_packed((layer["bias_ih"] + layer["bias_hh"])[:, None])[0])
         self.output_weight = engine.output_weight.T  # (H, V)
+        self.output_bias = engine.output_bias
         self.half = np.array(0.5, dtype=self.output_weight.dtype)  # as an array: taken up faster than a float
         self.buffers = self._buffers(1)
 
@@ -56,14 +57,12 @@ class QuickLSTM:
         """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
         if len(ids) != len(self.buffers.h):
             self.buffers = self._buffers(len(ids))
-        h, c, layers = self.buffers
-        h[...] = state[0].transpose(1, 0, 2)
-        c[...] = state[1]
+        h, c, last, layers = self.buffers
+        copyto(h, state[0].transpose(1, 0, 2))
+        copyto(c, state[1])
         half = self.half
         from_input = self.input_table[ids if len(ids) > 1 else ids[0]]
-        for (reads, gates, sigmoids, i, f, o, g, kept, shown), packed, bias in zip(
-            layers, self.packed, self.biases, strict=True
-        ):
+        for reads, packed, bias, gates, sigmoids, i, f, o, g, kept, shown in layers:
             reads.dot(packed, gates)
             add(gates, from_input if bias is None else bias, gates)
             tanh(gates, gates)
@@ -74,8 +73,8 @@ class QuickLSTM:
             add(kept, g, kept)
             tanh(kept, g)
             multiply(g, o, shown)
-        logits: Array = h[:, -1].dot(self.output_weight)
-        logits += self.engine.output_bias
+        logits: Array = last.dot(self.output_weight)
+        add(logits, self.output_bias, logits)
         return logits, (h.transpose(1, 0, 2).copy(), c.copy())
 
     def _buffers(self, streams: int) -> "_Buffers":
@@ -84,25 +83,32 @@ class QuickLSTM:
         c = _empty((count, streams, size), dtype)
         reads, gates = h.reshape(streams, -1), _empty((streams, 4 * size), dtype)
         rows = 0 if streams == 1 else slice(None)  # a single stream steps as vectors, which cost less than matrices
-        blocks = [gates[rows, block * size : (block + 1) * size] for block in range(4)]
+        i, f, o, g = (gates[rows, block * size : (block + 1) * size] for block in range(4))
         layers = [
             _Layer(
                 reads[rows, max(0, number - 1) * size : (number + 1) * size],
+                self.packed[number],
+                self.biases[number],
                 gates[rows],
                 gates[rows, : 3 * size],
-                *blocks,  # i, f, o, g
+                i,
+                f,
+                o,
+                g,
                 c[number, rows],
                 h[rows, number],
             )
             for number in range(count)
         ]
-        return _Buffers(h, c, layers)
+        return _Buffers(h, c, h[:, -1], layers)
 
 
 class _Layer(NamedTuple):
-    """One layer's views of the buffers; without B where there is a single stream."""
+    """One layer's weights and its views of the buffers; these are without B where there is a single stream."""
 
     reads: Array  # (B, 2·H): this step's h of the layer below, and its own of the last; of layer 1 its own alone
+    packed: Array  # (2·H, 4·H), of layer 1 (H, 4·H)
+    bias: Array | None  # (4·H,)
     gates: Array  # (B, 4·H), the same memory for every layer
     sigmoids: Array  # (B, 3·H): i, f and o
     i: Array  # (B, H)
@@ -118,6 +124,7 @@ class _Buffers(NamedTuple):
 
     h: Array
     c: Array  # (L, B, H)
+    last: Array  # (B, H): h of the last layer
     layers: list[_Layer]
 
 

@@ -1,7 +1,7 @@
 """The run folder: settings, vocabulary, metrics and checkpoints, written whole or not at all, verified when read.
 
     runs/<name>/
-        config.yaml      resolved settings, every field
+        config.yaml      resolved settings, every field; the first line holds the sha256 of the others
         vocab.json       symbols, line ends, what becomes of an unknown character
         metrics.jsonl    one object a logged step
         checkpoints/step-00001200/
@@ -9,7 +9,7 @@
             training.safetensors    Adam's moments and the hidden state
             progress.json           scalars
             manifest.json           sha256 and size of each of these and of vocab.json
-        best, latest     the name of a checkpoint and the sha256 of its manifest
+        best, latest     the name of a checkpoint, and a seal that ties the two together
 
 Nothing is pickled, so nothing that is read can run code.
 """
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from charlstm.config import Settings, dump_settings, load_settings
+from charlstm.config import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
 from charlstm.engine import check_weights, weight_shapes
 from charlstm.errors import InputOutputError, RunError
 from charlstm.vocab import Vocab
@@ -95,7 +95,7 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: s
         refuse_taken(folder)
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "config.yaml", dump_settings(settings).encode())
+            write_whole(folder / "config.yaml", _sealed_settings(settings))
             write_whole(folder / "vocab.json", vocab.to_json().encode())
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -135,7 +135,7 @@ def open_run(folder: Path) -> Run:
     vocab_file = folder / "vocab.json"
     return Run(
         folder,
-        load_settings(folder / "config.yaml"),
+        _read_settings(folder / "config.yaml"),
         Vocab.from_json(_read(vocab_file, MAX_VOCAB_BYTES), where=str(vocab_file)),
     )
 
@@ -143,7 +143,7 @@ def open_run(folder: Path) -> Run:
 def rewrite_settings(run: Run, settings: Settings) -> Run:
     """Record settings that a resumed run goes on with."""
     with disk_errors(str(run.folder)):
-        write_whole(run.folder / "config.yaml", dump_settings(settings).encode())
+        write_whole(run.folder / "config.yaml", _sealed_settings(settings))
     return Run(run.folder, settings, run.vocab)
 
 
@@ -217,7 +217,10 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
             f"{run.folder / which} names {pointed.name!r}, which is no checkpoint: "
             f"write the name of one in {run.checkpoints} into it"
         )
-    return read_checkpoint_named(run, pointed.name, model_only=model_only, manifest_sha256=pointed.manifest_sha256)
+    manifest = run.checkpoints / pointed.name / MANIFEST
+    if pointed.seal is not None and pointed.seal != _pointer_seal(which, _read(manifest, MAX_SCALARS_BYTES)):
+        raise RunError(f"{run.folder / which} or {manifest} is damaged: they do not belong together; {_advice(run)}")
+    return read_checkpoint_named(run, pointed.name, model_only=model_only)
 
 
 def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
@@ -238,17 +241,13 @@ def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
     raise damage[0]
 
 
-def read_checkpoint_named(
-    run: Run, name: str, *, model_only: bool = False, manifest_sha256: str | None = None
-) -> Checkpoint:
+def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> Checkpoint:
     """Read one checkpoint of the run by its name, verify it against its manifest and the run's settings.
 
-    The manifest itself is verified by its sha256, if one is given. What `training` holds is for the trainer to check.
+    Whether the training's arrays and scalars fit the training is for the trainer to say.
     """
     folder = run.checkpoints / name
     data = _read(folder / MANIFEST, MAX_SCALARS_BYTES)
-    if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
-        raise RunError(f"{folder / MANIFEST} is not the one that the run's pointer was written for: {_advice(run)}")
     try:
         manifest = msgspec.json.decode(data, type=dict[str, _Entry])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -327,6 +326,28 @@ def disk_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+def _sealed_settings(settings: Settings) -> bytes:
+    lines = dump_settings(settings).encode()
+    return _seal(lines) + lines
+
+
+def _read_settings(path: Path) -> Settings:
+    """A run's settings, after the seal in the first line agrees with the others; one may delete it to edit them."""
+    data = _read(path, MAX_SETTINGS_BYTES)
+    seal, newline, lines = data.partition(b"\n")
+    if not newline or (seal.startswith(_seal(b"")[:9]) and seal + newline != _seal(lines)):
+        raise RunError(
+            f"{path} is not as charlstm wrote it: restore it, change settings with --set or, "
+            "if the change is yours, delete the first line"
+        )
+    return load_settings(path)
+
+
+def _seal(lines: bytes) -> bytes:
+    digest = hashlib.sha256(lines).hexdigest()
+    return f"# sha256 {digest} of the lines below (delete this line if you change them)\n".encode()
+
+
 def _free_folder(wanted: Path) -> Path:
     """The folder itself, or the first of wanted-2, wanted-3, … that does not exist; created, so that it is ours."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -345,21 +366,25 @@ class _Pointed(NamedTuple):
     """What a pointer says; both None if there is no such pointer, the second alone if a person wrote it."""
 
     name: str | None
-    manifest_sha256: str | None
+    seal: str | None
 
 
 def _point(run: Run, which: Pointer, name: str) -> None:
-    """Have a pointer name a checkpoint, as it is now: a pointer that is damaged cannot name another."""
     manifest = (run.checkpoints / name / MANIFEST).read_bytes()
-    write_whole(run.folder / which, f"{name} {hashlib.sha256(manifest).hexdigest()}\n".encode())
+    write_whole(run.folder / which, f"{name} {_pointer_seal(which, manifest)}\n".encode())
+
+
+def _pointer_seal(which: Pointer, manifest: bytes) -> str:
+    """What ties a pointer to one checkpoint, so that a damaged or misplaced one does not silently name another."""
+    return hashlib.sha256(f"{which}\n".encode() + manifest).hexdigest()
 
 
 def _pointed(run: Run, which: Pointer) -> _Pointed:
     pointer = run.folder / which
     if not pointer.exists():
         return _Pointed(None, None)
-    name, space, sha256 = _read(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
-    return _Pointed(name, sha256 if space else None)
+    name, space, seal = _read(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
+    return _Pointed(name, seal if space else None)
 
 
 def _best_name(run: Run) -> str | None:

@@ -3,18 +3,24 @@
 Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import State
-from charlstm.engine import Engine
+from charlstm.engine import Stepper
 from charlstm.errors import TextError
 from charlstm.vocab import Vocab, name_characters
 
 STREAMS = 64  # samples that advance together; a larger batch gains little
+DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
+FEW = 32  # candidates up to which a single stream chooses quicker among lists than among arrays
+LARGE_VOCAB = 128  # symbols from which on finding the highest few beats sorting them all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +38,10 @@ class Sample:
     """One text in the making. Ids wait in `pending` until someone takes them as text."""
 
     seed: int
-    rng: np.random.Generator
+    draws: Iterator[float]  # its random numbers, each in [0, 1)
     pending: list[int] = field(default_factory=list)
     chars: int = 0
-    log_prob: float = 0.0  # the model's own, in nats, whatever the temperature and the filters
+    log_prob: float = 0.0  # the model's own, in nats, whatever the temperature and the filters; NaN if not wanted
     finished: bool = False
 
     @property
@@ -45,7 +51,7 @@ class Sample:
 
 
 def generate(
-    engine: Engine,
+    engine: Stepper,
     vocab: Vocab,
     choice: Choice,
     *,
@@ -55,44 +61,38 @@ def generate(
     samples: int = 1,
     stop_ids: Sequence[int] = (),
     streams: int = STREAMS,
+    scored: bool = True,
 ) -> Iterator[list[Sample]]:
     """Generate samples, up to `streams` at a time; after each step yield those that were advanced.
 
     prompt: ids to read first; with none, the text begins as a line of the training text does.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
+    scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
     generated beside it. A finished sample's place is taken by the next one. The unknown symbol is never drawn.
     """
     choice = replace(choice, never=vocab.unknown_id)
     stop = list(stop_ids)
     logits_at_start, state_at_start = _read(engine, np.asarray(prompt if len(prompt) else start_ids(vocab)))
+    waiting = (_new_sample(seed + number, scored=scored) for number in range(samples))
     if length == 0:
-        yield [Sample(seed + number, np.random.default_rng(seed + number), finished=True) for number in range(samples)]
+        yield [replace(sample, finished=True) for sample in waiting]
         return
-    started = min(samples, streams)
-    live = [Sample(seed + number, np.random.default_rng(seed + number)) for number in range(started)]
-    logits = logits_at_start.repeat(started, axis=0)  # (B, V)
-    state = tuple(part.repeat(started, axis=1) for part in state_at_start)  # (L, B, H)
+    live = list(islice(waiting, streams))
+    logits = logits_at_start.repeat(len(live), axis=0)  # (B, V)
+    state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
     while live:
-        draws = np.array([sample.rng.random() for sample in live])
-        ids, log_probs = choose(logits, draws, choice)
-        for sample, chosen, log_prob in zip(live, ids.tolist(), log_probs.tolist(), strict=True):
-            sample.pending.append(chosen)
-            sample.chars += 1
-            sample.log_prob += log_prob
-            stopped = bool(stop) and sample.pending[-len(stop) :] == stop
-            if stopped:
-                del sample.pending[-len(stop) :]
-            sample.finished = stopped or sample.chars == length
+        ids = pick(logits, np.array([next(sample.draws) for sample in live]), choice)
+        _extend(live, ids, log_probs(logits, ids) if scored else None, stop, length)
         yield live
         logits, state = engine.step(ids, state)
-        for place in [place for place, sample in enumerate(live) if sample.finished][: samples - started]:
-            live[place] = Sample(seed + started, np.random.default_rng(seed + started))
-            started += 1
+        places = [place for place, sample in enumerate(live) if sample.finished]
+        for place, sample in zip(places, waiting, strict=False):
+            live[place] = sample
             logits[place] = logits_at_start[0]
             for part, at_start in zip(state, state_at_start, strict=True):
                 part[:, place] = at_start[:, 0]
-        going = [place for place, sample in enumerate(live) if not sample.finished]
+        going = [place for place, sample in enumerate(live) if not sample.finished] if places else range(len(live))
         if len(going) < len(live):
             live = [live[place] for place in going]
             logits, state = logits[going], tuple(part[:, going] for part in state)
@@ -113,34 +113,46 @@ def take_text(sample: Sample, vocab: Vocab, *, stop_ids: Sequence[int] = ()) -> 
 def choose(
     logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choice
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Choose one id a stream by its draw, a number in [0, 1).
+    """Choose one id a stream by its draw, with its log-probability: `pick` and `log_probs`."""
+    ids = pick(logits, draws, choice)
+    return ids, log_probs(logits, ids)
 
-    logits (B, V), draws (B,). Returns ids (B,) and the model's log-probabilities of them (B,), in nats.
+
+def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choice) -> NDArray[np.intp]:
+    """The ids (B,) that the draws (B,), numbers in [0, 1), choose by the logits (B, V).
+
     The K candidates are the top_k most probable, exactly that many even where some are tied; of these, after the
     temperature, the smallest set whose share reaches top_p (Holtzman et al. 2020). The draw is looked up in the
     cumulative sum of what is left.
     """
-    rows = np.arange(len(logits))
-    exact = logits.astype(np.float64)
-    log_normaliser = exact.max(axis=1) + np.log(np.exp(exact - exact.max(axis=1, keepdims=True)).sum(axis=1))  # (B,)
-    allowed = exact.copy()
     if choice.never is not None:
-        allowed[:, choice.never] = -np.inf
+        logits = logits.copy()
+        logits[:, choice.never] = -np.inf
     if choice.temperature == 0.0:
-        ids = allowed.argmax(axis=1)
-        return ids, exact[rows, ids] - log_normaliser
-    count = min(choice.top_k or allowed.shape[1], allowed.shape[1])
-    order = np.argsort(-allowed, axis=1, kind="stable")[:, :count]  # (B, K), most probable first
-    scaled = np.take_along_axis(allowed, order, axis=1)
+        return np.argmax(logits, axis=1)
+    count = min(choice.top_k or logits.shape[1], logits.shape[1])
+    if len(logits) == 1 and count <= FEW:
+        return np.array([_pick_among_few(logits[0], float(draws[0]), choice, count)])
+    rows = np.arange(len(logits))
+    order = _ranked(logits, count)  # (B, K)
+    scaled = logits[rows[:, None], order].astype(np.float64)
     with np.errstate(over="ignore"):  # a temperature near 0 sends all but the first to −∞, as it should
         weights = np.exp((scaled - scaled[:, :1]) / choice.temperature)
-    if choice.top_p is not None:
-        before = weights.cumsum(axis=1) - weights
-        weights[before >= choice.top_p * weights.sum(axis=1, keepdims=True)] = 0.0
     cumulative = weights.cumsum(axis=1)
-    picked = (cumulative <= draws[:, None] * cumulative[:, -1:]).sum(axis=1)
-    ids = order[rows, picked]
-    return ids, exact[rows, ids] - log_normaliser
+    total = cumulative[:, -1]
+    if choice.top_p is not None:
+        total = cumulative[rows, (cumulative < choice.top_p * total[:, None]).sum(axis=1)]
+    picked = (cumulative <= (draws * total)[:, None]).sum(axis=1)
+    ids: NDArray[np.intp] = order[rows, picked]
+    return ids
+
+
+def log_probs(logits: NDArray[np.floating], ids: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The model's log-probabilities (B,), in nats, of one id a stream."""
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    found: NDArray[np.float64] = exact[np.arange(len(ids)), ids] - np.log(np.exp(exact).sum(axis=1))
+    return found
 
 
 def start_ids(vocab: Vocab) -> NDArray[np.integer]:
@@ -159,7 +171,62 @@ def encode_stop(vocab: Vocab, stop: str | bytes) -> list[int]:
     return vocab.encode_text(stop, where="--stop").tolist()  # type: ignore[no-any-return]
 
 
-def _read(engine: Engine, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
+def _new_sample(seed: int, *, scored: bool) -> Sample:
+    return Sample(seed, _draws(seed), log_prob=0.0 if scored else math.nan)
+
+
+def _draws(seed: int) -> Iterator[float]:
+    """The random numbers of one sample."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from rng.random(DRAWS).tolist()
+
+
+def _extend(
+    live: list[Sample],
+    ids: NDArray[np.intp],
+    scores: NDArray[np.float64] | None,
+    stop: list[int],
+    length: int | None,
+) -> None:
+    """Give each live sample its next id, and mark those that this finishes."""
+    for sample, chosen in zip(live, ids.tolist(), strict=True):
+        pending = sample.pending
+        pending.append(chosen)
+        sample.chars += 1
+        if stop and pending[-len(stop) :] == stop:
+            del pending[-len(stop) :]
+            sample.finished = True
+        elif sample.chars == length:
+            sample.finished = True
+    if scores is not None:
+        for sample, score in zip(live, scores.tolist(), strict=True):
+            sample.log_prob += score
+
+
+def _pick_among_few(logits: NDArray[np.floating], draw: float, choice: Choice, count: int) -> int:
+    """`pick` for a single stream (V,): lists of a few numbers cost half of what arrays do."""
+    order = _ranked(logits, count)
+    highest, *_ = scaled = logits[order].tolist()
+    cumulative = list(accumulate([math.exp((logit - highest) / choice.temperature) for logit in scaled]))
+    total = cumulative[-1]
+    if choice.top_p is not None:
+        total = cumulative[bisect_left(cumulative, choice.top_p * total)]
+    return int(order[bisect_right(cumulative, draw * total)])
+
+
+def _ranked(logits: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """The ids (…, K) of the `count` highest logits (…, V), the highest first, of tied ones the lower id first."""
+    size = logits.shape[-1]
+    if size > LARGE_VOCAB and count < size // 4:
+        found = np.sort(logits.argpartition(size - count)[..., size - count :])
+        values = np.take_along_axis(logits, found, axis=-1)
+        if np.count_nonzero(logits >= values.min(axis=-1, keepdims=True)) == found.size:  # no tie across the cut
+            return np.take_along_axis(found, np.argsort(-values, kind="stable"), axis=-1)
+    return (-logits).argsort(kind="stable")[..., :count]
+
+
+def _read(engine: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
     """Logits (1, V) and state after reading ids from a zero state."""
     state = engine.zero_state(1)
     for position in range(len(ids)):

@@ -33,6 +33,9 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 
+DIVERGENCE_CURE = (
+    "a lower training.learning_rate, a lower training.clip_norm or more training.warmup_steps usually cures it"
+)
 FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
 
 
@@ -218,8 +221,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise DivergedError(
                 f"step {self.progress.step + 1} gave a loss of {loss} and a gradient norm of {grad_norm}: the weights "
-                "are left as they were; a lower training.learning_rate, a lower training.clip_norm or more "
-                "training.warmup_steps usually cures it"
+                f"are left as they were; {DIVERGENCE_CURE}"
             )
 
     def _validate(self, facts: StepFacts) -> StepFacts:
@@ -233,6 +235,11 @@ class Trainer:
             dtype=self.runtime.dtype,
             settle=False,
         )
+        if not math.isfinite(tally.loss):
+            raise DivergedError(
+                f"after step {facts.step} the validation loss is {tally.loss}: the last checkpoint is kept as it was; "
+                f"{DIVERGENCE_CURE}"
+            )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
         seconds = time.perf_counter() - begin
         self.progress = replace(

@@ -156,7 +156,7 @@ def test_runtime_keeps_freed_memory() -> None:
         "import resource, sys, torch; from charlstm.runtime import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': keep_freed_memory()\n"
         "def fault(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "torch.ones(10_000_000)\n"
+        "for _ in range(10): torch.ones(10_000_000)\n"
         "before = fault()\n"
         "for _ in range(10): torch.ones(10_000_000)\n"
         "print(fault() - before)"

@@ -153,6 +153,10 @@ def test_choose_draws_as_often_as_the_probabilities_say(temperature: float, top_
     assert chi_square < 30  # 8 degrees of freedom pass 26 once in a thousand times
 
 
+def test_choose_counts_a_draw_at_the_border_of_two_shares_to_the_second() -> None:
+    assert chosen(np.zeros((1, 2)), [0.0, np.nextafter(0.5, 0), 0.5, LAST_DRAW], Choice()).tolist() == [0, 0, 1, 1]
+
+
 def test_choose_treats_every_stream_by_itself() -> None:
     random = np.random.default_rng(2)
     logits, draws = random.normal(size=(7, 5)), random.random(7)
@@ -162,6 +166,27 @@ def test_choose_treats_every_stream_by_itself() -> None:
 
 
 # streams of samples
+
+
+@given(
+    st.sampled_from([2, 12, 129, 300]),  # a single stream and large vocabularies have ways of their own
+    st.integers(0, 99),
+    st.none() | st.integers(1, 40),
+    st.none() | st.floats(0.01, 0.99),
+)
+def test_choose_gives_a_single_stream_what_it_gives_it_among_others(
+    size: int, seed: int, k: int | None, p: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(-20, 20, (5, size)) / np.float32(8) if seed % 2 else rng.normal(size=(5, size))  # ties, none
+    draws, choice = rng.random(5), Choice(temperature=0.7, top_k=k, top_p=p, never=1)
+    together, together_log_probs = choose(logits, draws, choice)
+    for row in range(5):
+        alone, log_probs = choose(logits[row : row + 1], draws[row : row + 1], choice)
+        assert alone[0] == together[row]
+        assert log_probs[0] == pytest.approx(together_log_probs[row], abs=1e-12)
+        allowed = np.where(np.arange(size) == 1, -np.inf, logits[row])
+        assert alone[0] in np.argsort(-allowed, kind="stable")[:k]  # of tied ones the lower ids
 
 
 @pytest.mark.parametrize("streams", [1, 3, 64])

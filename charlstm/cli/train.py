@@ -140,6 +140,7 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     from charlstm.sources import absolute_sources
     from charlstm.trainer import Trainer
 
+    _refuse_too_large(settings, corpus.vocab.size)
     parts = split_ids(corpus.ids, settings.data.split)
     runtime = prepare_runtime(
         settings.training, hidden_size=settings.model.hidden_size, measured=cache_folder() / "speeds.json"
@@ -159,6 +160,23 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
         training=replace(settings.training, precision=runtime.precision, threads=runtime.threads),
     )
     return resolved, trainer
+
+
+def _refuse_too_large(settings: "Settings", vocab_size: int) -> None:
+    """Raise SettingsError for a model that no training on this machine can hold."""
+    import math
+    import os
+
+    from charlstm.engine import weight_shapes
+
+    numbers = sum(math.prod(shape) for shape in weight_shapes(settings.model, vocab_size).values())
+    needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise SettingsError(
+            f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
+            f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
+        )
 
 
 def _inherit(trainer: "Trainer", settings: "Settings", corpus: "Corpus", other: "Run") -> str:

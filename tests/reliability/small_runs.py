@@ -3,12 +3,18 @@
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from charlstm import runs
 from charlstm.cli.train import resume_training, start_training
+from charlstm.errors import Interrupted
+from charlstm.trainer import StepFacts, Trainer
 
 CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
 STEPS = 6
@@ -60,6 +66,22 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
     """Go on with a run in this process."""
     resume_training(run, overrides, quiet=True)
     return run
+
+
+@contextmanager
+def stopping(after: int | None) -> Iterator[None]:
+    """Within, this process is asked to end after a step of its training, as by a scheduler."""
+    steps = Trainer.steps
+
+    def stopped(trainer: Trainer) -> Iterator[StepFacts]:
+        for facts in steps(trainer):
+            if facts.step == after:
+                signal.raise_signal(signal.SIGTERM)
+            yield facts
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Interrupted):
+        patch.setattr(Trainer, "steps", stopped)
+        yield
 
 
 def end_of(folder: Path) -> dict[str, Any]:

@@ -339,9 +339,10 @@ def test_faults_are_seen_where_they_are_injected(tmp_path: Path) -> None:
     calls = DiskCalls(tmp_path, at=3, error=errno.ENOSPC)
     with failing(calls):
         (tmp_path / "folder").mkdir()  # 1
-        with (tmp_path / "folder" / "file").open("wb") as file:  # 2
-            with pytest.raises(OSError, match="No space"):
-                file.write(b"12345678")  # 3
+        file = (tmp_path / "folder" / "file").open("wb")  # 2
+        with pytest.raises(OSError, match="No space"):
+            file.write(b"12345678")  # 3
+        file.close()
     assert (tmp_path / "folder" / "file").read_bytes() == b"1234"
     assert (calls.made, calls.refused) == (3, 1)
     some: dict[str, Any] = {"at": 10**9, "error": errno.EIO}

@@ -1,81 +1,52 @@
 """A training that is stopped at any step, any number of times, and resumed ends with the same bits."""
 
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from charlstm.errors import Interrupted
-from charlstm.trainer import StepFacts, Trainer
-
-from .small_runs import end_of, left_overs, resume, start, train, write_settings
+from .small_runs import end_of, left_overs, resume, start, stopping, train, write_settings
 
 STEPS = 14  # an epoch is 10
 CADENCES = (1, 3, 7)
 
 
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Have this process terminated after a step, as a scheduler would."""
-    stop: list[int | None] = [None]
-    steps = Trainer.steps
-
-    def stopped(trainer: Trainer) -> Iterator[StepFacts]:
-        for facts in steps(trainer):
-            if facts.step == stop[0]:
-                signal.raise_signal(signal.SIGTERM)
-            yield facts
-
-    monkeypatch.setattr(Trainer, "steps", stopped)
-    return lambda step: stop.__setitem__(0, step)
-
-
-def interrupted(folder: Path, stop_at: Callable[[int | None], None], stops: Sequence[int], *more: str) -> Path:
+def interrupted(folder: Path, stops: Sequence[int], more: Sequence[str] = ()) -> Path:
     """A run that was stopped after each of these steps and resumed."""
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
-    for first, stop in zip([True, *(False for _ in stops)], [*stops, None], strict=True):
-        stop_at(stop)
-        try:
-            if first:
+    for number, stop in enumerate([*stops, None]):
+        with stopping(stop):
+            if number == 0:
                 start(folder, run, more)
             else:
                 resume(run)
-        except Interrupted:
-            assert (run / "latest").read_text().startswith(f"step-{stop:08d}")
-        else:
-            assert stop is None or stop == STEPS
+        assert stop is None or (run / "latest").read_text().startswith(f"step-{stop:08d}")
     return run
 
 
-def test_resumes_at_every_step_end_with_the_same_bits(
-    tmp_path: Path, stop_at: Callable[[int | None], None], tell: Callable[[str], None]
-) -> None:
+def test_resumes_at_every_step_end_with_the_same_bits(tmp_path: Path, tell: Callable[[str], None]) -> None:
     expected = end_of(train(tmp_path, "whole", steps=STEPS, validate=4, save=5))
     for step in range(1, STEPS + 1):
-        run = interrupted(tmp_path, stop_at, [step])
+        run = interrupted(tmp_path, [step])
         assert end_of(run) == expected, step
         assert left_overs(run) == []
     tell(f"{STEPS} resume points bit-equal")
 
 
 @pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 23], ids=["long", "quick"])
-def test_resumes_twice_end_with_the_same_bits(
-    tmp_path: Path, stop_at: Callable[[int | None], None], tell: Callable[[str], None], share: int
-) -> None:
+def test_resumes_twice_end_with_the_same_bits(tmp_path: Path, tell: Callable[[str], None], share: int) -> None:
     expected = end_of(train(tmp_path, "whole", steps=STEPS, validate=4, save=5))
     pairs = [(first, second) for first in range(1, STEPS) for second in range(first + 1, STEPS + 1)][::share]
     for pair in pairs:
-        assert end_of(interrupted(tmp_path, stop_at, pair)) == expected, pair
+        assert end_of(interrupted(tmp_path, pair)) == expected, pair
     tell(f"{len(pairs)} pairs of resume points bit-equal")
 
 
-def test_resumes_after_each_step_in_turn(tmp_path: Path, stop_at: Callable[[int | None], None]) -> None:
+def test_resumes_after_each_step_in_turn(tmp_path: Path) -> None:
     expected = end_of(train(tmp_path, "whole", steps=STEPS, validate=4, save=5))
-    assert end_of(interrupted(tmp_path, stop_at, range(1, STEPS))) == expected
+    assert end_of(interrupted(tmp_path, range(1, STEPS))) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,19 +61,17 @@ def test_resumes_after_each_step_in_turn(tmp_path: Path, stop_at: Callable[[int 
     ],
     ids=["gru", "peephole", "cloze", "adam", "byte", "patience"],
 )
-def test_resumes_of_other_settings_end_with_the_same_bits(
-    tmp_path: Path, stop_at: Callable[[int | None], None], more: tuple[str, ...]
-) -> None:
+def test_resumes_of_other_settings_end_with_the_same_bits(tmp_path: Path, more: tuple[str, ...]) -> None:
     whole = train(tmp_path, "whole", steps=STEPS, validate=2, save=5, overrides=more)
     expected = end_of(whole)
     assert "training.patience=2" not in more or len(expected["metrics"]) < STEPS
     for step in (1, 3, 6):
-        assert end_of(interrupted(tmp_path, stop_at, [step], *more)) == expected, step
+        assert end_of(interrupted(tmp_path, [step], more)) == expected, step
 
 
 @pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 10], ids=["long", "quick"])
 def test_resumes_with_any_cadence_leave_the_training_unchanged(
-    tmp_path: Path, stop_at: Callable[[int | None], None], tell: Callable[[str], None], share: int
+    tmp_path: Path, tell: Callable[[str], None], share: int
 ) -> None:
     """Logged, validated and saved every 1, 3 or 7 steps, never stopped or stopped once: the same losses and weights."""
     reference = end_of(train(tmp_path, "whole", steps=STEPS, validate=1, save=1))
@@ -111,7 +80,7 @@ def test_resumes_with_any_cadence_leave_the_training_unchanged(
     for number, (log, validate, save) in enumerate(cadences[::share]):
         write_settings(tmp_path, steps=STEPS, validate=validate, save=save)
         stops = [1 + number % (STEPS - 1)] if number % 2 else []
-        end = end_of(interrupted(tmp_path, stop_at, stops, f"training.log_every_steps={log}"))
+        end = end_of(interrupted(tmp_path, stops, [f"training.log_every_steps={log}"]))
         assert end["latest"][1:3] == reference["latest"][1:3]
         found = {line["step"]: (line["loss"], line["grad_norm"]) for line in end["metrics"]}
         assert found.items() <= losses.items()
@@ -119,16 +88,10 @@ def test_resumes_with_any_cadence_leave_the_training_unchanged(
     tell(f"{len(cadences[::share])} cadences with the same losses and weights")
 
 
-def test_resumes_may_change_the_intervals(tmp_path: Path, stop_at: Callable[[int | None], None]) -> None:
+def test_resumes_may_change_the_intervals(tmp_path: Path) -> None:
     expected = end_of(train(tmp_path, "whole", steps=STEPS))
-    run = interrupted_with(tmp_path, stop_at, ("training.save_every_steps=3", "training.log_every_steps=7"))
+    run = tmp_path / "run"
+    with stopping(5):
+        start(tmp_path, run)
+    resume(run, ("training.save_every_steps=3", "training.log_every_steps=7"))
     assert end_of(run)["latest"][1:3] == expected["latest"][1:3]
-
-
-def interrupted_with(folder: Path, stop_at: Callable[[int | None], None], more: Any) -> Path:
-    stop_at(5)
-    run = folder / "run"
-    with pytest.raises(Interrupted):
-        start(folder, run)
-    stop_at(None)
-    return resume(run, more)

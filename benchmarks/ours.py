@@ -1,0 +1,174 @@
+"""Our side of the benchmarks, in a process of its own: prints one JSON object.
+
+python benchmarks/ours.py train …       whole training steps, by the program's own trainer
+python benchmarks/ours.py generate …    one or many streams of characters, as `charlstm sample` makes them
+python benchmarks/ours.py evaluate …    a text's loss, and the forward passes alone that it cannot do without
+python benchmarks/ours.py peak          FLOP a second of bf16 and fp32 matrix products, torch's best here
+"""
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import VOCAB_SIZE, random_vocab, random_weights
+
+
+def train(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of each step on random text, or on the ids of a file."""
+    import numpy as np
+
+    from charlstm.config import TrainingSettings
+    from charlstm.environment import cache_folder
+    from charlstm.model import CharLM
+    from charlstm.runtime import prepare_runtime
+    from charlstm.trainer import Trainer
+
+    settings = TrainingSettings(
+        batch_size=args.batch_size, sequence_length=args.sequence_length, max_steps=args.warmup_steps + args.steps
+    )
+    runtime = prepare_runtime(settings, hidden_size=args.hidden_size, measured=cache_folder() / "speeds.json")
+    ids = np.memmap(args.ids, np.uint8, "r") if args.ids else _random_ids(1_000_000)
+    trainer = Trainer(
+        CharLM(VOCAB_SIZE, _model_settings(args)),
+        settings,
+        dropout=0.0,  # as the plain trainer has none
+        train_ids=ids,
+        validation_ids=ids[:0],
+        runtime=runtime,
+    )
+    seconds, last = [], time.perf_counter()
+    for _ in trainer.steps():
+        now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
+        seconds.append(now - last)
+        last = now
+    facts = {"precision": runtime.precision, "threads": runtime.threads}
+    return {**facts, "step_seconds": seconds[args.warmup_steps :]}
+
+
+def generate(args: argparse.Namespace) -> dict[str, Any]:
+    """Characters a second of `--streams` samples, drawn and decoded."""
+    from charlstm import environment
+
+    threads = environment.limit_numpy_threads()
+    from charlstm.engine import weight_shapes
+    from charlstm.pace import paced, several_threads
+    from charlstm.quick import build_stepper
+    from charlstm.sampling import Choice, generate, take_text
+
+    settings = _model_settings(args)
+    stepper = build_stepper(random_weights(weight_shapes(settings, VOCAB_SIZE)), settings)
+    vocab = random_vocab()
+    steps = paced(
+        generate(
+            stepper,
+            vocab,
+            Choice(temperature=0.8, top_k=10),
+            prompt=[],
+            length=None,
+            seed=1,
+            samples=args.streams,
+            streams=args.streams,
+            scored=False,
+        ),
+        several_threads(threads, settings, streams=args.streams),
+    )
+    for _ in range(50):
+        next(steps)
+    between = 0.005 if args.streams == 1 else 0.5  # about as often as `charlstm sample` writes
+    chars, begin, taken = 0, time.perf_counter(), 0.0
+    while (now := time.perf_counter() - begin) < args.seconds:
+        live = next(steps)
+        chars += len(live)
+        if now - taken >= between:
+            taken = now
+            for sample in live:
+                take_text(sample, vocab)
+    return {"chars_per_second": chars / (time.perf_counter() - begin)}
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Loss and seconds of a random text of `--chars`, or seconds of the forward passes alone over as many."""
+    import torch
+
+    from charlstm.evaluation import evaluate
+    from charlstm.model import CharLM
+    from charlstm.runtime import keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    settings = _model_settings(args)
+    model = CharLM(VOCAB_SIZE, settings)
+    weights = random_weights({name: tuple(weight.shape) for name, weight in model.state_dict().items()})
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    ids = _random_ids(args.chars)
+    if args.forward_alone:
+        batch = torch.from_numpy(ids[: args.batch_size * args.sequence_length].astype(int))
+        batch = batch.view(args.sequence_length, args.batch_size)
+        begin, state = time.perf_counter(), None
+        with torch.no_grad():
+            for _ in range(args.chars // batch.numel()):
+                _, state = model(batch, state)
+        return {"seconds": time.perf_counter() - begin}
+    begin = time.perf_counter()
+    tally = evaluate(model, ids, batch_size=args.batch_size, sequence_length=args.sequence_length)
+    return {"seconds": time.perf_counter() - begin, "loss": tally.loss}
+
+
+def peak(_: argparse.Namespace) -> dict[str, Any]:
+    """The best of several square products of each size."""
+    import torch
+
+    found = {}
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        best = 0.0
+        for size in (1024, 2048, 3072):
+            a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
+            for _ in range(6):
+                begin = time.perf_counter()
+                a @ b
+                best = max(best, 2 * size**3 / (time.perf_counter() - begin))
+        found[name] = best
+    return found
+
+
+def _model_settings(args: argparse.Namespace) -> Any:
+    from charlstm.config import ModelSettings
+
+    return ModelSettings(
+        embedding_size=args.embedding_size, hidden_size=args.hidden_size, num_layers=args.num_layers, dropout=0.0
+    )
+
+
+def _random_ids(chars: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(1).integers(VOCAB_SIZE, size=chars, dtype=np.uint8)
+
+
+def main() -> None:
+    commands = {"train": train, "generate": generate, "evaluate": evaluate, "peak": peak}
+    parser = argparse.ArgumentParser(description="Our side of the benchmarks.")
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("--embedding-size", type=int, default=128)
+    parser.add_argument("--hidden-size", type=int, default=256)
+    parser.add_argument("--num-layers", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--sequence-length", type=int, default=128)
+    parser.add_argument("--warmup-steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
+    parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--chars", type=int, default=1_000_000)
+    parser.add_argument("--forward-alone", action="store_true")
+    args = parser.parse_args()
+    facts = commands[args.command](args)
+    facts["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How fast training is: characters a second of whole steps, beside the plain trainer and beside the matrix products.
+
+python benchmarks/train_speed.py [--quick] [--rounds N] [--json FILE]
+"""
+
+from typing import Any
+
+import measure
+from measure import SHAPES, Shape, median, spread, target
+
+TARGETS = {"2×128": (2.2, 0.45), "2×256": (4.2, 0.70), "2×512": (3.6, 0.80), "3×512": (3.6, 0.80)}
+
+
+def chars_per_second(program: str, shape: Shape, *, quick: bool) -> float:
+    """Of the median step of one process."""
+    warmup, steps = (1, 2) if quick else (3, 5)
+    if shape.hidden_size < 256:
+        warmup, steps = 5, 10 if quick else 40
+    flags = [*shape.flags(), "--warmup-steps", warmup, "--steps", steps]
+    seconds = median(measure.run_json(program, "train", *flags)["step_seconds"])
+    return shape.batch_size * shape.sequence_length / seconds
+
+
+def main() -> None:
+    args = measure.options(__doc__)
+    rounds = args.rounds or (1 if args.quick else 5)
+    measure.begin("Training")
+    figures: dict[str, Any] = {}
+    rows, peaks = [], []
+    for shape in SHAPES:
+        sides = {
+            "plain": lambda shape=shape: chars_per_second("plain.py", shape, quick=args.quick),
+            "ours": lambda shape=shape: chars_per_second("ours.py", shape, quick=args.quick),
+            "peak": lambda: measure.run_json("ours.py", "peak")["bf16"],
+        }
+        found = measure.interleaved(sides, rounds)
+        figures[shape.name] = found
+        peaks += found["peak"]
+        plain, ours = median(found["plain"]), median(found["ours"])
+        ratio, share = ours / plain, ours * shape.flop_per_char / max(found["peak"])
+        wanted_ratio, wanted_share = TARGETS[shape.name]
+        rows.append(
+            [
+                shape.long_name,
+                f"{plain:,.0f} (±{spread(found['plain'])})",
+                f"{ours:,.0f} (±{spread(found['ours'])})",
+                f"{ratio:.2f}",
+                target(ratio >= wanted_ratio, f"≥ {wanted_ratio}"),
+                f"{share:.0%}",
+                target(share >= wanted_share, f"≥ {wanted_share:.0%}"),
+            ]
+        )
+    measure.table(["shape", "plain, chars/s", "ours, chars/s", "ratio", "target", "of bf16 peak", "target"], rows)
+    print(f"\nMedian of {rounds} processes a side, in turns; ± is the range. Peak of bf16 matrix products: ", end="")
+    print(f"{max(peaks) / 1e9:,.0f} GFLOP/s.")
+    measure.finish(args, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,11 @@ def terminal_redraws() -> bool:
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
+def terminal_colours() -> bool:
+    """Whether a terminal here is to be given colours; TERM and NO_COLOR say so."""
+    return terminal_redraws() and not os.environ.get("NO_COLOR")
+
+
 def limit_numpy_threads() -> int:
     """Have NumPy's matrix products begin with one thread; only works before NumPy is first imported.
 

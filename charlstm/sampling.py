@@ -129,7 +129,8 @@ def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choic
         logits = logits.copy()
         logits[:, choice.never] = -np.inf
     if choice.temperature == 0.0:
-        return np.argmax(logits, axis=1)
+        likeliest: NDArray[np.intp] = logits.argmax(axis=1)
+        return likeliest
     count = min(choice.top_k or logits.shape[1], logits.shape[1])
     if len(logits) == 1 and count <= FEW:
         return np.array([_pick_among_few(logits[0], float(draws[0]), choice, count)])

@@ -252,7 +252,8 @@ def decode_utf8(data: bytes, *, final: bool, where: str, offset: int, line: int)
 
 
 def _characters(codes: Codes) -> list[str]:
-    return list(map(chr, np.unique(codes).tolist()))
+    """The distinct characters of codes, by code point."""
+    return list(map(chr, sorted(set(codes.tolist()))))  # np.unique would load all of numpy.ma, 8 ms
 
 
 def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -213,8 +213,12 @@ BAD_FILES = {
     "training:\n  batch_size:\n": "2: training.batch_size is null, but must be an integer of at least 1",
     "training: {seed: -1}": "1: training.seed is -1, but must be an integer of at least 0 and at most 922337203685477",
     "training: {seed: 9223372036854775808}": "1: training.seed is too large a number, but must be an integer",
-    "training: {threads: 0}": '1: training.threads is 0, but must be an integer of at least 1 and at most 1024, or "auto"',
-    "training: {threads: all}": '1: training.threads is "all", but must be an integer of at least 1 and at most 1024, or "auto"',
+    "training: {threads: 0}": (
+        '1: training.threads is 0, but must be an integer of at least 1 and at most 1024, or "auto"'
+    ),
+    "training: {threads: all}": (
+        '1: training.threads is "all", but must be an integer of at least 1 and at most 1024, or "auto"'
+    ),
     "training: {learning_rate: .inf}": "1: training.learning_rate is too large a number, but must be a number above 0",
     "training: {learning_rate: .nan}": "1: training.learning_rate is not a number, but must be a number above 0",
     "training: {learning_rate: 1e400}": "1: training.learning_rate is too large a number, but must be a number above 0",

@@ -191,8 +191,7 @@ def test_imports_environment_is_the_only_reader_of_environment_variables() -> No
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
     }
-    asking_the_terminal = {"charlstm.cli.inspect", "charlstm.cli.plot"}  # TERM and NO_COLOR, still to be moved
-    assert readers - asking_the_terminal == {"charlstm.environment"}
+    assert readers == {"charlstm.environment"}
 
 
 # What really happens

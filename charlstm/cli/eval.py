@@ -2,17 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from charlstm import environment
-from charlstm.cli.terminal import RunOption, one_sentence, say, write_line
-from charlstm.errors import RunError, SettingsError, TextError
-
-if TYPE_CHECKING:
-    from charlstm.runs import Run
-    from charlstm.vocab import Ids
+from charlstm.cli.terminal import RunOption, one_sentence, write_line
+from charlstm.errors import SettingsError
 
 
 class Split(StrEnum):
@@ -57,7 +53,7 @@ def evaluate_run(
 ) -> None:
     """Evaluate a run's best checkpoint in float32 on a text or a split of its own; write the figures to stdout."""
     from charlstm import runs
-    from charlstm.engine import check_weights
+    from charlstm.cli.text import split_ids_of_run, text_ids
     from charlstm.evaluation import evaluate
     from charlstm.model import build_model
     from charlstm.runtime import keep_freed_memory
@@ -67,8 +63,7 @@ def evaluate_run(
     if cloze and protocol is not None:
         raise SettingsError(f"--protocol is for next characters, but {run.folder} fills gaps: leave it out")
     checkpoint = runs.read_checkpoint(run, "best", model_only=True)
-    check_weights(checkpoint.weights, run.settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
-    ids = _text_ids(text, run) if text is not None else _split_ids(run, str(split), checkpoint.progress)
+    ids = text_ids(text, run) if text is not None else split_ids_of_run(run, str(split), checkpoint.progress)
 
     import torch
 
@@ -103,42 +98,3 @@ def evaluate_run(
         if (form := shown.get(name.removeprefix(kind))) is not None:
             write_line(f"{name:<20} {value:{form}}")
     write_line(f"{'text':<20} {text if text is not None else f'{split} split of the run'}")
-
-
-def _text_ids(text: str, run: "Run") -> "Ids":
-    """The ids of a text of the user's, in the run's vocabulary."""
-    from charlstm.cli.text import standard_input
-    from charlstm.corpus import encode_source
-    from charlstm.vocab import name_characters
-
-    encoded = encode_source(
-        run.vocab,
-        text,
-        cache_folder=environment.cache_folder(),
-        data_folder=environment.data_folder(),
-        stdin=standard_input((text,)),
-    )
-    if encoded.unknown_chars:
-        done = "left out" if run.vocab.unknown == "skip" else "replaced"
-        say(
-            f"{done} {encoded.unknown_chars:,} characters unknown to the vocabulary: {name_characters(encoded.unknown)}"
-        )
-    return encoded.ids
-
-
-def _split_ids(run: "Run", split: str, progress: dict[str, object]) -> "Ids":
-    """The ids of a part of the text that the run was trained on: from the cache, else from its sources."""
-    from charlstm.cli.text import prepare_run_corpus
-    from charlstm.corpus import open_corpus, split_ids
-
-    fingerprint = str(progress.get("text_sha256"))
-    corpus = open_corpus(fingerprint, environment.cache_folder()) or prepare_run_corpus(run.settings.data)
-    if corpus.fingerprint != fingerprint:
-        raise RunError(f"the text that {run.folder} was trained on has changed: name a text to evaluate instead")
-    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
-    if len(ids) < 2:
-        shares = ", ".join(f"{share:g}" for share in run.settings.data.split)
-        raise TextError(
-            f"the run's text has no {split} split (data.split is [{shares}]): choose another, or name a text"
-        )
-    return ids

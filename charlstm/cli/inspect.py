@@ -1,6 +1,5 @@
 """`charlstm inspect`: what the gates of a trained model did on a text. Loads no torch."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +118,7 @@ def inspect(
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, dict[str, Any]]":
     """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
     from charlstm import runs
-    from charlstm.engine import Engine, check_weights
+    from charlstm.engine import Engine
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     model = run.settings.model
@@ -132,15 +131,14 @@ def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "t
     if unit is not None and unit >= model.hidden_size:
         raise SettingsError(f"--unit {unit}: a layer has {model.hidden_size} units, so 0 to {model.hidden_size - 1}")
     checkpoint = runs.read_checkpoint(run, "best", model_only=True)
-    check_weights(checkpoint.weights, model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
     return run, Engine(checkpoint.weights, model), checkpoint.progress
 
 
 def _ids(text: str | None, run: "Run", progress: dict[str, Any], *, length: int) -> "Ids":
     """The first ids of a text of the user's, or of the run's validation text."""
-    from charlstm.cli.eval import _split_ids, _text_ids
+    from charlstm.cli.text import split_ids_of_run, text_ids
 
-    ids = _text_ids(text, run) if text is not None else _split_ids(run, "val", progress)
+    ids = text_ids(text, run) if text is not None else split_ids_of_run(run, "val", progress)
     what = "the run's validation text" if text is None else "standard input" if text == "-" else text
     if not len(ids):
         raise TextError(f"{what} is empty; give one with characters in it")
@@ -171,7 +169,7 @@ def _print(
     say(gates_view.heading(trace, found, layer=layer, unit=unit))
     vocab_symbols = visible_symbols(run.vocab)
     symbols = [vocab_symbols[symbol_id] for symbol_id in trace.ids]
-    if sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if sys.stdout is not None and sys.stdout.isatty() and environment.terminal_redraws():
         write(gates_view.view(trace, symbols, layer=layer, unit=unit, count=show, file=sys.stdout))
         if show < len(symbols):
             say(f"the first {show:,} of {len(symbols):,}; --show draws more, --html all of them")

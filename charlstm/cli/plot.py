@@ -1,6 +1,5 @@
 """`charlstm plot`: the training and validation curves of one or several runs. Loads no torch."""
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -65,7 +64,7 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     from charlstm.curves import AXES
 
     plotext = plotting("plotext", option="a plot in the terminal")
-    colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colourful = sys.stdout.isatty() and environment.terminal_colours()
     size = shutil.get_terminal_size()
     plotext.clear_figure()
     plotext.theme("clear" if not colourful else "pro")

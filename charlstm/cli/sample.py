@@ -89,7 +89,6 @@ def sample(
     """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
     threads = environment.limit_numpy_threads()
     from charlstm import runs
-    from charlstm.engine import check_weights
     from charlstm.pace import paced, several_threads
     from charlstm.quick import build_stepper
     from charlstm.sampling import STREAMS, Choice, encode_stop, generate
@@ -104,7 +103,6 @@ def sample(
     stop_ids = encode_stop(run.vocab, stop)
     prompt_ids = _prompt_ids(prompt, run.vocab)
     checkpoint = runs.read_checkpoint(run, "best", model_only=True)
-    check_weights(checkpoint.weights, run.settings.model, run.vocab.size, where=f"checkpoint {checkpoint.name}")
     if seed is None:
         seed = secrets.randbelow(2**32)
         say(f"seed {seed}")

@@ -1,4 +1,4 @@
-"""The text that a run's settings name, as ids; for the commands that read it."""
+"""Texts as ids, for the commands that read them: that of a run's settings, a part of it, or one that the user names."""
 
 import sys
 from typing import BinaryIO
@@ -6,8 +6,11 @@ from typing import BinaryIO
 from charlstm import environment
 from charlstm.cli.terminal import say
 from charlstm.config import DataSettings
-from charlstm.corpus import Corpus, prepare_corpus
+from charlstm.corpus import Corpus, encode_source, open_corpus, prepare_corpus, split_ids
+from charlstm.errors import RunError, TextError
+from charlstm.runs import Run
 from charlstm.sources import STDIN
+from charlstm.vocab import Ids, name_characters
 
 
 def prepare_run_corpus(data: DataSettings) -> Corpus:
@@ -31,3 +34,35 @@ def standard_input(sources: tuple[str, ...]) -> BinaryIO | None:
     if STDIN in sources and sys.stdin.isatty():
         say("reading the text from standard input; end it with Ctrl-D on a new line")
     return sys.stdin.buffer
+
+
+def text_ids(text: str, run: Run) -> Ids:
+    """The ids of a text of the user's, in the run's vocabulary."""
+    encoded = encode_source(
+        run.vocab,
+        text,
+        cache_folder=environment.cache_folder(),
+        data_folder=environment.data_folder(),
+        stdin=standard_input((text,)),
+    )
+    if encoded.unknown_chars:
+        done = "left out" if run.vocab.unknown == "skip" else "replaced"
+        say(
+            f"{done} {encoded.unknown_chars:,} characters unknown to the vocabulary: {name_characters(encoded.unknown)}"
+        )
+    return encoded.ids
+
+
+def split_ids_of_run(run: Run, split: str, progress: dict[str, object]) -> Ids:
+    """The ids of a part of the text that the run was trained on: from the cache, else from its sources."""
+    fingerprint = str(progress.get("text_sha256"))
+    corpus = open_corpus(fingerprint, environment.cache_folder()) or prepare_run_corpus(run.settings.data)
+    if corpus.fingerprint != fingerprint:
+        raise RunError(f"the text that {run.folder} was trained on has changed: name a text to evaluate instead")
+    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
+    if len(ids) < 2:
+        shares = ", ".join(f"{share:g}" for share in run.settings.data.split)
+        raise TextError(
+            f"the run's text has no {split} split (data.split is [{shares}]): choose another, or name a text"
+        )
+    return ids

@@ -9,7 +9,6 @@ import typer
 
 from charlstm.cli.output import plotting, saving
 from charlstm.cli.terminal import one_sentence, write_line
-from charlstm.yaml12 import plain
 
 if TYPE_CHECKING:
     from charlstm.cells import Array
@@ -45,6 +44,7 @@ def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, 
     from charlstm.paper import work_out
     from charlstm.worked import input_gradients, learn
     from charlstm.worked_file import load_example
+    from charlstm.yaml12 import plain
 
     example = load_example(file, inputs=inputs, target=target)
     works = {cell: work_out(example, cell) for cell in example.cells}

@@ -11,6 +11,7 @@ Everything here is derived from an `Engine`'s weights when it is made; a test ho
 - Buffers and their views are kept from step to step; matrices begin at a cache line, which NumPy's own need not.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,13 +58,13 @@ class QuickLSTM:
         """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
         if len(ids) != len(self.buffers.h):
             self.buffers = self._buffers(len(ids))
-        h, c, last, layers = self.buffers
+        h, c, last, product, layers = self.buffers
         copyto(h, state[0].transpose(1, 0, 2))
         copyto(c, state[1])
         half = self.half
-        from_input = self.input_table[ids if len(ids) > 1 else ids[0]]
+        from_input = self._from_input(ids)
         for reads, packed, bias, gates, sigmoids, i, f, o, g, kept, shown in layers:
-            reads.dot(packed, gates)
+            product(reads, packed, gates)
             add(gates, from_input if bias is None else bias, gates)
             tanh(gates, gates)
             multiply(sigmoids, half, sigmoids)
@@ -77,40 +78,46 @@ class QuickLSTM:
         add(logits, self.output_bias, logits)
         return logits, (h.transpose(1, 0, 2).copy(), c.copy())
 
+    def _from_input(self, ids: NDArray[np.integer]) -> Array:
+        """What the characters bring to the gates of layer 1, shaped as these are."""
+        return self.input_table[ids[0]] if len(ids) == 1 else _by_gate(self.input_table[ids])
+
     def _buffers(self, streams: int) -> "_Buffers":
+        """Memory to step so many streams in: matrices by gate, or vectors for a single stream, which cost less."""
         size, count, dtype = self.engine.hidden_size, self.engine.num_layers, self.output_weight.dtype
-        h = _empty((streams, count, size), dtype)
-        c = _empty((count, streams, size), dtype)
-        reads, gates = h.reshape(streams, -1), _empty((streams, 4 * size), dtype)
-        rows = 0 if streams == 1 else slice(None)  # a single stream steps as vectors, which cost less than matrices
-        i, f, o, g = (gates[rows, block * size : (block + 1) * size] for block in range(4))
-        layers = [
-            _Layer(
-                reads[rows, max(0, number - 1) * size : (number + 1) * size],
-                self.packed[number],
-                self.biases[number],
-                gates[rows],
-                gates[rows, : 3 * size],
-                i,
-                f,
-                o,
-                g,
-                c[number, rows],
-                h[rows, number],
+        h, c = _empty((streams, count, size), dtype), _empty((count, streams, size), dtype)
+        gates, rows = _empty((4, streams, size), dtype), h.reshape(streams, -1)
+        alone = streams == 1
+        lane = 0 if alone else slice(None)
+        layers = []
+        for number, (packed, bias) in enumerate(zip(self.packed, self.biases, strict=True)):
+            if bias is not None and not alone:
+                bias = np.ascontiguousarray(_by_gate(np.broadcast_to(bias, (streams, 4 * size))))
+            layer = _Layer(
+                reads=rows[lane, max(0, number - 1) * size : (number + 1) * size],
+                packed=packed if alone else _by_gate(packed),
+                bias=bias,
+                gates=gates.reshape(-1) if alone else gates,
+                sigmoids=gates[:3].reshape(-1) if alone else gates[:3],
+                i=gates[0, lane],
+                f=gates[1, lane],
+                o=gates[2, lane],
+                g=gates[3, lane],
+                c=c[number, lane],
+                h=h[lane, number],
             )
-            for number in range(count)
-        ]
-        return _Buffers(h, c, h[:, -1], layers)
+            layers.append(layer)
+        return _Buffers(h, c, h[:, -1], np.dot if alone else np.matmul, layers)
 
 
 class _Layer(NamedTuple):
-    """One layer's weights and its views of the buffers; these are without B where there is a single stream."""
+    """One layer's weights and its views of the buffers. A single stream's are vectors: (H,), (4·H,) for the gates."""
 
     reads: Array  # (B, 2·H): this step's h of the layer below, and its own of the last; of layer 1 its own alone
-    packed: Array  # (2·H, 4·H), of layer 1 (H, 4·H)
-    bias: Array | None  # (4·H,)
-    gates: Array  # (B, 4·H), the same memory for every layer
-    sigmoids: Array  # (B, 3·H): i, f and o
+    packed: Array  # (4, 2·H, H), of layer 1 (4, H, H)
+    bias: Array | None  # (4, B, H)
+    gates: Array  # (4, B, H), the same memory for every layer
+    sigmoids: Array  # (3, B, H): i, f and o
     i: Array  # (B, H)
     f: Array
     o: Array
@@ -125,7 +132,13 @@ class _Buffers(NamedTuple):
     h: Array
     c: Array  # (L, B, H)
     last: Array  # (B, H): h of the last layer
+    product: Callable[[Array, Array, Array], Array]
     layers: list[_Layer]
+
+
+def _by_gate(rows: Array) -> Array:
+    """Rows (R, 4·H) seen as one matrix a gate, (4, R, H)."""
+    return rows.reshape(len(rows), 4, -1).transpose(1, 0, 2)
 
 
 def _packed(*matrices: Array) -> Array:

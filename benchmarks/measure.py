@@ -171,7 +171,7 @@ def finish(args: argparse.Namespace, figures: Any) -> None:
 
 def untrained_run(folder: Path, shape: Shape) -> list[str]:
     """Make a run folder that holds a model of random weights; returns the options that name it to charlstm."""
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.config import ModelSettings, Settings
     from charlstm.engine import weight_shapes
 
@@ -183,7 +183,7 @@ def untrained_run(folder: Path, shape: Shape) -> list[str]:
     vocab = random_vocab()
     weights = random_weights(weight_shapes(settings.model, vocab.size))
     run = runs.create_run(folder, settings, vocab, name="benchmark")
-    runs.save_checkpoint(
+    checkpoints.save_checkpoint(
         run, step=1, weights=weights, training={}, progress={"step": 1, "text_sha256": "0" * 64}, is_best=True
     )
     return ["--run", str(folder)]

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from charlstm import runs
+from charlstm import checkpoints, durable, runs
 from charlstm.cli import app
 from charlstm.cli.record import Log
 from charlstm.cli.report import Report
@@ -88,7 +88,7 @@ def ending(run: Path) -> tuple[Any, ...]:
     opened = runs.open_run(run)
     bits = []
     for which in ("latest", "best"):
-        found = runs.read_checkpoint(opened, which)
+        found = checkpoints.read_checkpoint(opened, which)
         arrays = {name: array.tobytes() for name, array in (*found.weights.items(), *found.training.items())}
         scalars = {name: value for name, value in found.progress.items() if "seconds" not in name}
         bits.append((found.name, arrays, scalars))
@@ -402,27 +402,27 @@ def test_train_respects_an_ignored_interrupt() -> None:
 
 
 def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = runs.save_checkpoint
+    save = checkpoints.save_checkpoint
     failures = 0
 
     def full_disk_at_step_4(run: runs.Run, *, step: int, **state: Any) -> Path:
         nonlocal failures
         if step == 4 and failures < 2:
             failures += 1
-            with runs.disk_errors("checkpoint"):
+            with durable.disk_errors("checkpoint"):
                 raise OSError(28, "No space left on device")
         return save(run, step=step, **state)
 
     losses = iter([2.0, 3.0, 2.5])  # of the validations after steps 4, 8 and 12
-    monkeypatch.setattr(runs, "save_checkpoint", full_disk_at_step_4)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", full_disk_at_step_4)
     monkeypatch.setattr("charlstm.trainer.evaluate", lambda *_args, **_settings: Tally(next(losses), 0, 1))
     said = charlstm("train", "tiny.yaml", "--run", "full").stderr
     assert "No space left on device" in said
     assert "training goes on" in said
     opened = runs.open_run(Path("full"))
     assert failures == 2
-    assert runs.read_checkpoint(opened, "best").progress["step"] == 4
-    assert runs.read_checkpoint(opened, "latest").progress["step"] == STEPS
+    assert checkpoints.read_checkpoint(opened, "best").progress["step"] == 4
+    assert checkpoints.read_checkpoint(opened, "latest").progress["step"] == STEPS
 
 
 def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,7 +433,7 @@ def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.Monkey
         nonlocal calls
         calls += 1
         if 3 <= calls <= 5:
-            with runs.disk_errors("metrics.jsonl"):
+            with durable.disk_errors("metrics.jsonl"):
                 raise OSError(28, "No space left on device")
         append(run, facts)
 
@@ -444,10 +444,10 @@ def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.Monkey
 
 def test_train_that_cannot_save_its_beginning_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_args: object, **_state: object) -> None:
-        with runs.disk_errors("checkpoint"):
+        with durable.disk_errors("checkpoint"):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "save_checkpoint", full_disk)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", full_disk)
     before = listing(here)
     assert "No space left" in charlstm("train", "tiny.yaml", expect=6).stderr
     assert listing(here) == before

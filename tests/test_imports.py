@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "engine": "errors config cells",
     "quick": "config cells engine",
     "pace": "config",
-    "runs": "errors config vocab engine",
+    "durable": "errors",
+    "runs": "errors config vocab durable",
+    "checkpoints": "errors durable engine runs",
     "sampling": "errors vocab cells engine",
     "filling": "cells engine sampling",
     "gates": "errors vocab engine",
@@ -48,13 +50,13 @@ MAY_IMPORT = {
 # Top to bottom; nobody imports upward or along a row.
 LEVELS = [
     "cli",
-    "filling gates_page pictures paper_pictures",
+    "checkpoints filling gates_page pictures paper_pictures",
     "trainer runs sampling gates curves follow worked_file paper",
     "quick pace",
     "evaluation engine worked",
     "model lanes runtime",
     "recurrent corpus",
-    "config vocab cells sources",
+    "config vocab cells sources durable",
     "yaml12",
     "errors environment",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from charlstm import follow, gates, runs
+from charlstm import checkpoints, follow, gates, runs
 from charlstm.cli import app, gates_view
 from charlstm.config import DataSettings, ModelSettings, Settings
 from charlstm.engine import Engine, weight_shapes
@@ -44,7 +44,9 @@ def make_run(folder, *, vocab, **model):
     settings = Settings(model=model, data=DataSettings(unit=vocab.unit))
     run = runs.create_run(folder, settings, vocab, name="made")
     progress = {"step": 1, "text_sha256": "none"}
-    runs.save_checkpoint(run, step=1, weights=weights_of(model, vocab), training={}, progress=progress, is_best=True)
+    checkpoints.save_checkpoint(
+        run, step=1, weights=weights_of(model, vocab), training={}, progress=progress, is_best=True
+    )
     return run
 
 

@@ -19,27 +19,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from charlstm.checkpoints import (
+    KEPT_LATEST,
+    Checkpoint,
+    checkpoint_names,
+    read_checkpoint,
+    read_checkpoint_named,
+    read_newest_whole,
+    save_checkpoint,
+)
 from charlstm.config import ModelSettings, Settings, TrainingSettings
+from charlstm.durable import UNFINISHED
 from charlstm.engine import weight_shapes
 from charlstm.errors import CharLSTMError, InputOutputError, RunError
 from charlstm.runs import (
-    KEPT_LATEST,
-    UNFINISHED,
-    Checkpoint,
     Run,
     append_metrics,
-    checkpoint_names,
     create_run,
     cut_metrics,
     find_run,
     mark_newest,
     only_writer,
     open_run,
-    read_checkpoint,
-    read_checkpoint_named,
-    read_newest_whole,
     rewrite_settings,
-    save_checkpoint,
 )
 from charlstm.vocab import Vocab
 

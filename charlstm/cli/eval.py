@@ -52,7 +52,7 @@ def evaluate_run(
     text: str | None, run_folder: Path | None, *, split: str | None, protocol: ProtocolName | None, as_json: bool
 ) -> None:
     """Evaluate a run's best checkpoint in float32 on a text or a split of its own; write the figures to stdout."""
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.cli.text import split_ids_of_run, text_ids
     from charlstm.evaluation import evaluate
     from charlstm.model import build_model
@@ -62,7 +62,7 @@ def evaluate_run(
     cloze = run.settings.model.objective == "cloze"
     if cloze and protocol is not None:
         raise SettingsError(f"--protocol is for next characters, but {run.folder} fills gaps: leave it out")
-    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
     ids = text_ids(text, run) if text is not None else split_ids_of_run(run, str(split), checkpoint.progress)
 
     import torch

@@ -41,7 +41,7 @@ def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, 
     environment.limit_numpy_threads()
     import numpy as np
 
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.engine import directions
     from charlstm.filling import fill_gaps
     from charlstm.sampling import Choice
@@ -52,7 +52,7 @@ def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, 
             f"{run.folder} predicts the next character, which fills no gaps: "
             "train a run with model.bidirectional true and model.objective cloze, or use `charlstm sample`"
         )
-    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
     vocab = run.vocab
     pieces = raw.split(mask.encode())
     encoded = [vocab.encode_text(piece, where="the text") for piece in pieces]

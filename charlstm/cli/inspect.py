@@ -117,7 +117,7 @@ def inspect(
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, dict[str, Any]]":
     """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.engine import Engine
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
@@ -130,7 +130,7 @@ def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "t
         raise SettingsError(f"--layer {layer}: the model has {model.num_layers} layers, so 0 to {model.num_layers - 1}")
     if unit is not None and unit >= model.hidden_size:
         raise SettingsError(f"--unit {unit}: a layer has {model.hidden_size} units, so 0 to {model.hidden_size - 1}")
-    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
     return run, Engine(checkpoint.weights, model), checkpoint.progress
 
 

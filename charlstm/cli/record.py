@@ -7,7 +7,7 @@ import math
 from collections import deque
 from typing import Any
 
-from charlstm import runs
+from charlstm import checkpoints, runs
 from charlstm.cli.report import Report
 from charlstm.errors import InputOutputError
 from charlstm.runs import Run
@@ -25,11 +25,15 @@ class Saver:
         self.unsaved_best: dict[str, Any] | None = None
         self.failures = 0
 
-    def step(self, facts: StepFacts, *, must: bool) -> None:
-        """Save after this step if it is time to, or if it must be; then a failure raises InputOutputError."""
+    def step(self, facts: StepFacts, log: "Log", *, must: bool) -> None:
+        """Save after this step if it is time to, or if it must be; then a failure raises InputOutputError.
+
+        What was logged before is written first: a run resumed from the checkpoint would not log it again.
+        """
         if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
             return
         try:
+            log.write()
             self.save(is_best=facts.is_best)
         except InputOutputError as error:
             self.failures += 1
@@ -45,8 +49,8 @@ class Saver:
         if is_best:
             self.unsaved_best = state
         elif self.unsaved_best is not None:
-            runs.save_checkpoint(self.run, **self.unsaved_best, is_best=True)
-        runs.save_checkpoint(self.run, **state, is_best=is_best)
+            checkpoints.save_checkpoint(self.run, **self.unsaved_best, is_best=True)
+        checkpoints.save_checkpoint(self.run, **state, is_best=is_best)
         self.unsaved_best = None
 
 
@@ -70,9 +74,18 @@ class Log:
             self.chars_per_second = self._steps * self.chars_per_step / self._seconds
         if logged or facts.validation is not None or facts.stopped_by is not None:
             self._unwritten.append(self._metrics(facts))
-            self._write()
+            try:
+                self.write()
+            except InputOutputError as error:
+                self.report.line(f"{error}; training goes on and will write it with the next line")
         if logged:
             self._steps, self._seconds = 0, 0.0
+
+    def write(self) -> None:
+        """Write the lines that earlier failures left unwritten. Raises InputOutputError."""
+        while self._unwritten:
+            runs.append_metrics(self.run, self._unwritten[0])
+            self._unwritten.popleft()
 
     def _metrics(self, facts: StepFacts) -> dict[str, Any]:
         metrics: dict[str, Any] = {
@@ -90,11 +103,3 @@ class Log:
             metrics["val_bits_per_char"] = facts.validation.bits_per_char
             metrics["val_accuracy"] = facts.validation.accuracy
         return metrics
-
-    def _write(self) -> None:
-        try:
-            while self._unwritten:
-                runs.append_metrics(self.run, self._unwritten[0])
-                self._unwritten.popleft()
-        except InputOutputError as error:
-            self.report.line(f"{error}; training goes on and will write it with the next line")

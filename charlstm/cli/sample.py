@@ -88,7 +88,7 @@ def sample(
 ) -> None:
     """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
     threads = environment.limit_numpy_threads()
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.pace import paced, several_threads
     from charlstm.quick import build_stepper
     from charlstm.sampling import STREAMS, Choice, encode_stop, generate
@@ -102,7 +102,7 @@ def sample(
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
     stop_ids = encode_stop(run.vocab, stop)
     prompt_ids = _prompt_ids(prompt, run.vocab)
-    checkpoint = runs.read_checkpoint(run, "best", model_only=True)
+    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
     if seed is None:
         seed = secrets.randbelow(2**32)
         say(f"seed {seed}")

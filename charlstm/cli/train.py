@@ -74,14 +74,14 @@ def start_training(
 
 def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> None:
     """Continue a run from its latest checkpoint, perhaps with other limits and intervals."""
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.config import override_settings
 
     run = runs.open_run(folder)
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
-        checkpoint, damage = runs.read_newest_whole(run)
+        checkpoint, damage = checkpoints.read_newest_whole(run)
         for error in damage:
             say(f"{error}; going on from {checkpoint.name}")
         progress = dict(checkpoint.progress)
@@ -92,7 +92,7 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
         trainer.restore(checkpoint.weights, checkpoint.training, progress)
         with stop_requests(quiet=quiet) as request:
             if progress["best_step"] is not None:
-                runs.point_best(run, progress["best_step"])
+                checkpoints.point_best(run, progress["best_step"])
             runs.cut_metrics(run, progress["step"])
             run = runs.rewrite_settings(run, settings)
             _train(run, trainer, corpus, request, quiet=quiet)
@@ -181,7 +181,7 @@ def _refuse_too_large(settings: "Settings", vocab_size: int) -> None:
 
 def _inherit(trainer: "Trainer", settings: "Settings", corpus: "Corpus", other: "Run") -> str:
     """Start from the best weights of another run; say which symbols were matched and which are new."""
-    from charlstm import runs
+    from charlstm import checkpoints
     from charlstm.model import inherit
     from charlstm.vocab import shared_ids
 
@@ -191,7 +191,7 @@ def _inherit(trainer: "Trainer", settings: "Settings", corpus: "Corpus", other: 
             raise SettingsError(
                 f"model.{name} is {ours}, but {theirs} in {other.folder}: --init-from needs it the same"
             )
-    checkpoint = runs.read_checkpoint(other, "best", model_only=True)
+    checkpoint = checkpoints.read_checkpoint(other, "best", model_only=True)
     rows, their_rows = shared_ids(corpus.vocab, other.vocab)
     inherit(trainer.model, checkpoint.weights, rows, their_rows)
     return (
@@ -230,7 +230,7 @@ def _train(
             report.step(facts, log.chars_per_second)
             _show_sample(run, trainer, facts, report)
             signal_number = request.signal_number
-            saver.step(facts, must=facts.stopped_by is not None or signal_number is not None)
+            saver.step(facts, log, must=facts.stopped_by is not None or signal_number is not None)
             if signal_number is not None and facts.stopped_by is None:
                 raise Interrupted(
                     f"stopped and saved after step {facts.step}, "

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 with atheris.instrument_imports(include=["charlstm", "safetensors", "yaml"]):
-    from charlstm import runs
+    from charlstm import checkpoints, runs
     from charlstm.config import ModelSettings, Settings, TrainingSettings
     from charlstm.errors import RunError, SettingsError
     from charlstm.model import build_model
@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["charlstm", "safetensors", "yaml"]):
 MODEL = ModelSettings(embedding_size=2, hidden_size=2, num_layers=1, dropout=0.0)
 TRAINING = TrainingSettings(batch_size=2, sequence_length=3, max_steps=2, threads=1, precision="fp32")
 VOCAB = Vocab(unit="char", symbols=("a", "b", "c"), unknown="error", newline="keep", has_unknown_symbol=False)
-AT = f"checkpoints/{runs.checkpoint_name(2)}"
+AT = f"checkpoints/{checkpoints.checkpoint_name(2)}"
 FILES = ("config.yaml", "vocab.json", "latest", "metrics.jsonl", f"{AT}/manifest.json")
 FORGED = tuple(f"{AT}/{name}" for name in (runs.MODEL, runs.TRAINING, runs.PROGRESS))
 
@@ -48,7 +48,7 @@ def trained_run(folder: Path) -> runs.Run:
         runs.append_metrics(run, {"step": facts.step, "loss": facts.loss})
     weights, training, progress = trainer.export()
     progress["text_sha256"] = "0" * 64
-    runs.save_checkpoint(run, step=2, weights=weights, training=training, progress=progress, is_best=True)
+    checkpoints.save_checkpoint(run, step=2, weights=weights, training=training, progress=progress, is_best=True)
     return run
 
 
@@ -66,7 +66,7 @@ def read(data: bytes) -> None:
         (FOLDER / file).write_bytes(content)
     try:
         run = runs.open_run(FOLDER)
-        checkpoint = runs.read_checkpoint(run, "latest")
+        checkpoint = checkpoints.read_checkpoint(run, "latest")
         progress = dict(checkpoint.progress)
         del progress["text_sha256"]
         if run.settings.model == MODEL and run.settings.training == TRAINING:
@@ -89,7 +89,7 @@ if __name__ == "__main__":
         FOLDER = Path(place) / "run"
         RUN = trained_run(FOLDER)
         WHOLE = {name: (FOLDER / name).read_bytes() for name in (*FILES, *FORGED)}
-        WEIGHTS = runs.read_checkpoint(RUN, "latest").weights
+        WEIGHTS = checkpoints.read_checkpoint(RUN, "latest").weights
         TRAINER = new_trainer()
         for number, name in enumerate((*FILES, *FORGED)):
             Path(corpus, str(number)).write_bytes(bytes([number]) + WHOLE[name])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from charlstm import runs
+from charlstm import checkpoints, runs
 from charlstm.cli.train import resume_training, start_training
 from charlstm.errors import Interrupted
 from charlstm.trainer import StepFacts, Trainer
@@ -91,13 +91,13 @@ def end_of(folder: Path) -> dict[str, Any]:
     return {
         "settings": run.settings,
         "vocab": run.vocab,
-        "latest": bits(runs.read_checkpoint(run, "latest")),
-        "best": bits(runs.read_checkpoint(run, "best")),
+        "latest": bits(checkpoints.read_checkpoint(run, "latest")),
+        "best": bits(checkpoints.read_checkpoint(run, "best")),
         "metrics": [_without_clock(json.loads(line)) for line in lines],
     }
 
 
-def bits(checkpoint: runs.Checkpoint) -> tuple[Any, ...]:
+def bits(checkpoint: checkpoints.Checkpoint) -> tuple[Any, ...]:
     """A checkpoint as values that are equal only if every bit is, but for the clock."""
     arrays = [
         {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in part.items()}
@@ -114,7 +114,7 @@ def refuse_damage(folder: Path) -> bool:
     run = runs.open_run(folder)
     for which in ("latest", "best"):
         if (folder / which).exists():
-            runs.read_checkpoint(run, which)  # verifies every byte
+            checkpoints.read_checkpoint(run, which)  # verifies every byte
     return True
 
 

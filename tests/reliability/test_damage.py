@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from charlstm import runs
+from charlstm import checkpoints, runs
 from charlstm.errors import CharLSTMError, RunError, SettingsError
 
 from .forks import Forks
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with stopping(6):
         resume(run, ("training.max_steps=9",))
     opened = runs.open_run(run)
-    assert runs.checkpoint_names(opened) == ["step-00000004", "step-00000005", "step-00000006"]
+    assert checkpoints.checkpoint_names(opened) == ["step-00000004", "step-00000005", "step-00000006"]
     return run
 
 
@@ -51,7 +51,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 def read(folder: Path) -> tuple[Any, ...]:
     """All that reading a run gives."""
     run = runs.open_run(folder)
-    both = [bits(runs.read_checkpoint(run, which)) for which in ("latest", "best")]  # type: ignore[arg-type]
+    both = [bits(checkpoints.read_checkpoint(run, which)) for which in ("latest", "best")]  # type: ignore[arg-type]
     return run.settings, run.vocab, *both
 
 
@@ -120,7 +120,7 @@ def test_damage_of_the_metrics_does_not_disturb_a_resume(
             damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
             path.write_bytes(damaged[: draw.randrange(len(damaged))] if number % 5 == 0 else damaged)
         resume(run, more)
-        found = bits(runs.read_checkpoint(runs.open_run(run), "latest"))
+        found = bits(checkpoints.read_checkpoint(runs.open_run(run), "latest"))
         expected = expected or found
         assert found == expected
     tell(f"{flips} damaged logs of metrics, all resumed to the same bits")
@@ -443,7 +443,7 @@ def test_forgeries_of_arrays_are_refused(run: Path, file: str, what: str) -> Non
         return
     if file == "model.safetensors":
         with pytest.raises(RunError) as caught:
-            runs.read_checkpoint(runs.open_run(run), "best", model_only=True)
+            checkpoints.read_checkpoint(runs.open_run(run), "best", model_only=True)
         assert "\n" not in str(caught.value)
     assert refused(run)
     assert not Path("touched").exists()

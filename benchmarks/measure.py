@@ -128,7 +128,9 @@ def median(figures: Sequence[float]) -> float:
 
 
 def spread(figures: Sequence[float]) -> str:
-    """How far the figures lie apart: the range as a share of the median."""
+    """How far the figures lie apart: the range as a share of the median; nobody knows of a single one."""
+    if len(figures) == 1:
+        return "?"
     return f"{(max(figures) - min(figures)) / median(figures):.0%}"
 
 

@@ -90,7 +90,8 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
 
     Raises RunError for anything missing, damaged or not as its manifest says.
     """
-    if which == "best" and not (run.folder / "best").exists():
+    best_is_missing = which == "best" and not (run.folder / "best").exists()
+    if best_is_missing:
         which = "latest"
     pointed = _pointed(run, which)
     if pointed.name is None:
@@ -106,7 +107,13 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
     manifest = run.checkpoints / pointed.name / MANIFEST
     if pointed.seal is not None and pointed.seal != _pointer_seal(which, read_regular(manifest, MAX_SCALARS_BYTES)):
         raise RunError(f"{run.folder / which} or {manifest} is damaged: they do not belong together; {_advice(run)}")
-    return read_checkpoint_named(run, pointed.name, model_only=model_only)
+    checkpoint = read_checkpoint_named(run, pointed.name, model_only=model_only)
+    best_step = checkpoint.progress.get("best_step")
+    if best_is_missing and best_step not in (None, checkpoint.progress["step"]):
+        raise RunError(
+            f"{run.folder / 'best'} is missing: write the name of the checkpoint of step {best_step} into it"
+        )
+    return checkpoint
 
 
 def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:

@@ -30,7 +30,7 @@ TRAINING = TrainingSettings(batch_size=2, sequence_length=3, max_steps=2, thread
 VOCAB = Vocab(unit="char", symbols=("a", "b", "c"), unknown="error", newline="keep", has_unknown_symbol=False)
 AT = f"checkpoints/{checkpoints.checkpoint_name(2)}"
 FILES = ("config.yaml", "vocab.json", "latest", "metrics.jsonl", f"{AT}/manifest.json")
-FORGED = tuple(f"{AT}/{name}" for name in (runs.MODEL, runs.TRAINING, runs.PROGRESS))
+FORGED = tuple(f"{AT}/{name}" for name in (checkpoints.MODEL, checkpoints.TRAINING, checkpoints.PROGRESS))
 
 
 def new_trainer() -> Trainer:

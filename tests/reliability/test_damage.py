@@ -194,6 +194,15 @@ MUTATIONS: dict[str, Callable[[Path], object]] = {
     "pointers swapped": lambda at: swap(at.parents[1] / "latest", at.parents[1] / "best"),
     "vocabulary reordered": lambda at: reorder(at.parents[1] / "vocab.json"),
     "checkpoint missing": shutil.rmtree,
+    "best missing": lambda at: (at.parents[1] / "best").unlink(),
+    "latest missing": lambda at: (at.parents[1] / "latest").unlink(),
+    "settings missing": lambda at: (at.parents[1] / "config.yaml").unlink(),
+    "vocabulary missing": lambda at: (at.parents[1] / "vocab.json").unlink(),
+    "a line of the settings missing": lambda at: drop_line(at.parents[1] / "config.yaml", 7),
+    "the seal and a line of the settings missing": lambda at: (
+        drop_line(at.parents[1] / "config.yaml", 0),
+        drop_line(at.parents[1] / "config.yaml", 12),
+    ),
     "checkpoint a file": lambda at: (shutil.rmtree(at), at.write_text("")),
     "an outside path": lambda at: (at.parents[1] / "latest").write_text("../../whole/checkpoints/step-00000006\n"),
     "an absolute path": lambda at: (at.parents[1] / "latest").write_text("/etc/passwd\n"),
@@ -214,6 +223,11 @@ MUTATIONS: dict[str, Callable[[Path], object]] = {
     **{f"{name} a pickle": lambda at, name=name: (at / name).write_bytes(pickle.dumps(Touch())) for name in FILES},
     **{f"{name} of a gigabyte": lambda at, name=name: gigabyte(at / name) for name in FILES},
 }
+
+
+def drop_line(path: Path, number: int) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:number] + lines[number + 1 :]))
 
 
 def reorder(path: Path) -> None:

@@ -31,30 +31,30 @@ FORGERIES = "test_damage.py::test_forgeries_of_arrays_are_refused"
 
 BREAKS = {
     "checksums not compared": Break(
-        "runs.py", "or hashlib.sha256(data).hexdigest() != entry.sha256", "or not entry.sha256", FLIPS
+        "checkpoints.py", "or hashlib.sha256(data).hexdigest() != entry.sha256", "or not entry.sha256", FLIPS
     ),
     "pointers not sealed": Break(
-        "runs.py",
+        "checkpoints.py",
         "if pointed.seal is not None and pointed.seal !=",
         "if pointed.seal == '' and pointed.seal !=",
         "test_damage.py::test_damage_of_another_kind_is_never_silent",
     ),
     "settings not sealed": Break("runs.py", "and seal + newline != _seal(lines)", "and seal == _seal(lines)", FLIPS),
     "files written in their place": Break(
-        "runs.py", "unfinished = final.with_name(UNFINISHED + final.name)", "unfinished = final", KILLS
+        "durable.py", "unfinished = final.with_name(UNFINISHED + final.name)", "unfinished = final", KILLS
     ),
     "pointers written in their place": Break(
-        "runs.py", "unfinished = path.with_name(UNFINISHED + path.name)", "unfinished = path", SAVES
+        "durable.py", "unfinished = path.with_name(UNFINISHED + path.name)", "unfinished = path", SAVES
     ),
     "old ones removed before the new pointer": Break(
-        "runs.py",
+        "checkpoints.py",
         '        _point(run, "latest", name)\n        if is_best',
         '        _remove_old(run, name)\n        _point(run, "latest", name)\n        if is_best',
         SAVES,
     ),
-    "the best rotated out": Break("runs.py", "[-KEPT_LATEST:], best}", "[-KEPT_LATEST:]}", SAVES),
+    "the best rotated out": Break("checkpoints.py", "[-KEPT_LATEST:], best}", "[-KEPT_LATEST:]}", SAVES),
     "left-overs kept": Break(
-        "runs.py", "                _remove(left_over)", "                left_over.exists()", KILLS
+        "runs.py", "                remove(left_over)", "                left_over.exists()", KILLS
     ),
     "metrics not cut back": Break(
         "cli/train.py", 'runs.cut_metrics(run, progress["step"])', "progress.copy()", "test_kills.py"
@@ -66,7 +66,7 @@ BREAKS = {
         "test_faults.py::test_faults_once_in_a_training_are_made_up_for",
     ),
     "a failed write not noticed": Break(
-        "runs.py",
+        "durable.py",
         "        file.write(data)\n        file.flush()",
         "        from contextlib import suppress\n\n        with suppress(OSError):\n"
         "            file.write(data)\n        file.flush()",
@@ -87,13 +87,13 @@ BREAKS = {
         "trainer.py", "self._check_training(training, restored.step)", "restored.step", FORGERIES
     ),
     "files of any length read": Break(
-        "runs.py",
+        "durable.py",
         "if max_bytes is not None and size > max_bytes:",
         "if max_bytes is not None and size > max_bytes * 10**9:",
         "test_damage.py::test_damage_of_a_gigabyte_is_refused_by_the_commands_in_bounded_memory",
     ),
     "no way back to an older checkpoint": Break(
-        "runs.py",
+        "checkpoints.py",
         "    for name in reversed(checkpoint_names(run)):",
         "    for name in ():",
         "test_damage.py::test_damage_of_the_latest_is_fallen_back_from",

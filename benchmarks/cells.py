@@ -58,6 +58,7 @@ def train(cell: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
     settings = [
         f"model.cell={cell}",
         "training.schedule=constant",
+        "training.threads=1",  # so that whoever else is busy here takes from none of them
         "training.max_steps=1000000",  # so that the clock, and not an estimate from it, ends the run
         f"training.max_minutes={seconds / 60}",
         "training.validate_every_steps=1000000",

@@ -1,5 +1,6 @@
 """Killed at any moment, a run has whole checkpoints, can be resumed, and ends with the same bits as if never killed."""
 
+import os
 import random
 import re
 import shutil
@@ -37,6 +38,7 @@ def survive(folder: Path, run: Path, expected: dict[str, object], finish: Callab
     assert end.code == 0, end.err
     assert end_of(run) == expected
     assert left_overs(run) == []
+    assert left_overs(Path(os.environ["CHARLSTM_CACHE"])) == []
     shutil.rmtree(run)
     return had_begun
 
@@ -75,12 +77,18 @@ def resumed(run: Path, folder: Path, forks: Forks) -> None:
     shutil.copytree(source, run)
 
 
+def uncached(run: Path, folder: Path, forks: Forks) -> None:
+    """The run that is killed is a new one, on a text that is not in the cache yet."""
+    started(run, folder, forks)
+    shutil.rmtree(os.environ["CHARLSTM_CACHE"], ignore_errors=True)
+
+
 def command(folder: Path, run: Path) -> list[str]:
     return [*arguments(folder, run), *(["--set", f"training.max_steps={STEPS}"] if run.exists() else [])]
 
 
 @NEEDS_STRACE
-@pytest.mark.parametrize("beginning", [started, resumed])
+@pytest.mark.parametrize("beginning", [uncached, started, resumed])
 @pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 24], ids=["long", "quick"])
 def test_kills_at_every_system_call_that_changes_the_disk(
     tmp_path: Path, forks: Forks, tell: Callable[[str], None], beginning: Callable[..., None], share: int
@@ -89,6 +97,8 @@ def test_kills_at_every_system_call_that_changes_the_disk(
     run = tmp_path / "run"
     # a resumed run goes on with another limit, and its learning rates are those of that limit from there on
     write_settings(tmp_path, **settings)
+    assert forks.run(command(tmp_path, run), cwd=tmp_path).code == 0  # from now on the text is in the cache
+    shutil.rmtree(run)
     beginning(run, tmp_path, forks)
     watched = traced(tmp_path, "-e", "trace=file,desc,exit_group")
     reference = forks.run(command(tmp_path, run), cwd=tmp_path, strace=watched)

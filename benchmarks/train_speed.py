@@ -1,8 +1,11 @@
 """How fast training is: characters a second of whole steps, beside the plain trainer and beside the matrix products.
 
+The second table is the same with one other process spinning, as on a machine that is used for something else too.
+
 python benchmarks/train_speed.py [--quick] [--rounds N] [--json FILE]
 """
 
+from functools import partial
 from typing import Any
 
 import measure
@@ -21,6 +24,23 @@ def chars_per_second(program: str, shape: Shape, *, quick: bool) -> float:
     return shape.batch_size * shape.sequence_length / seconds
 
 
+def beside_a_neighbour(rounds: int) -> dict[str, Any]:
+    """Characters a second of both trainers while another process spins."""
+    figures, rows = {}, []
+    for shape in SHAPES:
+        sides = {
+            program: partial(chars_per_second, f"{program}.py", shape, quick=True) for program in ("plain", "ours")
+        }
+        with measure.busy_neighbours(1):
+            found = measure.interleaved(sides, rounds)
+        figures[shape.name] = found
+        plain, ours = median(found["plain"]), median(found["ours"])
+        shown = (f"{median(found[side]):,.0f} (±{spread(found[side])})" for side in sides)
+        rows.append([shape.long_name, *shown, f"{ours / plain:.2f}"])
+    measure.table(["one busy neighbour", "plain, chars/s", "ours, chars/s", "ratio"], rows)
+    return figures
+
+
 def main() -> None:
     args = measure.options(__doc__)
     rounds = args.rounds or (1 if args.quick else 5)
@@ -29,8 +49,8 @@ def main() -> None:
     rows, peaks = [], []
     for shape in SHAPES:
         sides = {
-            "plain": lambda shape=shape: chars_per_second("plain.py", shape, quick=args.quick),
-            "ours": lambda shape=shape: chars_per_second("ours.py", shape, quick=args.quick),
+            "plain": partial(chars_per_second, "plain.py", shape, quick=args.quick),
+            "ours": partial(chars_per_second, "ours.py", shape, quick=args.quick),
             "peak": lambda: measure.run_json("ours.py", "peak")["bf16"],
         }
         found = measure.interleaved(sides, rounds)
@@ -53,6 +73,8 @@ def main() -> None:
     measure.table(["shape", "plain, chars/s", "ours, chars/s", "ratio", "target", "of bf16 peak", "target"], rows)
     print(f"\nMedian of {rounds} processes a side, in turns; ± is the range. Peak of bf16 matrix products: ", end="")
     print(f"{max(peaks) / 1e9:,.0f} GFLOP/s.")
+    if not args.quick:
+        figures["busy"] = beside_a_neighbour(max(1, rounds - 2))
     measure.finish(args, figures)
 
 

@@ -120,11 +120,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     )
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Meta(description="arithmetic of the matrix products; auto: bf16 where the processor has it"),
+        Meta(description="arithmetic of the matrix products; auto: bf16 where it is faster"),
     ] = "auto"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="processor threads; auto: the physical cores"),
+        Meta(description="processor threads, each with lanes of its own; auto: as many as are fastest here"),
     ] = "auto"
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from charlstm.errors import TextError
 from charlstm.model import CharLM, ClozeLM
 from charlstm.recurrent import State
+from charlstm.workers import Workers
 
 Protocol: TypeAlias = Literal["stream", "windows"]
 Batch: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # inputs and targets, (T, B) each
@@ -26,6 +27,7 @@ Batch: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # inputs and targets, (T, 
 WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
 WARM_UP_CHARS = 512  # read before a lane's own part; after them its state is, as a rule, that of one unbroken stream
 LOSS_STANDS = 3e-5  # nats per character: reading the lanes once more has changed no more than this
+EVALUATED_LANES = 64  # side by side, if the caller does not say
 UNCOUNTED = -100  # the target that cross_entropy leaves out
 
 
@@ -61,15 +63,15 @@ class Tally:
         return self.hits / self.chars
 
 
-@torch.no_grad()
 def evaluate(
     model: CharLM | ClozeLM,
     ids: NDArray[np.integer],
     *,
     protocol: Protocol = "stream",
-    batch_size: int = 64,
+    batch_size: int = EVALUATED_LANES,
     sequence_length: int = 128,
     dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
     settle: bool = True,
 ) -> Tally:
     """Tally the model over a whole text, every character once.
@@ -77,18 +79,19 @@ def evaluate(
     ids: (N,), perhaps memory-mapped.
     protocol: "stream" reads the text once from a zero state; "windows" starts anew every 256 predictions. A ClozeLM
     has one way of its own: each character from the 128 or more on either side of it, as far as the text reaches.
-    batch_size, sequence_length: how the work is cut; they move the result by rounding only, if it may settle.
+    batch_size, sequence_length, workers: how the work is cut; they move the result by rounding only, if it may settle.
     settle: read a stream that is cut into lanes again until their states fit together; without, a model that remembers
     for thousands of characters can be some thousandths of a nat off.
     Raises TextError for a text of fewer than 2 characters.
     """
     if len(ids) < 2:
         raise TextError(f"a text to evaluate needs at least 2 characters, this one has {len(ids)}")
+    reader = _Reader(model, dtype, workers or Workers())
     if isinstance(model, ClozeLM):
-        return _tally_apart(model, _cloze(ids, batch_size), dtype)
+        return _tally_apart(reader, _cloze(ids, batch_size))
     if protocol == "windows":
-        return _tally_apart(model, _windows(ids, batch_size), dtype)
-    return _tally_stream(model, ids, batch_size, sequence_length, dtype, settle)
+        return _tally_apart(reader, _windows(ids, batch_size))
+    return _tally_stream(reader, ids, batch_size, sequence_length, settle)
 
 
 def tally(logits: torch.Tensor, targets: torch.Tensor) -> Tally:
@@ -102,13 +105,31 @@ def tally(logits: torch.Tensor, targets: torch.Tensor) -> Tally:
     return Tally(float(nats), int(hits.sum()), chars)
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """A model, and what it computes in and with."""
+
+    model: CharLM | ClozeLM
+    dtype: torch.dtype
+    workers: Workers
+
+    def read(self, inputs: NDArray[Any], targets: NDArray[Any], state: State | None) -> tuple[Tally, State]:
+        """Tally of one batch, inputs and targets (T, B), and the state after it."""
+        device = self.model.output.weight.device
+        ids, expected = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
+
+        @torch.no_grad()
+        def part_of(lanes: slice) -> tuple[Tally, State]:
+            before = None if state is None else tuple(part[:, lanes] for part in state)
+            logits, after = self.model(ids[:, lanes], before, dtype=self.dtype)
+            return tally(logits, expected[:, lanes]), after
+
+        tallies, states = zip(*self.workers.map_lanes(part_of, ids.shape[1]), strict=True)
+        return sum(tallies, Tally()), tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+
+
 def _tally_stream(
-    model: CharLM,
-    ids: NDArray[np.integer],
-    batch_size: int,
-    sequence_length: int,
-    dtype: torch.dtype,
-    settle: bool,
+    reader: _Reader, ids: NDArray[np.integer], batch_size: int, sequence_length: int, settle: bool
 ) -> Tally:
     """Read the text in lanes side by side, each from the state that the lane before it ends in.
 
@@ -121,28 +142,23 @@ def _tally_stream(
     lane_chars = -(-predictions // max(1, lanes))
     starts = np.arange(0, predictions, lane_chars)  # (B,)
     if len(starts) == 1:
-        return _read_lanes(model, ids, starts, range(0, lane_chars, sequence_length), None, dtype)[0]
+        return _read_lanes(reader, ids, starts, range(0, lane_chars, sequence_length), None)[0]
     before = range(-WARM_UP_CHARS, 0, sequence_length)
     head, rest = range(0, WARM_UP_CHARS, sequence_length), range(WARM_UP_CHARS, lane_chars, sequence_length)
-    begins = _zero_first(_read_lanes(model, ids, starts, before, None, dtype)[1])
+    begins = _zero_first(_read_lanes(reader, ids, starts, before, None)[1])
     while True:
-        of_head, state = _read_lanes(model, ids, starts, head, begins, dtype)
-        of_rest, ends = _read_lanes(model, ids, starts, rest, state, dtype)
+        of_head, state = _read_lanes(reader, ids, starts, head, begins)
+        of_rest, ends = _read_lanes(reader, ids, starts, rest, state)
         if not settle:
             return of_head + of_rest
         begins = _zero_first(tuple(part.roll(1, dims=1) for part in ends))
-        again, _ = _read_lanes(model, ids, starts, head, begins, dtype)
+        again, _ = _read_lanes(reader, ids, starts, head, begins)
         if not abs(again.loss - of_head.loss) > LOSS_STANDS:  # which is so as well when it is not a number
             return again + of_rest
 
 
 def _read_lanes(
-    model: CharLM,
-    ids: NDArray[np.integer],
-    starts: NDArray[np.integer],
-    offsets: range,
-    state: State | None,
-    dtype: torch.dtype,
+    reader: _Reader, ids: NDArray[np.integer], starts: NDArray[np.integer], offsets: range, state: State | None
 ) -> tuple[Tally, State]:
     """Tally of the characters at these offsets from the lanes' starts (B,), T at a time, and the state after them.
 
@@ -154,7 +170,7 @@ def _read_lanes(
         counted = (at >= starts) & (at < len(ids) - 1)
         at = at.clip(0, len(ids) - 2)
         targets = np.where(counted, ids[at + 1].astype(np.int64), UNCOUNTED)
-        added, state = _step(model, ids[at], targets, state, dtype)
+        added, state = reader.read(ids[at], targets, state)
         total += added
     assert state is not None
     return total, state
@@ -167,19 +183,9 @@ def _zero_first(state: State) -> State:
     return state
 
 
-def _tally_apart(model: CharLM | ClozeLM, batches: Iterator[Batch], dtype: torch.dtype) -> Tally:
+def _tally_apart(reader: _Reader, batches: Iterator[Batch]) -> Tally:
     """Tally of batches that each begin from a zero state."""
-    return sum((_step(model, inputs, targets, None, dtype)[0] for inputs, targets in batches), Tally())
-
-
-def _step(
-    model: CharLM | ClozeLM, inputs: NDArray[Any], targets: NDArray[Any], state: State | None, dtype: torch.dtype
-) -> tuple[Tally, State]:
-    """Tally of one batch, inputs and targets (T, B), and the state after it."""
-    device = model.output.weight.device
-    read, expected = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (inputs, targets))
-    logits, state = model(read, state, dtype=dtype)
-    return tally(logits, expected), state
+    return sum((reader.read(inputs, targets, None)[0] for inputs, targets in batches), Tally())
 
 
 def _windows(ids: NDArray[np.integer], batch_size: int) -> Iterator[Batch]:

@@ -16,11 +16,14 @@ import torch
 
 from charlstm.config import TrainingSettings
 from charlstm.errors import SettingsError
+from charlstm.workers import Workers, count_workers
 
 Choice: TypeAlias = tuple[int, str]  # threads and precision
 
 MEASURED_STEPS = 8  # characters a lane in the probe of `auto`
-MALLOPT_TOP_PAD, MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_THRESHOLD = -2, -1, -3  # from glibc's malloc.h
+MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_THRESHOLD, MALLOPT_ARENA_MAX = -1, -2, -3, -8  # of glibc
+ARENA_BYTES = 64 << 20  # the largest block that glibc's malloc has room for in the arena of a thread
+BYTES_OF_A_UNIT = 60  # that torch keeps in one block for the backward pass of a layer, a step and lane (40 in bf16)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,11 @@ def prepare_runtime(settings: TrainingSettings, *, hidden_size: int = 256, measu
     """
     device = _device(settings.device)
     torch.set_flush_denormal(True)  # fading activations become denormal numbers, twenty times slower to compute with
-    keep_freed_memory()
     here = torch.get_num_threads()
+    workers = count_workers(here if settings.threads == "auto" else settings.threads, settings.batch_size)
+    keep_freed_memory(
+        largest_block=BYTES_OF_A_UNIT * hidden_size * settings.sequence_length * settings.batch_size // workers
+    )
     all_threads = sorted({1, max(1, here // 2), here}) if settings.threads == "auto" else [settings.threads]
     if device.type == "cuda" and settings.threads == "auto":
         all_threads = [here]
@@ -56,23 +62,27 @@ def prepare_runtime(settings: TrainingSettings, *, hidden_size: int = 256, measu
     threads, precision = choices[0]
     if len(choices) > 1 or precision == "bf16":
         shape = (hidden_size, settings.batch_size)
-        key = f"{platform.node()} {device} torch {torch.__version__} LSTM {shape} {choices}"
+        key = f"{platform.node()} {device} torch {torch.__version__} workers LSTM {shape} {choices}"
         threads, precision = _remembered(measured, key, choices) or _fastest(choices, device, shape, measured, key)
     torch.set_num_threads(threads)
     return Runtime(device, precision, threads)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, largest_block: int = 0) -> None:
     """Tell glibc's malloc not to give large blocks back to the system.
 
     A training step allocates and frees hundreds of MB; returning them makes every step fault its pages in anew,
     which on a virtual machine halves the speed. Elsewhere than on glibc this does nothing.
+    largest_block: bytes that a thread will ask for at once; if the arena of a thread has no room for them, which would
+    map them anew each time, all threads share the main one, at the price of waiting for each other there.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(MALLOPT_MMAP_THRESHOLD, 1 << 30)
         mallopt(MALLOPT_TRIM_THRESHOLD, (1 << 31) - 1)
         mallopt(MALLOPT_TOP_PAD, 64 << 20)
+        if largest_block > ARENA_BYTES:
+            mallopt(MALLOPT_ARENA_MAX, 1)
 
 
 def _device(asked: str) -> torch.device:
@@ -121,13 +131,18 @@ def _seconds_of_a_step(threads: int, precision: str, *, device: torch.device, sh
     hidden_size, lanes = shape
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     torch.set_num_threads(threads)
+    workers = Workers(threads, lanes=lanes)
     layer = torch.nn.LSTM(hidden_size, hidden_size, dtype=dtype, device=device)
     x = torch.ones(MEASURED_STEPS, lanes, hidden_size, dtype=dtype, device=device)  # (T, B, H)
+
+    def pass_through(part: slice) -> None:
+        torch.autograd.grad(layer(x[:, part])[0].sum(), tuple(layer.parameters()))
+
     seconds = []
     for _ in range(5):
         begin = time.perf_counter()
         try:
-            layer(x)[0].sum().backward()
+            workers.map_lanes(pass_through, lanes)
         except RuntimeError:  # oneDNN refuses bf16 on processors without the instructions
             return math.inf
         if device.type == "cuda":

@@ -8,9 +8,10 @@ varies with time is a function of the number of the step (the learning rate, the
 data), so a run that was stopped and restored goes on as if it had not been.
 """
 
+import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
@@ -28,6 +29,7 @@ from charlstm.lanes import Lanes
 from charlstm.model import CharLM, ClozeLM
 from charlstm.recurrent import State
 from charlstm.runtime import Runtime
+from charlstm.workers import Workers
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
@@ -89,6 +91,7 @@ class Trainer:
         self.lanes = Lanes(train_ids, settings.batch_size, settings.sequence_length)
         self.validation_ids = validation_ids
         self.runtime = runtime
+        self.workers = Workers(runtime.threads if runtime.device.type == "cpu" else 1, lanes=settings.batch_size)
         self.optimizer = build_optimizer(model, settings)
         self.generator = torch.Generator(runtime.device)
         self.hidden: State | None = None
@@ -188,19 +191,15 @@ class Trainer:
             self.hidden = None
         inputs, targets = (torch.from_numpy(part).to(self.runtime.device) for part in self.lanes.window(step))  # (T, B)
         masks = self.model.core.draw_masks(self.settings.batch_size, self.dropout, self._generator_of(step))
-        logits, hidden = self.model(inputs, self.hidden, masks=masks, dtype=self.runtime.dtype)
-        expected = self.model.targets(inputs, targets)
-        loss = F.cross_entropy(logits.flatten(0, 1), expected.flatten())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, hidden = self._backward(inputs, targets, masks)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        self._refuse_divergence(float(loss.detach()), grad_norm)
+        self._refuse_divergence(loss, grad_norm)
         rate = learning_rate_at(step, self.settings, self.progress.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.hidden = tuple(part.detach() for part in hidden)
+        self.hidden = hidden
         step_seconds = time.perf_counter() - begin
         self.progress = replace(self.progress, step=step + 1, seconds=self.progress.seconds + step_seconds)
         if self.progress.total_steps is None and self._minutes_alone():
@@ -209,12 +208,32 @@ class Trainer:
             step=step + 1,
             chars=(step + 1) * self.settings.batch_size * self.settings.sequence_length,
             seconds=self.progress.seconds,
-            loss=float(loss.detach()),
+            loss=loss,
             learning_rate=rate,
             grad_norm=grad_norm,
             step_seconds=step_seconds,
             total_steps=self.progress.total_steps,
         )
+
+    def _backward(
+        self, inputs: torch.Tensor, targets: torch.Tensor, masks: Sequence[torch.Tensor]
+    ) -> tuple[float, State]:
+        """Set every gradient; return the loss and the state after the window. Each worker computes some lanes."""
+        parameters = list(self.model.parameters())
+
+        def part_of(lanes: slice) -> tuple[torch.Tensor, Sequence[torch.Tensor], State]:
+            hidden = None if self.hidden is None else tuple(part[:, lanes] for part in self.hidden)
+            own_masks = [mask[lanes] for mask in masks]
+            logits, hidden = self.model(inputs[:, lanes], hidden, masks=own_masks, dtype=self.runtime.dtype)
+            expected = self.model.targets(inputs[:, lanes], targets[:, lanes])
+            nats = F.cross_entropy(logits.flatten(0, 1), expected.flatten(), reduction="sum")
+            loss = nats / targets.numel()
+            return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in hidden)
+
+        losses, gradients, states = zip(*self.workers.map_lanes(part_of, self.settings.batch_size), strict=True)
+        for parameter, of_workers in zip(parameters, zip(*gradients, strict=True), strict=True):
+            parameter.grad = functools.reduce(torch.Tensor.add_, of_workers)
+        return float(sum(losses)), tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
 
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""
@@ -233,6 +252,7 @@ class Trainer:
             batch_size=self.settings.batch_size,
             sequence_length=self.settings.sequence_length,
             dtype=self.runtime.dtype,
+            workers=self.workers,
             settle=False,
         )
         if not math.isfinite(tally.loss):

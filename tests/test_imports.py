@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "environment": "",
     "cells": "",
     "follow": "",
+    "workers": "",
     "yaml12": "errors",
     "sources": "errors",
     "vocab": "errors",
@@ -27,9 +28,9 @@ MAY_IMPORT = {
     "lanes": "errors corpus",
     "recurrent": "config cells",
     "model": "config recurrent",
-    "runtime": "errors config",
-    "evaluation": "errors recurrent model lanes runtime",
-    "trainer": "config errors recurrent model lanes evaluation runtime",
+    "runtime": "errors config workers",
+    "evaluation": "errors recurrent model lanes workers",
+    "trainer": "config errors recurrent model lanes evaluation runtime workers",
     "engine": "errors config cells",
     "quick": "config cells engine",
     "pace": "config",
@@ -56,13 +57,13 @@ LEVELS = [
     "evaluation engine worked",
     "model lanes runtime",
     "recurrent corpus",
-    "config vocab cells sources durable",
+    "config vocab cells sources durable workers",
     "yaml12",
     "errors environment",
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split()}
 
-WITH_TORCH = {"recurrent", "model", "runtime", "evaluation", "trainer"}
+WITH_TORCH = {"workers", "recurrent", "model", "runtime", "evaluation", "trainer"}
 TORCH_IN_A_FUNCTION = {"worked"}  # hands torch to the equations when it is asked for a gradient
 
 

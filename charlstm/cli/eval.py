@@ -54,9 +54,10 @@ def evaluate_run(
     """Evaluate a run's best checkpoint in float32 on a text or a split of its own; write the figures to stdout."""
     from charlstm import checkpoints, runs
     from charlstm.cli.text import split_ids_of_run, text_ids
-    from charlstm.evaluation import evaluate
+    from charlstm.evaluation import EVALUATED_LANES, evaluate
     from charlstm.model import build_model
     from charlstm.runtime import keep_freed_memory
+    from charlstm.workers import Workers
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     cloze = run.settings.model.objective == "cloze"
@@ -68,9 +69,15 @@ def evaluate_run(
     import torch
 
     keep_freed_memory()
+    torch.set_flush_denormal(True)
     model = build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    tally = evaluate(model, ids, protocol="windows" if protocol == ProtocolName.windows else "stream")
+    tally = evaluate(
+        model,
+        ids,
+        protocol="windows" if protocol == ProtocolName.windows else "stream",
+        workers=Workers(torch.get_num_threads(), lanes=EVALUATED_LANES),
+    )
     kind = "cloze_" if cloze else ""  # what stands in a gap and what comes next are figures of two different things
     figures = {
         f"{kind}loss": tally.loss,

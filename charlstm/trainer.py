@@ -13,12 +13,10 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 import torch
-from msgspec import Meta
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
@@ -29,30 +27,22 @@ from charlstm.lanes import Lanes
 from charlstm.model import CharLM, ClozeLM
 from charlstm.recurrent import State
 from charlstm.runtime import Runtime
+from charlstm.schedule import (
+    Progress,
+    estimate_total_steps,
+    learning_rate_at,
+    minutes_alone,
+    read_progress,
+    stopped_by,
+    total_steps_of,
+)
 from charlstm.workers import Workers
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
-Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 
 DIVERGENCE_CURE = (
     "a lower training.learning_rate, a lower training.clip_norm or more training.warmup_steps usually cures it"
 )
-FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The scalars of a training state: with the arrays beside it, all that a run needs to go on."""
-
-    step: Count = 0  # steps taken
-    seconds: Amount = 0.0  # spent training and validating
-    validation_seconds: Amount = 0.0  # of these
-    total_steps: Count | None = None  # None until it is known, or when only a patience or the clock ends the run
-    total_is_estimate: bool = False  # made from minutes, not set by a limit of steps or epochs
-    best_loss: Amount | None = None
-    best_step: Count | None = None
-    validations_since_best: Count = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, settings)
         self.generator = torch.Generator(runtime.device)
         self.hidden: State | None = None
-        self.progress = Progress(total_steps=self._steps_of_limits())
+        self.progress = Progress(total_steps=total_steps_of(self.settings, self.lanes.steps_per_epoch))
 
     def steps(self) -> Iterator[StepFacts]:
         """Take step after step, validating at the interval and at the end, until a limit is reached."""
@@ -109,21 +99,7 @@ class Trainer:
 
     def stopped_by(self) -> str | None:
         """The setting whose limit has been reached, None while none is."""
-        progress, settings = self.progress, self.settings
-        if progress.total_steps is not None and progress.step >= progress.total_steps:
-            if self._minutes_alone():
-                return "training.max_minutes"
-            reached = settings.max_steps is not None and progress.step >= settings.max_steps
-            return "training.max_steps" if reached else "training.max_epochs"
-        if (
-            not self._minutes_alone()
-            and settings.max_minutes is not None
-            and progress.seconds >= 60 * settings.max_minutes
-        ):
-            return "training.max_minutes"
-        if settings.patience is not None and progress.validations_since_best >= settings.patience:
-            return "training.patience"
-        return None
+        return stopped_by(self.settings, self.progress)
 
     def export(self) -> tuple[Arrays, Arrays, dict[str, Any]]:
         """The whole state as values: the model's arrays, the training's arrays, and the scalars of `Progress`."""
@@ -141,7 +117,7 @@ class Trainer:
 
         Raises RunError for a training state or scalars that this training cannot have had.
         """
-        restored = _progress(progress)
+        restored = read_progress(progress)
         self._check_training(training, restored.step)
         parameters = dict(self.model.named_parameters())
         self.optimizer.state.clear()
@@ -157,8 +133,10 @@ class Trainer:
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.hidden = tuple(hidden[name] for name in self.model.core.cell.state) if hidden else None
-        if not (self._minutes_alone() and restored.total_is_estimate):
-            restored = replace(restored, total_steps=self._steps_of_limits(), total_is_estimate=False)
+        if not (minutes_alone(self.settings) and restored.total_is_estimate):
+            restored = replace(
+                restored, total_steps=total_steps_of(self.settings, self.lanes.steps_per_epoch), total_is_estimate=False
+            )
         self.progress = restored
 
     def _check_training(self, training: Arrays, step: int) -> None:
@@ -202,8 +180,8 @@ class Trainer:
         self.hidden = hidden
         step_seconds = time.perf_counter() - begin
         self.progress = replace(self.progress, step=step + 1, seconds=self.progress.seconds + step_seconds)
-        if self.progress.total_steps is None and self._minutes_alone():
-            self._estimate_total_steps()
+        if self.progress.total_steps is None and minutes_alone(self.settings):
+            self.progress = estimate_total_steps(self.settings, self.progress, len(self.validation_ids))
         return StepFacts(
             step=step + 1,
             chars=(step + 1) * self.settings.batch_size * self.settings.sequence_length,
@@ -276,45 +254,6 @@ class Trainer:
         """Random numbers that depend on the seed and the step alone."""
         return self.generator.manual_seed((self.settings.seed * 1_000_003 + step) % (1 << 63))
 
-    def _steps_of_limits(self) -> int | None:
-        """The fewest steps that max_steps and max_epochs allow, None if neither is set."""
-        epochs = self.settings.max_epochs
-        limits = [self.settings.max_steps, epochs * self.lanes.steps_per_epoch if epochs is not None else None]
-        return min((limit for limit in limits if limit is not None), default=None)
-
-    def _minutes_alone(self) -> bool:
-        return self.settings.max_steps is None and self.settings.max_epochs is None
-
-    def _estimate_total_steps(self) -> None:
-        """With minutes as the only limit, turn them into steps once, from the speed so far.
-
-        The first twentieth of the time (at most 30 s, at least 10 steps) is measured; until then the learning rate
-        takes the end to be far away. From then on the run is a function of its steps, and the clock no longer matters.
-        """
-        assert self.settings.max_minutes is not None
-        budget = 60 * self.settings.max_minutes
-        progress = self.progress
-        if progress.step < 10 or progress.seconds < min(30.0, budget / 20):
-            return
-        seconds_per_step = (progress.seconds - progress.validation_seconds) / progress.step
-        chars_per_step = self.settings.batch_size * self.settings.sequence_length
-        validation_steps = FORWARD_SHARE * len(self.validation_ids) / chars_per_step
-        share_of_steps = 1 / (1 + validation_steps / self.settings.validate_every_steps)
-        remaining = ((budget - progress.seconds) / seconds_per_step - validation_steps) * share_of_steps
-        self.progress = replace(progress, total_steps=progress.step + max(1, round(remaining)), total_is_estimate=True)
-
-
-def _progress(scalars: Mapping[str, Any]) -> Progress:
-    try:
-        if scalars.keys() != asdict(Progress()).keys():
-            raise ValueError("some are missing or unknown")
-        progress = msgspec.convert(dict(scalars), Progress)
-    except ValueError as error:  # msgspec.ValidationError is one
-        raise RunError(f"the checkpoint's progress is not that of a training: {error}") from None
-    if (progress.best_step is None) != (progress.best_loss is None) or (progress.best_step or 0) > progress.step:
-        raise RunError("the checkpoint's progress is not that of a training: its best step has not been or has no loss")
-    return progress
-
 
 def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) whose decay acts on weight matrices only."""
@@ -324,20 +263,6 @@ def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-
-
-def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | None) -> float:
-    """The rate of a step counted from 0: a linear warm-up, then constant or a half cosine to 0 at `total_steps`.
-
-    With `total_steps` None, the end not being known, the cosine stays at its top.
-    """
-    warmup = settings.warmup_steps
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    if settings.schedule == "constant" or total_steps is None:
-        return settings.learning_rate
-    share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -26,7 +26,8 @@ from charlstm.errors import DivergedError
 from charlstm.evaluation import Tally
 from charlstm.model import CharLM
 from charlstm.runtime import Runtime
-from charlstm.trainer import StepFacts, Trainer, build_optimizer, learning_rate_at
+from charlstm.schedule import FORWARD_SHARE, learning_rate_at
+from charlstm.trainer import StepFacts, Trainer, build_optimizer
 
 V, E, H, L, B, T = 11, 5, 7, 2, 3, 6
 EPOCH = 22  # steps: (400 − 1) // 3 // 6
@@ -397,7 +398,7 @@ def test_trainer_estimate_leaves_time_for_validations(every: int, monkeypatch: p
             return super().forward(*args, **rest)
 
     def validate(_model: CharLM, ids: np.ndarray, **_rest: Any) -> Tally:
-        clock.now += len(ids) * seconds_per_char * trainer_module.FORWARD_SHARE
+        clock.now += len(ids) * seconds_per_char * FORWARD_SHARE
         return Tally(1.0, 1, 1)
 
     trainer = make(max_steps=None, max_minutes=1.0, val=313, validate_every_steps=every)

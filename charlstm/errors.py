@@ -9,7 +9,7 @@
 | 4         | run folder or checkpoint                                                 |
 | 5         | training diverged                                                        |
 | 6         | input or output failed (disk, permissions, network)                      |
-| 130       | SIGINT; 143 SIGTERM; 138 SIGUSR1: stopped, and training was saved first  |
+| 130       | SIGINT; 143 SIGTERM; 129 SIGHUP; 138 SIGUSR1: stopped, a training saved  |
 | 141       | the reader closed the pipe                                               |
 """
 

@@ -45,8 +45,8 @@ app = typer.Typer(
     help="Train, sample and measure character-level LSTM language models.",
     epilog=(
         "Exit codes: 0 done · 1 a bug · 2 usage or settings · 3 input text · 4 run folder or checkpoint · "
-        "5 training diverged · 6 input or output failed · 130 SIGINT, 143 SIGTERM, 138 SIGUSR1 (saved first) · "
-        "141 the reader closed the pipe."
+        "5 training diverged · 6 input or output failed · 130 SIGINT, 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 "
+        "(saved first) · 141 the reader closed the pipe."
     ),
     no_args_is_help=True,
     add_completion=False,

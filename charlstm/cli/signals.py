@@ -19,7 +19,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
-    """Within, SIGINT, SIGTERM and SIGUSR1 are noted, and said unless `quiet`; a second SIGINT ends the process at once.
+    """Within, SIGINT, SIGTERM, SIGHUP and SIGUSR1 are noted, and said unless `quiet`; a second SIGINT ends at once.
 
     A signal that is ignored stays ignored.
     """
@@ -42,7 +42,7 @@ def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-_WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def _say_now(line: str) -> None:

@@ -15,10 +15,10 @@ TARGETS = {"2×128": (2.2, 0.45), "2×256": (4.2, 0.70), "2×512": (3.6, 0.80), 
 
 
 def chars_per_second(program: str, shape: Shape, *, quick: bool) -> float:
-    """Of the median step of one process."""
-    warmup, steps = (1, 2) if quick else (3, 5)
+    """Of the median step of one process; in the first steps memory is still being laid out."""
+    warmup, steps = (1, 2) if quick else (8, 7)
     if shape.hidden_size < 256:
-        warmup, steps = 5, 10 if quick else 40
+        warmup, steps = (5, 10) if quick else (20, 40)
     flags = [*shape.flags(), "--warmup-steps", warmup, "--steps", steps]
     seconds = median(measure.run_json(program, "train", *flags)["step_seconds"])
     return shape.batch_size * shape.sequence_length / seconds
@@ -29,7 +29,8 @@ def beside_a_neighbour(rounds: int) -> dict[str, Any]:
     figures, rows = {}, []
     for shape in SHAPES:
         sides = {
-            program: partial(chars_per_second, f"{program}.py", shape, quick=True) for program in ("plain", "ours")
+            program: partial(chars_per_second, f"{program}.py", shape, quick=shape.num_layers > 2)
+            for program in ("plain", "ours")
         }
         with measure.busy_neighbours(1):
             found = measure.interleaved(sides, rounds)

@@ -96,6 +96,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from charlstm.evaluation import evaluate
     from charlstm.model import CharLM
     from charlstm.runtime import keep_freed_memory
+    from charlstm.workers import Workers
 
     keep_freed_memory()
     torch.set_flush_denormal(True)
@@ -112,8 +113,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             for _ in range(args.chars // batch.numel()):
                 _, state = model(batch, state)
         return {"seconds": time.perf_counter() - begin}
+    workers = Workers(torch.get_num_threads(), lanes=args.batch_size)
     begin = time.perf_counter()
-    tally = evaluate(model, ids, batch_size=args.batch_size, sequence_length=args.sequence_length)
+    tally = evaluate(model, ids, batch_size=args.batch_size, sequence_length=args.sequence_length, workers=workers)
     return {"seconds": time.perf_counter() - begin, "loss": tally.loss}
 
 

@@ -210,7 +210,7 @@ class Trainer:
 
         losses, gradients, states = zip(*self.workers.map_lanes(part_of, self.settings.batch_size), strict=True)
         for parameter, of_workers in zip(parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = functools.reduce(torch.Tensor.add_, of_workers)
+            parameter.grad = functools.reduce(torch.add, of_workers)
         return float(sum(losses)), tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
 
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,17 @@ def test_runtime_probe_takes_real_time() -> None:
 def test_runtime_needs_no_mallopt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     keep_freed_memory()
+
+
+@pytest.mark.parametrize(("beyond", "shared"), [(0, []), (1, [1])])
+def test_runtime_shares_one_arena_for_blocks_that_others_cannot_hold(
+    beyond: int, shared: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda option, value: told.append((option, value)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    keep_freed_memory(largest_block=runtime.ARENA_BYTES + beyond)
+    assert [value for option, value in told if option == runtime.MALLOPT_ARENA_MAX] == shared
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")

@@ -39,6 +39,10 @@ class Runtime:
         """The precision of the matrix products; weights, sums and the optimiser stay in float32."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
+    def workers(self, lanes: int) -> Workers:
+        """The threads for so many lanes; a GPU is fed by one."""
+        return Workers(self.threads if self.device.type == "cpu" else 1, lanes=lanes)
+
 
 def prepare_runtime(settings: TrainingSettings, *, hidden_size: int = 256, measured: Path | None = None) -> Runtime:
     """Set up this process for training as the settings ask and say what `auto` came to.
@@ -129,9 +133,9 @@ def _notes(measured: Path) -> dict[str, Any]:
 def _seconds_of_a_step(threads: int, precision: str, *, device: torch.device, shape: tuple[int, int]) -> float:
     """Best of four forward and backward passes of one layer over a few steps, infinite where it cannot be done."""
     hidden_size, lanes = shape
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     torch.set_num_threads(threads)
-    workers = Workers(threads, lanes=lanes)
+    runtime = Runtime(device, precision, threads)
+    workers, dtype = runtime.workers(lanes), runtime.dtype
     layer = torch.nn.LSTM(hidden_size, hidden_size, dtype=dtype, device=device)
     x = torch.ones(MEASURED_STEPS, lanes, hidden_size, dtype=dtype, device=device)  # (T, B, H)
 

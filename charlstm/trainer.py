@@ -36,7 +36,6 @@ from charlstm.schedule import (
     stopped_by,
     total_steps_of,
 )
-from charlstm.workers import Workers
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -81,7 +80,7 @@ class Trainer:
         self.lanes = Lanes(train_ids, settings.batch_size, settings.sequence_length)
         self.validation_ids = validation_ids
         self.runtime = runtime
-        self.workers = Workers(runtime.threads if runtime.device.type == "cpu" else 1, lanes=settings.batch_size)
+        self.workers = runtime.workers(settings.batch_size)
         self.optimizer = build_optimizer(model, settings)
         self.generator = torch.Generator(runtime.device)
         self.hidden: State | None = None

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "runtime": "errors config workers",
     "schedule": "errors config",
     "evaluation": "errors recurrent model lanes workers",
-    "trainer": "config errors recurrent model lanes schedule evaluation runtime workers",
+    "trainer": "config errors recurrent model lanes schedule evaluation runtime",
     "engine": "errors config cells",
     "quick": "config cells engine",
     "pace": "config",

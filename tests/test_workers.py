@@ -47,6 +47,11 @@ def test_workers_flush_denormal_numbers_whatever_this_thread_does() -> None:
     assert flushed == [False, True]
 
 
+def test_workers_of_a_gpu_are_one() -> None:
+    assert Runtime(torch.device("cpu"), "fp32", 2).workers(64).count == 2
+    assert Runtime(torch.device("cuda"), "fp32", 2).workers(64).count == 1
+
+
 def test_workers_pass_on_what_goes_wrong_in_any_of_them() -> None:
     def compute(part: slice) -> None:
         if part.start:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from charlstm.errors import TextError
 from charlstm.model import CharLM, ClozeLM
-from charlstm.recurrent import State
+from charlstm.recurrent import State, join_lanes, lanes_of
 from charlstm.workers import Workers
 
 Protocol: TypeAlias = Literal["stream", "windows"]
@@ -120,12 +120,11 @@ class _Reader:
 
         @torch.no_grad()
         def part_of(lanes: slice) -> tuple[Tally, State]:
-            before = None if state is None else tuple(part[:, lanes] for part in state)
-            logits, after = self.model(ids[:, lanes], before, dtype=self.dtype)
+            logits, after = self.model(ids[:, lanes], lanes_of(state, lanes), dtype=self.dtype)
             return tally(logits, expected[:, lanes]), after
 
         tallies, states = zip(*self.workers.map_lanes(part_of, ids.shape[1]), strict=True)
-        return sum(tallies, Tally()), tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+        return sum(tallies, Tally()), join_lanes(states)
 
 
 def _tally_stream(

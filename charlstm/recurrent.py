@@ -8,7 +8,7 @@ differs: `builtin_scan` hands a layer to torch's kernel, `unrolled_scan` loops o
 Both are functions of the weights, so whoever calls may change a window's weights and stay on the fast path.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -21,6 +21,16 @@ from charlstm.config import ModelSettings
 State: TypeAlias = tuple[Tensor, ...]
 LayerWeights: TypeAlias = Mapping[str, Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh and perhaps weight_ch
 Scan: TypeAlias = Callable[[Tensor, State, LayerWeights], tuple[Tensor, State]]
+
+
+def lanes_of(state: State | None, lanes: slice) -> State | None:
+    """The part of a state (each L, B, H) that some of the lanes have; None of none."""
+    return None if state is None else tuple(part[:, lanes] for part in state)
+
+
+def join_lanes(states: Iterable[State]) -> State:
+    """The state of all lanes from those of parts of them, in order."""
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
 
 
 class Core(nn.Module):

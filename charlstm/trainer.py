@@ -25,7 +25,7 @@ from charlstm.errors import DivergedError, RunError
 from charlstm.evaluation import Tally, evaluate
 from charlstm.lanes import Lanes
 from charlstm.model import CharLM, ClozeLM
-from charlstm.recurrent import State
+from charlstm.recurrent import State, join_lanes, lanes_of
 from charlstm.runtime import Runtime
 from charlstm.schedule import (
     Progress,
@@ -199,9 +199,8 @@ class Trainer:
         parameters = list(self.model.parameters())
 
         def part_of(lanes: slice) -> tuple[torch.Tensor, Sequence[torch.Tensor], State]:
-            hidden = None if self.hidden is None else tuple(part[:, lanes] for part in self.hidden)
-            own_masks = [mask[lanes] for mask in masks]
-            logits, hidden = self.model(inputs[:, lanes], hidden, masks=own_masks, dtype=self.runtime.dtype)
+            before, own_masks = lanes_of(self.hidden, lanes), [mask[lanes] for mask in masks]
+            logits, hidden = self.model(inputs[:, lanes], before, masks=own_masks, dtype=self.runtime.dtype)
             expected = self.model.targets(inputs[:, lanes], targets[:, lanes])
             nats = F.cross_entropy(logits.flatten(0, 1), expected.flatten(), reduction="sum")
             loss = nats / targets.numel()
@@ -210,7 +209,7 @@ class Trainer:
         losses, gradients, states = zip(*self.workers.map_lanes(part_of, self.settings.batch_size), strict=True)
         for parameter, of_workers in zip(parameters, zip(*gradients, strict=True), strict=True):
             parameter.grad = functools.reduce(torch.add, of_workers)
-        return float(sum(losses)), tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+        return float(sum(losses)), join_lanes(states)
 
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""

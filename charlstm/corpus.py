@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from charlstm.durable import flush
 from charlstm.errors import InputOutputError, RunError, TextError
 from charlstm.sources import STDIN, TextFile, open_sources, read_chunks
 from charlstm.vocab import (
@@ -281,11 +282,7 @@ def _written_whole(path: Path) -> Iterator[BinaryIO]:
         finally:
             unfinished.unlink(missing_ok=True)
         if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            flush(path.parent)
 
 
 @contextmanager

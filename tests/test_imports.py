@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "vocab": "errors",
     "curves": "errors",
     "config": "errors yaml12",
-    "corpus": "errors vocab sources",
+    "corpus": "errors vocab sources durable",
     "lanes": "errors corpus",
     "recurrent": "config cells",
     "model": "config recurrent",

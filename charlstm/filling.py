@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import State
 from charlstm.engine import Engine
-from charlstm.sampling import Choice, choose
+from charlstm.sampling import Choice, pick
 
 SWEEPS = 8  # at most; guesses rarely change after the third
 
@@ -58,8 +58,7 @@ def _sweep(
     logits, state = _share_of_nothing(forwards), forwards.zero_state(1)
     for position in range(len(ids)):
         if is_gap[position]:
-            chosen, _ = choose(logits + from_right.pop(), np.array([rng.random()]), choice)
-            ids[position] = chosen[0]
+            (ids[position],) = pick(logits + from_right.pop(), np.array([rng.random()]), choice)
             known[position] = True
         logits, state = forwards.step(ids[position : position + 1], state)
 

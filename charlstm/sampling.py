@@ -110,14 +110,6 @@ def take_text(sample: Sample, vocab: Vocab, *, stop_ids: Sequence[int] = ()) -> 
     return text
 
 
-def choose(
-    logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choice
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Choose one id a stream by its draw, with its log-probability: `pick` and `log_probs`."""
-    ids = pick(logits, draws, choice)
-    return ids, log_probs(logits, ids)
-
-
 def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choice) -> NDArray[np.intp]:
     """The ids (B,) that the draws (B,), numbers in [0, 1), choose by the logits (B, V).
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from charlstm.config import ModelSettings
 from charlstm.engine import Engine, weight_shapes
 from charlstm.errors import TextError
-from charlstm.sampling import Choice, choose, encode_stop, generate, start_ids, take_text
+from charlstm.sampling import Choice, encode_stop, generate, pick, start_ids, take_text
+from charlstm.sampling import log_probs as log_probs_of
 from charlstm.vocab import Vocab
 
 LAST_DRAW = 1 - 2**-53  # the largest number below 1
@@ -29,6 +30,12 @@ def vocab_of(symbols: str, *, unknown: bool = False) -> Vocab:
     return Vocab(
         unit="char", symbols=tuple(sorted(symbols)), unknown=policy, newline="keep", has_unknown_symbol=unknown
     )
+
+
+def choose(logits: np.ndarray, draws: np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """One id a stream by its draw, with its log-probability."""
+    ids = pick(logits, draws, choice)
+    return ids, log_probs_of(logits, ids)
 
 
 def chosen(logits: np.ndarray, draws: np.ndarray | list[float], choice: Choice) -> np.ndarray:

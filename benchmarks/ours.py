@@ -1,6 +1,7 @@
 """Our side of the benchmarks, in a process of its own: prints one JSON object.
 
 python benchmarks/ours.py train …       whole training steps, by the program's own trainer
+python benchmarks/ours.py profile …     where a step's time goes, on one thread
 python benchmarks/ours.py generate …    one or many streams of characters, as `charlstm sample` makes them
 python benchmarks/ours.py evaluate …    a text's loss, and the forward passes alone that it cannot do without
 python benchmarks/ours.py peak          FLOP a second of bf16 and fp32 matrix products, torch's best here
@@ -18,6 +19,32 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each step on random text, or on the ids of a file."""
+    trainer = _trainer(args, threads="auto")
+    seconds, last = [], time.perf_counter()
+    for _ in trainer.steps():
+        now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
+        seconds.append(now - last)
+        last = now
+    facts = {"precision": trainer.runtime.precision, "threads": trainer.runtime.threads}
+    return {**facts, "step_seconds": seconds[args.warmup_steps :]}
+
+
+def profile(args: argparse.Namespace) -> dict[str, Any]:
+    """The operations that take most of a step's time on one thread, and their shares of it."""
+    import torch.profiler
+
+    steps = _trainer(args, threads=1).steps()
+    for _ in range(args.warmup_steps):
+        next(steps)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        for _ in steps:
+            pass
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    highest = sorted(times, key=times.__getitem__, reverse=True)[:5]
+    return {name: round(times[name] / sum(times.values()), 3) for name in highest}
+
+
+def _trainer(args: argparse.Namespace, *, threads: Any) -> Any:
     import numpy as np
 
     from charlstm.config import TrainingSettings
@@ -27,11 +54,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     from charlstm.trainer import Trainer
 
     settings = TrainingSettings(
-        batch_size=args.batch_size, sequence_length=args.sequence_length, max_steps=args.warmup_steps + args.steps
+        batch_size=args.batch_size,
+        sequence_length=args.sequence_length,
+        max_steps=args.warmup_steps + args.steps,
+        threads=threads,
     )
     runtime = prepare_runtime(settings, hidden_size=args.hidden_size, measured=cache_folder() / "speeds.json")
     ids = np.memmap(args.ids, np.uint8, "r") if args.ids else _random_ids(1_000_000)
-    trainer = Trainer(
+    return Trainer(
         CharLM(VOCAB_SIZE, _model_settings(args)),
         settings,
         dropout=0.0,  # as the plain trainer has none
@@ -39,13 +69,6 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         validation_ids=ids[:0],
         runtime=runtime,
     )
-    seconds, last = [], time.perf_counter()
-    for _ in trainer.steps():
-        now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
-        seconds.append(now - last)
-        last = now
-    facts = {"precision": runtime.precision, "threads": runtime.threads}
-    return {**facts, "step_seconds": seconds[args.warmup_steps :]}
 
 
 def generate(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,7 +174,7 @@ def _random_ids(chars: int) -> Any:
 
 
 def main() -> None:
-    commands = {"train": train, "generate": generate, "evaluate": evaluate, "peak": peak}
+    commands = {"train": train, "profile": profile, "generate": generate, "evaluate": evaluate, "peak": peak}
     parser = argparse.ArgumentParser(description="Our side of the benchmarks.")
     parser.add_argument("command", choices=commands)
     parser.add_argument("--embedding-size", type=int, default=128)

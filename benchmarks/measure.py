@@ -173,9 +173,10 @@ def finish(args: argparse.Namespace, figures: Any) -> None:
 
 def untrained_run(folder: Path, shape: Shape) -> list[str]:
     """Make a run folder that holds a model of random weights; returns the options that name it to charlstm."""
-    from charlstm import checkpoints, runs
-    from charlstm.config import ModelSettings, Settings
-    from charlstm.engine import weight_shapes
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
+    from charlstm.settings.settings import ModelSettings, Settings
+    from charlstm.weights import weight_shapes
 
     settings = Settings(
         model=ModelSettings(
@@ -193,7 +194,7 @@ def untrained_run(folder: Path, shape: Shape) -> list[str]:
 
 def random_vocab() -> Any:
     """A vocabulary of 65 characters with a line end."""
-    from charlstm.vocab import Vocab
+    from charlstm.text.vocabulary import Vocab
 
     symbols = ("\n", *(chr(code) for code in range(32, 32 + VOCAB_SIZE - 1)))
     return Vocab(unit="char", symbols=symbols, unknown="error", newline="keep", has_unknown_symbol=False)

@@ -47,11 +47,11 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
 def _trainer(args: argparse.Namespace, *, threads: Any) -> Any:
     import numpy as np
 
-    from charlstm.config import TrainingSettings
     from charlstm.environment import cache_folder
-    from charlstm.model import CharLM
-    from charlstm.runtime import prepare_runtime
-    from charlstm.trainer import Trainer
+    from charlstm.machine.runtime import prepare_runtime
+    from charlstm.networks.models import CharLM
+    from charlstm.settings.settings import TrainingSettings
+    from charlstm.training.trainer import Trainer
 
     settings = TrainingSettings(
         batch_size=args.batch_size,
@@ -76,10 +76,10 @@ def generate(args: argparse.Namespace) -> dict[str, Any]:
     from charlstm import environment
 
     threads = environment.limit_numpy_threads()
-    from charlstm.engine import weight_shapes
-    from charlstm.pace import paced, several_threads
-    from charlstm.quick import build_stepper
-    from charlstm.sampling import Choice, generate, take_text
+    from charlstm.inference.fast_lstm import build_stepper
+    from charlstm.inference.pace import paced, several_threads
+    from charlstm.inference.sampling import Choice, generate, take_text
+    from charlstm.weights import weight_shapes
 
     settings = _model_settings(args)
     stepper = build_stepper(random_weights(weight_shapes(settings, VOCAB_SIZE)), settings)
@@ -116,10 +116,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Loss and seconds of a random text of `--chars`, or seconds of the forward passes alone over as many."""
     import torch
 
-    from charlstm.evaluation import evaluate
-    from charlstm.model import CharLM
-    from charlstm.runtime import keep_freed_memory
-    from charlstm.workers import Workers
+    from charlstm.evaluation.evaluate import evaluate
+    from charlstm.machine.runtime import keep_freed_memory
+    from charlstm.machine.workers import Workers
+    from charlstm.networks.models import CharLM
 
     keep_freed_memory()
     torch.set_flush_denormal(True)
@@ -160,7 +160,7 @@ def peak(_: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model_settings(args: argparse.Namespace) -> Any:
-    from charlstm.config import ModelSettings
+    from charlstm.settings.settings import ModelSettings
 
     return ModelSettings(
         embedding_size=args.embedding_size, hidden_size=args.hidden_size, num_layers=args.num_layers, dropout=0.0

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS, Cell
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine
-from charlstm.recurrent import BUILTIN_KERNELS, Bidirectional, Core, Scan, builtin_scan, unrolled_scan
+from charlstm.inference.engine import Engine
+from charlstm.networks.cores import BUILTIN_KERNELS, Bidirectional, Core, Scan, builtin_scan, unrolled_scan
+from charlstm.settings.settings import ModelSettings
 
 from .scalar_equations import SCALAR, scalar_step
 

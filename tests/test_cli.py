@@ -22,11 +22,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from charlstm import checkpoints, durable, runs
+from charlstm import files as durable
 from charlstm.cli import app
 from charlstm.cli.record import Log
 from charlstm.cli.report import Report
-from charlstm.evaluation import Tally
+from charlstm.evaluation.evaluate import Tally
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
 
 DATA = Path(__file__).parent.parent / "data"
 TINY = """\
@@ -417,7 +419,7 @@ def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(m
 
     losses = iter([2.0, 3.0, 2.5])  # of the validations after steps 4, 8 and 12
     monkeypatch.setattr(checkpoints, "save_checkpoint", full_disk_at_step_4)
-    monkeypatch.setattr("charlstm.trainer.evaluate", lambda *_args, **_settings: Tally(next(losses), 0, 1))
+    monkeypatch.setattr("charlstm.training.trainer.evaluate", lambda *_args, **_settings: Tally(next(losses), 0, 1))
     said = charlstm("train", "tiny.yaml", "--run", "full").stderr
     assert "No space left on device" in said
     assert "training goes on" in said

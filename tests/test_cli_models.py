@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from charlstm import checkpoints, runs
 from charlstm.cells import CELLS
 from charlstm.cli import app
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
 
 TEXT = "the cat sat on the mat, the rat sat on the cat.\n" * 60
 SMALL = [

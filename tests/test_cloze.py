@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
-from charlstm.engine import check_weights, directions
-from charlstm.evaluation import evaluate
-from charlstm.filling import fill_gaps
-from charlstm.model import ClozeLM, build_model
-from charlstm.recurrent import Bidirectional, Core, build_core
-from charlstm.sampling import Choice
+from charlstm.evaluation.evaluate import evaluate
+from charlstm.inference.engine import directions
+from charlstm.inference.filling import fill_gaps
+from charlstm.inference.sampling import Choice
+from charlstm.networks.cores import Bidirectional, Core, build_core
+from charlstm.networks.models import ClozeLM, build_model
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import check_weights
 
 T, B, E, H, V = 7, 3, 5, 4, 11
 TORCH_LAYERS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}

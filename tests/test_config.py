@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlstm import config, yaml12
-from charlstm.config import Settings, load_settings, parse_settings
 from charlstm.errors import SettingsError
+from charlstm.settings import settings as config
+from charlstm.settings import yaml12
+from charlstm.settings.settings import Settings, load_settings, parse_settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FIELDS = [

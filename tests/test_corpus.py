@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm import corpus as corpus_module
-from charlstm import sources
-from charlstm.corpus import encode_source, open_corpus, prepare_corpus, split_ids
 from charlstm.errors import InputOutputError, TextError
+from charlstm.text import corpus as corpus_module
+from charlstm.text import sources
+from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus, split_ids
 
 TEXT = "aé→😀\r\n\r\r\nb\n\x00\u2028e\u0301\r"
 

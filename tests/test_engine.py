@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine, check_weights, weight_shapes
 from charlstm.errors import RunError
-from charlstm.model import CharLM, build_model
+from charlstm.inference.engine import Engine
+from charlstm.networks.models import CharLM, build_model
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import check_weights, weight_shapes
 
 from .laws import FROM_GATES, B, E, H, L, T, V
 

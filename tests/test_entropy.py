@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charlstm.config import ModelSettings, TrainingSettings
-from charlstm.corpus import Splits, prepare_corpus, split_ids
-from charlstm.evaluation import evaluate
-from charlstm.model import CharLM
-from charlstm.runtime import Runtime
-from charlstm.trainer import Trainer
+from charlstm.evaluation.evaluate import evaluate
+from charlstm.machine.runtime import Runtime
+from charlstm.networks.models import CharLM
+from charlstm.settings.settings import ModelSettings, TrainingSettings
+from charlstm.text.corpus import Splits, prepare_corpus, split_ids
+from charlstm.training.trainer import Trainer
 
 ALPHABET = "aé→😀\nz0 Ω"  # of 1, 2, 3 and 4 bytes
 

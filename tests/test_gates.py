@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from charlstm import follow, gates
+from charlstm.analysis import correlated_units as follow
+from charlstm.analysis import gates
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine, weight_shapes
 from charlstm.errors import SettingsError
-from charlstm.vocab import CODE_POINTS, Vocab, build_vocab, code_points
+from charlstm.inference.engine import Engine
+from charlstm.settings.settings import ModelSettings
+from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points
+from charlstm.weights import weight_shapes
 
 V, E, H, L, T = 11, 5, 7, 3, 23
 BYTES = Vocab(unit="byte", symbols=(), unknown="error", newline="keep", has_unknown_symbol=False)
@@ -87,8 +89,8 @@ def test_gates_surprise_is_minus_log2_of_what_the_step_before_gave(cell):
 
 def test_gates_mean_surprise_is_the_bits_per_char_that_eval_reports(cell):
     torch = pytest.importorskip("torch")
-    from charlstm.evaluation import evaluate
-    from charlstm.model import CharLM
+    from charlstm.evaluation.evaluate import evaluate
+    from charlstm.networks.models import CharLM
 
     settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L)
     model = CharLM(V, settings, seed=3)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
-from charlstm.recurrent import unrolled_scan
+from charlstm.networks.cores import unrolled_scan
 
 from .laws import B, E, H, T, tell
 

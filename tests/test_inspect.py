@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from charlstm import checkpoints, follow, gates, runs
+from charlstm.analysis import correlated_units as follow
+from charlstm.analysis import gates
+from charlstm.analysis.page import gates_page
 from charlstm.cli import app, gates_view
-from charlstm.config import DataSettings, ModelSettings, Settings
-from charlstm.engine import Engine, weight_shapes
-from charlstm.gates_page import gates_page
-from charlstm.vocab import CODE_POINTS, Vocab, build_vocab, code_points
+from charlstm.inference.engine import Engine
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
+from charlstm.settings.settings import DataSettings, ModelSettings, Settings
+from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points
+from charlstm.weights import weight_shapes
 
 H, L, E = 9, 2, 4
 TEXT = (
@@ -481,7 +485,7 @@ def test_page_changes_with_the_scheme_of_the_system(show):
 
 
 def test_page_text_can_be_read_on_every_colour():
-    template = resources.files("charlstm").joinpath("gates_page.html").read_text(encoding="utf-8")
+    template = resources.files("charlstm.analysis").joinpath("page.html").read_text(encoding="utf-8")
 
     def luminance(colour):
         channels = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255

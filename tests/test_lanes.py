@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.lanes import Lanes
+from charlstm.text.lanes import Lanes
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 9)).flatmap(
     lambda bt: st.tuples(st.integers(bt[0] * bt[1] + 1, 10 * bt[0] * bt[1] + 12), st.just(bt[0]), st.just(bt[1]))

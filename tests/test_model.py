@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
 from charlstm.errors import RunError
-from charlstm.model import CharLM, build_model, inherit, num_parameters
-from charlstm.vocab import build_vocab, shared_ids
+from charlstm.networks.models import CharLM, build_model, inherit, num_parameters
+from charlstm.settings.settings import ModelSettings
+from charlstm.text.vocabulary import build_vocab, shared_ids
 
 from .laws import B, E, H, L, T, V
 

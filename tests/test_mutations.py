@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from charlstm import cells, engine, recurrent
+from charlstm import cells
+from charlstm.inference import engine
+from charlstm.networks import cores as recurrent
 
 from .laws import LAWS, SUBJECTS, Subject, breaks, tell
 

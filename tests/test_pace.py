@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from charlstm import pace
-from charlstm.config import ModelSettings
-from charlstm.engine import weight_shapes
-from charlstm.quick import build_stepper
+from charlstm.inference import pace
+from charlstm.inference.fast_lstm import build_stepper
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import weight_shapes
 
 
 def threads_over(seconds: float, cost: Callable[[float, int], float]) -> list[tuple[float, int]]:

@@ -7,8 +7,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from charlstm.analysis.curves import read_curve
 from charlstm.cli import app
-from charlstm.curves import read_curve
 from charlstm.errors import RunError
 
 LINES = [

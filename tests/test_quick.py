@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine, Weights, weight_shapes
-from charlstm.quick import CACHE_LINE_BYTES, QuickLSTM, build_stepper
+from charlstm.inference.engine import Engine
+from charlstm.inference.fast_lstm import CACHE_LINE_BYTES, QuickLSTM, build_stepper
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import Weights, weight_shapes
 
 E, H, V = 5, 6, 11
 

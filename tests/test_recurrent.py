@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from charlstm.cells import CELLS
-from charlstm.config import ModelSettings
-from charlstm.recurrent import BUILTIN_KERNELS, Bidirectional, Core, State, build_core
+from charlstm.networks.cores import BUILTIN_KERNELS, Bidirectional, Core, State, build_core
+from charlstm.settings.settings import ModelSettings
 
 from .laws import SUBJECTS, B, E, H, L, T, random_core, random_text, randoms
 

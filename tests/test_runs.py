@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlstm.checkpoints import (
+from charlstm.errors import CharLSTMError, InputOutputError, RunError
+from charlstm.files import UNFINISHED
+from charlstm.runs.checkpoints import (
     KEPT_LATEST,
     Checkpoint,
     checkpoint_names,
@@ -28,11 +30,7 @@ from charlstm.checkpoints import (
     read_newest_whole,
     save_checkpoint,
 )
-from charlstm.config import ModelSettings, Settings, TrainingSettings
-from charlstm.durable import UNFINISHED
-from charlstm.engine import weight_shapes
-from charlstm.errors import CharLSTMError, InputOutputError, RunError
-from charlstm.runs import (
+from charlstm.runs.folder import (
     Run,
     append_metrics,
     create_run,
@@ -43,7 +41,9 @@ from charlstm.runs import (
     open_run,
     rewrite_settings,
 )
-from charlstm.vocab import Vocab
+from charlstm.settings.settings import ModelSettings, Settings, TrainingSettings
+from charlstm.text.vocabulary import Vocab
+from charlstm.weights import weight_shapes
 
 E, H, L, B = 3, 2, 1, 4
 MODEL = ModelSettings(embedding_size=E, hidden_size=H, num_layers=L)
@@ -481,7 +481,7 @@ def test_runs_have_one_writer(run: Run) -> None:
         with pytest.raises(RunError, match="another process"), only_writer(open_run(run.folder)):
             pass
         program = (
-            "import sys; from pathlib import Path; from charlstm import runs\n"
+            "import sys; from pathlib import Path; from charlstm.runs import folder as runs\n"
             "with runs.only_writer(runs.open_run(Path(sys.argv[1]))): pass"
         )
         second = subprocess.run(

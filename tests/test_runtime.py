@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from charlstm import runtime
-from charlstm.config import TrainingSettings
 from charlstm.errors import SettingsError
-from charlstm.runtime import Runtime, keep_freed_memory, prepare_runtime
+from charlstm.machine import runtime
+from charlstm.machine.runtime import Runtime, keep_freed_memory, prepare_runtime
+from charlstm.settings.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 
@@ -165,7 +165,7 @@ def test_runtime_shares_one_arena_for_blocks_that_others_cannot_hold(
 def test_runtime_keeps_freed_memory() -> None:
     """Page faults, not seconds: memory that is used again is not mapped anew."""
     program = (
-        "import resource, sys, torch; from charlstm.runtime import keep_freed_memory\n"
+        "import resource, sys, torch; from charlstm.machine.runtime import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': keep_freed_memory()\n"
         "def fault(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(10): torch.ones(10_000_000)\n"

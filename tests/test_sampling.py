@@ -10,12 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine, weight_shapes
 from charlstm.errors import TextError
-from charlstm.sampling import Choice, encode_stop, generate, pick, start_ids, take_text
-from charlstm.sampling import log_probs as log_probs_of
-from charlstm.vocab import Vocab
+from charlstm.inference.engine import Engine
+from charlstm.inference.sampling import Choice, encode_stop, generate, pick, start_ids, take_text
+from charlstm.inference.sampling import log_probs as log_probs_of
+from charlstm.settings.settings import ModelSettings
+from charlstm.text.vocabulary import Vocab
+from charlstm.weights import weight_shapes
 
 LAST_DRAW = 1 - 2**-53  # the largest number below 1
 ALPHABET = "\n abcdefghij"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from charlstm import sources
 from charlstm.errors import InputOutputError, TextError
-from charlstm.sources import absolute_sources, open_sources, read_chunks
+from charlstm.text import sources
+from charlstm.text.sources import absolute_sources, open_sources, read_chunks
 
 TEXT = "Zwölf Boxkämpfer\r\njagen Viktor 😀\n".encode() * 20_000
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}

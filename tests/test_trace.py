@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from charlstm.cells import CELLS
 from charlstm.cli import app
-from charlstm.worked import learn
-from charlstm.worked_file import load_example
-from charlstm.yaml12 import dump_yaml
+from charlstm.settings.yaml12 import dump_yaml
+from charlstm.teaching.example_file import load_example
+from charlstm.teaching.worked_example import learn
 
 from .test_worked import GATES, WORKED, document
 

@@ -20,14 +20,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from charlstm import trainer as trainer_module
-from charlstm.config import ModelSettings, TrainingSettings
 from charlstm.errors import DivergedError
-from charlstm.evaluation import Tally
-from charlstm.model import CharLM
-from charlstm.runtime import Runtime
-from charlstm.schedule import FORWARD_SHARE, learning_rate_at
-from charlstm.trainer import StepFacts, Trainer, build_optimizer
+from charlstm.evaluation.evaluate import Tally
+from charlstm.machine.runtime import Runtime
+from charlstm.networks.models import CharLM
+from charlstm.settings.settings import ModelSettings, TrainingSettings
+from charlstm.training import trainer as trainer_module
+from charlstm.training.schedule import FORWARD_SHARE, learning_rate_at
+from charlstm.training.trainer import StepFacts, Trainer, build_optimizer
 
 V, E, H, L, B, T = 11, 5, 7, 2, 3, 6
 EPOCH = 22  # steps: (400 − 1) // 3 // 6

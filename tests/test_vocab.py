@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
-from charlstm.vocab import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, unify_newlines
+from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, unify_newlines
 
 
 def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):

@@ -11,10 +11,10 @@ import torch
 
 from charlstm.cells import CELLS
 from charlstm.errors import SettingsError
-from charlstm.paper import work_out
-from charlstm.worked import Example, input_gradients, learn, walk
-from charlstm.worked_file import load_example
-from charlstm.yaml12 import dump_yaml
+from charlstm.settings.yaml12 import dump_yaml
+from charlstm.teaching.example_file import load_example
+from charlstm.teaching.worked_example import Example, input_gradients, learn, walk
+from charlstm.teaching.worksheet import work_out
 
 WORKED = Path(__file__).parents[1] / "configs" / "worked"
 T, X, H = 4, 3, 2

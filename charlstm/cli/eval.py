@@ -52,12 +52,13 @@ def evaluate_run(
     text: str | None, run_folder: Path | None, *, split: str | None, protocol: ProtocolName | None, as_json: bool
 ) -> None:
     """Evaluate a run's best checkpoint in float32 on a text or a split of its own; write the figures to stdout."""
-    from charlstm import checkpoints, runs
     from charlstm.cli.text import split_ids_of_run, text_ids
-    from charlstm.evaluation import EVALUATED_LANES, evaluate
-    from charlstm.model import build_model
-    from charlstm.runtime import keep_freed_memory
-    from charlstm.workers import Workers
+    from charlstm.evaluation.evaluate import EVALUATED_LANES, evaluate
+    from charlstm.machine.runtime import keep_freed_memory
+    from charlstm.machine.workers import Workers
+    from charlstm.networks.models import build_model
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     cloze = run.settings.model.objective == "cloze"

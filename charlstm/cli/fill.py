@@ -41,10 +41,11 @@ def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, 
     environment.limit_numpy_threads()
     import numpy as np
 
-    from charlstm import checkpoints, runs
-    from charlstm.engine import directions
-    from charlstm.filling import fill_gaps
-    from charlstm.sampling import Choice
+    from charlstm.inference.engine import directions
+    from charlstm.inference.filling import fill_gaps
+    from charlstm.inference.sampling import Choice
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     if run.settings.model.objective != "cloze":

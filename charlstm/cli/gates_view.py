@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from charlstm.follow import Follower
-from charlstm.gates import NAMES, Trace
+from charlstm.analysis.correlated_units import Follower
+from charlstm.analysis.gates import NAMES, Trace
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MARGIN = 5  # columns for the name of a row

@@ -13,11 +13,11 @@ from charlstm.cli.terminal import RunOption, one_sentence, say, write, write_lin
 from charlstm.errors import RunError, SettingsError, TextError
 
 if TYPE_CHECKING:
-    from charlstm.engine import Engine
-    from charlstm.follow import Follower, Marks
-    from charlstm.gates import Trace
-    from charlstm.runs import Run
-    from charlstm.vocab import Ids
+    from charlstm.analysis.correlated_units import Follower, Marks
+    from charlstm.analysis.gates import Trace
+    from charlstm.inference.engine import Engine
+    from charlstm.runs.folder import Run
+    from charlstm.text.vocabulary import Ids
 
 
 @one_sentence
@@ -89,8 +89,8 @@ def inspect(
 ) -> None:
     """Read a text through a run's best checkpoint; write what the gates did to stdout or into the files named."""
     environment.limit_numpy_threads()
-    from charlstm.follow import followers, text_marks
-    from charlstm.gates import read_memory, record, text_of
+    from charlstm.analysis.correlated_units import followers, text_marks
+    from charlstm.analysis.gates import read_memory, record, text_of
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
@@ -117,8 +117,9 @@ def inspect(
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, dict[str, Any]]":
     """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
-    from charlstm import checkpoints, runs
-    from charlstm.engine import Engine
+    from charlstm.inference.engine import Engine
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     model = run.settings.model
@@ -159,8 +160,8 @@ def _choose(found: "Sequence[Follower]", layer: int | None, unit: int | None, *,
 def _print(
     trace: "Trace", run: "Run", found: "Sequence[Follower]", *, layer: int, unit: int, show: int, units: bool
 ) -> None:
+    from charlstm.analysis.gates import visible_symbols
     from charlstm.cli import gates_view
-    from charlstm.gates import visible_symbols
 
     if units:
         for line in gates_view.followers_table(found):
@@ -198,7 +199,7 @@ def _write_arrays(path: Path, trace: "Trace", text: str) -> None:
 def _write_page(
     path: Path, trace: "Trace", run: "Run", *, marks: "Marks", found: "Sequence[Follower]", studied: int, title: str
 ) -> None:
-    from charlstm.gates_page import gates_page
+    from charlstm.analysis.page import gates_page
 
     model = run.settings.model
     about = f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run.folder.resolve().name}"
@@ -213,9 +214,9 @@ def _write_picture(
 ) -> None:
     import warnings
 
+    from charlstm.analysis.gates import visible_symbols
+    from charlstm.analysis.pictures import gates_picture
     from charlstm.cli.gates_view import heading
-    from charlstm.gates import visible_symbols
-    from charlstm.pictures import gates_picture
 
     vocab_symbols = visible_symbols(run.vocab)
     symbols = [vocab_symbols[symbol_id] for symbol_id in trace.ids]

@@ -7,11 +7,12 @@ import math
 from collections import deque
 from typing import Any
 
-from charlstm import checkpoints, runs
 from charlstm.cli.report import Report
 from charlstm.errors import InputOutputError
-from charlstm.runs import Run
-from charlstm.trainer import StepFacts, Trainer
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
+from charlstm.runs.folder import Run
+from charlstm.training.trainer import StepFacts, Trainer
 
 
 class Saver:

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from charlstm import environment
 from charlstm.cli.terminal import say
-from charlstm.config import TrainingSettings
-from charlstm.corpus import Corpus
-from charlstm.model import num_parameters
-from charlstm.runs import Run
-from charlstm.sources import STDIN
-from charlstm.trainer import StepFacts, Trainer
+from charlstm.networks.models import num_parameters
+from charlstm.runs.folder import Run
+from charlstm.settings.settings import TrainingSettings
+from charlstm.text.corpus import Corpus
+from charlstm.text.sources import STDIN
+from charlstm.training.trainer import StepFacts, Trainer
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
 WIDE_COLUMNS = 90  # with fewer a terminal has no room for every figure and a bar in one line

@@ -13,9 +13,9 @@ from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, writ
 from charlstm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
-    from charlstm.config import SamplingSettings, Settings
-    from charlstm.sampling import Sample
-    from charlstm.vocab import Ids, Vocab
+    from charlstm.inference.sampling import Sample
+    from charlstm.settings.settings import SamplingSettings, Settings
+    from charlstm.text.vocabulary import Ids, Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
 
@@ -88,10 +88,11 @@ def sample(
 ) -> None:
     """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
     threads = environment.limit_numpy_threads()
-    from charlstm import checkpoints, runs
-    from charlstm.pace import paced, several_threads
-    from charlstm.quick import build_stepper
-    from charlstm.sampling import STREAMS, Choice, encode_stop, generate
+    from charlstm.inference.fast_lstm import build_stepper
+    from charlstm.inference.pace import paced, several_threads
+    from charlstm.inference.sampling import STREAMS, Choice, encode_stop, generate
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
     if run.settings.model.objective == "cloze":
@@ -127,7 +128,7 @@ def sample(
 
 def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
     """Write one text as it is made, ending in one newline."""
-    from charlstm.sampling import take_text
+    from charlstm.inference.sampling import take_text
 
     write(head)
     last, due = head, 0.0
@@ -142,7 +143,7 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
 
 def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
     """Write each text when it and those before it are finished, in the order of their seeds."""
-    from charlstm.sampling import Sample, take_text
+    from charlstm.inference.sampling import Sample, take_text
 
     waiting: dict[int, Sample] = {}
     seed = first_seed
@@ -161,7 +162,7 @@ def _sampling_settings(
     settings: "Settings", options: dict[str, tuple[str, Any]], overrides: Sequence[str]
 ) -> "SamplingSettings":
     """The run's sampling settings with what this command line says instead."""
-    from charlstm.config import override_setting, override_settings
+    from charlstm.settings.settings import override_setting, override_settings
 
     for override in overrides:
         if override.partition(".")[0].strip() in ("data", "model", "training"):
@@ -177,7 +178,7 @@ def _sampling_settings(
 
 def _prompt_ids(prompt: bytes, vocab: "Vocab") -> "Ids":
     """The ids of the prompt; says which of its characters were unknown, where the policy lets them pass."""
-    from charlstm.vocab import name_characters
+    from charlstm.text.vocabulary import name_characters
 
     ids = vocab.encode_text(prompt, where="the prompt")
     if unknown := vocab.unknown_characters(prompt, where="the prompt"):

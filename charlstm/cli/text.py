@@ -5,12 +5,12 @@ from typing import BinaryIO
 
 from charlstm import environment
 from charlstm.cli.terminal import say
-from charlstm.config import DataSettings
-from charlstm.corpus import Corpus, encode_source, open_corpus, prepare_corpus, split_ids
 from charlstm.errors import RunError, TextError
-from charlstm.runs import Run
-from charlstm.sources import STDIN
-from charlstm.vocab import Ids, name_characters
+from charlstm.runs.folder import Run
+from charlstm.settings.settings import DataSettings
+from charlstm.text.corpus import Corpus, encode_source, open_corpus, prepare_corpus, split_ids
+from charlstm.text.sources import STDIN
+from charlstm.text.vocabulary import Ids, name_characters
 
 
 def prepare_run_corpus(data: DataSettings) -> Corpus:

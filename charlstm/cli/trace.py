@@ -12,8 +12,8 @@ from charlstm.cli.terminal import one_sentence, write_line
 
 if TYPE_CHECKING:
     from charlstm.cells import Array
-    from charlstm.paper import Work
-    from charlstm.worked import Example, Lesson
+    from charlstm.teaching.worked_example import Example, Lesson
+    from charlstm.teaching.worksheet import Work
 
 
 @one_sentence
@@ -41,10 +41,10 @@ def trace_command(
 def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, png: Path | None) -> None:
     """Work out every cell of an example, and write that to stdout and its picture to `png`."""
     from charlstm.cli import trace_tables
-    from charlstm.paper import work_out
-    from charlstm.worked import input_gradients, learn
-    from charlstm.worked_file import load_example
-    from charlstm.yaml12 import plain
+    from charlstm.settings.yaml12 import plain
+    from charlstm.teaching.example_file import load_example
+    from charlstm.teaching.worked_example import input_gradients, learn
+    from charlstm.teaching.worksheet import work_out
 
     example = load_example(file, inputs=inputs, target=target)
     works = {cell: work_out(example, cell) for cell in example.cells}
@@ -54,7 +54,7 @@ def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, 
     title = f"{plain(file.name)}: {' and '.join(works)}, {size}"
     if png is not None:
         plotting("matplotlib", option="--png")
-        from charlstm.paper_pictures import comparison_picture, work_picture
+        from charlstm.teaching.pictures import comparison_picture, work_picture
 
         if gradients:
             figure = comparison_picture(works, gradients, title=title)

@@ -11,8 +11,8 @@ from rich.table import Table as RichTable
 
 from charlstm.cells import Array
 from charlstm.cli.terminal import write, write_line
-from charlstm.paper import Stage, Work
-from charlstm.worked import Example, Lesson
+from charlstm.teaching.worked_example import Example, Lesson
+from charlstm.teaching.worksheet import Stage, Work
 
 _SHARES = {
     "forget_gate": "kept",

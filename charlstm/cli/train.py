@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from charlstm.cli.record import Saver
     from charlstm.cli.report import Report
     from charlstm.cli.signals import StopRequest
-    from charlstm.config import DataSettings, Settings
-    from charlstm.corpus import Corpus
-    from charlstm.runs import Run
-    from charlstm.trainer import StepFacts, Trainer
+    from charlstm.runs.folder import Run
+    from charlstm.settings.settings import DataSettings, Settings
+    from charlstm.text.corpus import Corpus
+    from charlstm.training.trainer import StepFacts, Trainer
 
 
 @one_sentence
@@ -55,9 +55,9 @@ def start_training(
     config: Path | None, run_folder: Path | None, overrides: Sequence[str], *, init_from: Path | None, quiet: bool
 ) -> None:
     """Train a new run, perhaps from another's weights."""
-    from charlstm import runs
     from charlstm.cli.text import prepare_run_corpus
-    from charlstm.config import load_settings
+    from charlstm.runs import folder as runs
+    from charlstm.settings.settings import load_settings
 
     settings = load_settings(config, overrides)
     if run_folder is not None:
@@ -74,8 +74,9 @@ def start_training(
 
 def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> None:
     """Continue a run from its latest checkpoint, perhaps with other limits and intervals."""
-    from charlstm import checkpoints, runs
-    from charlstm.config import override_settings
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
+    from charlstm.settings.settings import override_settings
 
     run = runs.open_run(folder)
     settings = override_settings(run.settings, overrides)
@@ -101,9 +102,9 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
 def _same_text(run: "Run", data: "DataSettings", text_sha256: str) -> "Corpus":
     """The text that the run was trained on; one that came from a pipe is looked for in the cache first."""
     from charlstm.cli.text import prepare_run_corpus
-    from charlstm.corpus import open_corpus
     from charlstm.environment import cache_folder
-    from charlstm.sources import STDIN
+    from charlstm.text.corpus import open_corpus
+    from charlstm.text.sources import STDIN
 
     cached = open_corpus(text_sha256, cache_folder()) if STDIN in data.sources else None
     corpus = cached or prepare_run_corpus(data)
@@ -133,12 +134,12 @@ def _build(settings: "Settings", corpus: "Corpus") -> tuple["Settings", "Trainer
     """The trainer that the settings describe, and the settings with what `auto` and relative paths came to."""
     from msgspec.structs import replace
 
-    from charlstm.corpus import split_ids
     from charlstm.environment import cache_folder
-    from charlstm.model import build_model
-    from charlstm.runtime import prepare_runtime
-    from charlstm.sources import absolute_sources
-    from charlstm.trainer import Trainer
+    from charlstm.machine.runtime import prepare_runtime
+    from charlstm.networks.models import build_model
+    from charlstm.text.corpus import split_ids
+    from charlstm.text.sources import absolute_sources
+    from charlstm.training.trainer import Trainer
 
     _refuse_too_large(settings, corpus.vocab.size)
     parts = split_ids(corpus.ids, settings.data.split)
@@ -167,7 +168,7 @@ def _refuse_too_large(settings: "Settings", vocab_size: int) -> None:
     import math
     import os
 
-    from charlstm.engine import weight_shapes
+    from charlstm.weights import weight_shapes
 
     numbers = sum(math.prod(shape) for shape in weight_shapes(settings.model, vocab_size).values())
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
@@ -181,9 +182,9 @@ def _refuse_too_large(settings: "Settings", vocab_size: int) -> None:
 
 def _inherit(trainer: "Trainer", settings: "Settings", corpus: "Corpus", other: "Run") -> str:
     """Start from the best weights of another run; say which symbols were matched and which are new."""
-    from charlstm import checkpoints
-    from charlstm.model import inherit
-    from charlstm.vocab import shared_ids
+    from charlstm.networks.models import inherit
+    from charlstm.runs import checkpoints
+    from charlstm.text.vocabulary import shared_ids
 
     for name in ("cell", "objective", "bidirectional", "embedding_size", "hidden_size", "num_layers"):
         ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
@@ -244,7 +245,7 @@ def _train(
 
 def _save_beginning(run: "Run", saver: "Saver", report: "Report") -> None:
     """Save before the first step: a disk that refuses is noticed at once, and from now on any end can be resumed."""
-    from charlstm import runs
+    from charlstm.runs import folder as runs
 
     try:
         saver.save(is_best=False)
@@ -262,8 +263,8 @@ def _show_sample(run: "Run", trainer: "Trainer", facts: "StepFacts", report: "Re
     length = run.settings.training.sample_length
     if facts.validation is None or length is None or report.quiet or run.settings.model.objective == "cloze":
         return
-    from charlstm.engine import Engine
-    from charlstm.sampling import Choice, generate, take_text
+    from charlstm.inference.engine import Engine
+    from charlstm.inference.sampling import Choice, generate, take_text
 
     sampling, vocab = run.settings.sampling, run.vocab
     weights, _, _ = trainer.export()

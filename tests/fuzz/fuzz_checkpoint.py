@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 with atheris.instrument_imports(include=["charlstm", "safetensors", "yaml"]):
-    from charlstm import checkpoints, runs
-    from charlstm.config import ModelSettings, Settings, TrainingSettings
     from charlstm.errors import RunError, SettingsError
-    from charlstm.model import build_model
-    from charlstm.runtime import Runtime
-    from charlstm.trainer import Trainer
-    from charlstm.vocab import Vocab
+    from charlstm.machine.runtime import Runtime
+    from charlstm.networks.models import build_model
+    from charlstm.runs import checkpoints
+    from charlstm.runs import folder as runs
+    from charlstm.settings.settings import ModelSettings, Settings, TrainingSettings
+    from charlstm.text.vocabulary import Vocab
+    from charlstm.training.trainer import Trainer
 
 MODEL = ModelSettings(embedding_size=2, hidden_size=2, num_layers=1, dropout=0.0)
 TRAINING = TrainingSettings(batch_size=2, sequence_length=3, max_steps=2, threads=1, precision="fp32")

@@ -12,8 +12,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["charlstm", "yaml"]):
-    from charlstm.config import Settings, dump_settings, parse_settings
     from charlstm.errors import SettingsError
+    from charlstm.settings.settings import Settings, dump_settings, parse_settings
 
 ROOT = Path(__file__).parents[2]
 SEEDS = [

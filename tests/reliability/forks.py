@@ -98,7 +98,16 @@ class Forks:
 
 def _serve() -> None:
     sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
-    for module in ("evaluation", "gates", "model", "runtime", "sampling", "trainer", "cli.record", "cli.report"):
+    for module in (
+        "evaluation.evaluate",
+        "analysis.gates",
+        "networks.models",
+        "machine.runtime",
+        "inference.sampling",
+        "training.trainer",
+        "cli.record",
+        "cli.report",
+    ):
         __import__(f"charlstm.{module}")
     __import__("torch._dynamo")  # torch loads it, and eight hundred other modules, with the first optimiser
     requests = iter(sys.stdin.readline, "")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from charlstm import checkpoints, runs
 from charlstm.cli.train import resume_training, start_training
 from charlstm.errors import Interrupted
-from charlstm.trainer import StepFacts, Trainer
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
+from charlstm.training.trainer import StepFacts, Trainer
 
 CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
 STEPS = 6

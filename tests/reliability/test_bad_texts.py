@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from charlstm import runs
 from charlstm.errors import TextError
+from charlstm.runs import folder as runs
 
 from .forks import Forks
 from .small_runs import refuse_damage, train, write_settings

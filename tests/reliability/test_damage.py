@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from charlstm import checkpoints, runs
 from charlstm.errors import CharLSTMError, RunError, SettingsError
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
 
 from .forks import Forks
 from .small_runs import bits, contents, end_of, resume, stopping, train

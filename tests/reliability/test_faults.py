@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charlstm import checkpoints, runs
 from charlstm.errors import InputOutputError
+from charlstm.runs import checkpoints
+from charlstm.runs import folder as runs
 
 from .disk_calls import DiskCalls, failing
 from .forks import Forks, Strace

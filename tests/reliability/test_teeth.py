@@ -31,30 +31,32 @@ FORGERIES = "test_damage.py::test_forgeries_of_arrays_are_refused"
 
 BREAKS = {
     "checksums not compared": Break(
-        "checkpoints.py", "or hashlib.sha256(data).hexdigest() != entry.sha256", "or not entry.sha256", FLIPS
+        "runs/checkpoints.py", "or hashlib.sha256(data).hexdigest() != entry.sha256", "or not entry.sha256", FLIPS
     ),
     "pointers not sealed": Break(
-        "checkpoints.py",
+        "runs/checkpoints.py",
         "if pointed.seal is not None and pointed.seal !=",
         "if pointed.seal == '' and pointed.seal !=",
         "test_damage.py::test_damage_of_another_kind_is_never_silent",
     ),
-    "settings not sealed": Break("runs.py", "and seal + newline != _seal(lines)", "and seal == _seal(lines)", FLIPS),
+    "settings not sealed": Break(
+        "runs/folder.py", "and seal + newline != _seal(lines)", "and seal == _seal(lines)", FLIPS
+    ),
     "files written in their place": Break(
-        "durable.py", "unfinished = final.with_name(UNFINISHED + final.name)", "unfinished = final", KILLS
+        "files.py", "unfinished = final.with_name(UNFINISHED + final.name)", "unfinished = final", KILLS
     ),
     "pointers written in their place": Break(
-        "durable.py", "unfinished = path.with_name(UNFINISHED + path.name)", "unfinished = path", SAVES
+        "files.py", "unfinished = path.with_name(UNFINISHED + path.name)", "unfinished = path", SAVES
     ),
     "old ones removed before the new pointer": Break(
-        "checkpoints.py",
+        "runs/checkpoints.py",
         '        _point(run, "latest", name)\n        if is_best',
         '        _remove_old(run, name)\n        _point(run, "latest", name)\n        if is_best',
         SAVES,
     ),
-    "the best rotated out": Break("checkpoints.py", "[-KEPT_LATEST:], best}", "[-KEPT_LATEST:]}", SAVES),
+    "the best rotated out": Break("runs/checkpoints.py", "[-KEPT_LATEST:], best}", "[-KEPT_LATEST:]}", SAVES),
     "left-overs kept": Break(
-        "runs.py", "                remove(left_over)", "                left_over.exists()", KILLS
+        "runs/folder.py", "                remove(left_over)", "                left_over.exists()", KILLS
     ),
     "metrics not cut back": Break(
         "cli/train.py", 'runs.cut_metrics(run, progress["step"])', "progress.copy()", "test_kills.py"
@@ -66,40 +68,44 @@ BREAKS = {
         "test_faults.py::test_faults_once_in_a_training_are_made_up_for",
     ),
     "a failed write not noticed": Break(
-        "durable.py",
+        "files.py",
         "        file.write(data)\n        file.flush()",
         "        from contextlib import suppress\n\n        with suppress(OSError):\n"
         "            file.write(data)\n        file.flush()",
         SAVES,
     ),
     "Adam's moments forgotten": Break(
-        "trainer.py", "self.optimizer.state[parameters[name]][kind] = value", "value.clone()", RESUMES
+        "training/trainer.py", "self.optimizer.state[parameters[name]][kind] = value", "value.clone()", RESUMES
     ),
-    "the hidden state forgotten": Break("trainer.py", "if hidden else None", "if not hidden else None", RESUMES),
-    "dropout not a function of the step": Break("trainer.py", "1_000_003 + step)", "1_000_003)", "../test_trainer.py"),
+    "the hidden state forgotten": Break(
+        "training/trainer.py", "if hidden else None", "if not hidden else None", RESUMES
+    ),
+    "dropout not a function of the step": Break(
+        "training/trainer.py", "1_000_003 + step)", "1_000_003)", "../test_trainer.py"
+    ),
     "the best so far forgotten": Break(
-        "trainer.py",
+        "training/trainer.py",
         "        self.progress = restored",
         "        self.progress = replace(restored, best_loss=None)",
         OTHERS,
     ),
     "training arrays not checked": Break(
-        "trainer.py", "self._check_training(training, restored.step)", "restored.step", FORGERIES
+        "training/trainer.py", "self._check_training(training, restored.step)", "restored.step", FORGERIES
     ),
     "files of any length read": Break(
-        "durable.py",
+        "files.py",
         "if max_bytes is not None and size > max_bytes:",
         "if max_bytes is not None and size > max_bytes * 10**9:",
         "test_damage.py::test_damage_of_a_gigabyte_is_refused_by_the_commands_in_bounded_memory",
     ),
     "no way back to an older checkpoint": Break(
-        "checkpoints.py",
+        "runs/checkpoints.py",
         "    for name in reversed(checkpoint_names(run)):",
         "    for name in ():",
         "test_damage.py::test_damage_of_the_latest_is_fallen_back_from",
     ),
     "a text not read a second time": Break(
-        "corpus.py",
+        "text/corpus.py",
         "if again.hexdigest() != fingerprint:",
         "if not again.hexdigest():",
         "test_bad_texts.py::test_bad_texts_that_grow_while_they_are_read_are_refused",

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from charlstm.errors import TextError
-from charlstm.model import CharLM, ClozeLM
-from charlstm.recurrent import State, join_lanes, lanes_of
-from charlstm.workers import Workers
+from charlstm.machine.workers import Workers
+from charlstm.networks.cores import State, join_lanes, lanes_of
+from charlstm.networks.models import CharLM, ClozeLM
 
 Protocol: TypeAlias = Literal["stream", "windows"]
 Batch: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # inputs and targets, (T, B) each

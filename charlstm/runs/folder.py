@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlstm.config import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
-from charlstm.durable import REPLACED, UNFINISHED, disk_errors, put_back, read_regular, remove, write_whole
+from charlstm.settings.settings import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
+from charlstm.files import REPLACED, UNFINISHED, disk_errors, put_back, read_regular, remove, write_whole
 from charlstm.errors import RunError
-from charlstm.vocab import Vocab
+from charlstm.text.vocabulary import Vocab
 
 RUNS_FOLDER = Path("runs")
 MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlstm.config import ModelSettings
-from charlstm.recurrent import Bidirectional, State, build_core
+from charlstm.networks.cores import Bidirectional, State, build_core
+from charlstm.settings.settings import ModelSettings
 
 
 class CharLM(nn.Module):

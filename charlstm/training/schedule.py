@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from charlstm.config import TrainingSettings
 from charlstm.errors import RunError
+from charlstm.settings.settings import TrainingSettings
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]

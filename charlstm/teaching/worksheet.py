@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from charlstm.cells import Array
-from charlstm.worked import GATE_NAMES, Example, Step, walk
+from charlstm.teaching.worked_example import GATE_NAMES, Example, Step, walk
 
 Product: TypeAlias = tuple[float, ...]  # its factors
 Sum: TypeAlias = tuple[Product, ...]

@@ -12,8 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from charlstm.curves import AXES, Curve
-from charlstm.gates import Trace
+from charlstm.analysis.curves import AXES, Curve
+from charlstm.analysis.gates import Trace
 
 _SIGNED = LinearSegmentedColormap.from_list("minus-plus", ["#5aa5e6", "#ffffff", "#f59e42"])
 _GATE = LinearSegmentedColormap.from_list("shut-open", ["#ffffff", "#f59e42"])

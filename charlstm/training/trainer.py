@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from charlstm.config import TrainingSettings
 from charlstm.errors import DivergedError, RunError
-from charlstm.evaluation import Tally, evaluate
-from charlstm.lanes import Lanes
-from charlstm.model import CharLM, ClozeLM
-from charlstm.recurrent import State, join_lanes, lanes_of
-from charlstm.runtime import Runtime
-from charlstm.schedule import (
+from charlstm.evaluation.evaluate import Tally, evaluate
+from charlstm.machine.runtime import Runtime
+from charlstm.networks.cores import State, join_lanes, lanes_of
+from charlstm.networks.models import CharLM, ClozeLM
+from charlstm.settings.settings import TrainingSettings
+from charlstm.text.lanes import Lanes
+from charlstm.training.schedule import (
     Progress,
     estimate_total_steps,
     learning_rate_at,

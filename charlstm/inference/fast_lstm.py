@@ -19,8 +19,9 @@ from numpy import add, copyto, multiply, tanh
 from numpy.typing import NDArray
 
 from charlstm.cells import State
-from charlstm.config import ModelSettings
-from charlstm.engine import Engine, Stepper, Weights
+from charlstm.inference.engine import Engine, Stepper
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import Weights
 
 Array: TypeAlias = NDArray[Any]
 

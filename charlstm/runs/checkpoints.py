@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from charlstm.durable import UNFINISHED, disk_errors, flush, read_regular, remove, write_folder, write_whole
-from charlstm.engine import check_weights, weight_shapes
+from charlstm.files import UNFINISHED, disk_errors, flush, read_regular, remove, write_folder, write_whole
+from charlstm.weights import check_weights, weight_shapes
 from charlstm.errors import RunError
-from charlstm.runs import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, Run
+from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, Run
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Pointer: TypeAlias = Literal["best", "latest"]

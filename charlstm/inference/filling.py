@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import State
-from charlstm.engine import Engine
-from charlstm.sampling import Choice, pick
+from charlstm.inference.engine import Engine
+from charlstm.inference.sampling import Choice, pick
 
 SWEEPS = 8  # at most; guesses rarely change after the third
 

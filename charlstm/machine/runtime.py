@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-from charlstm.config import TrainingSettings
 from charlstm.errors import SettingsError
-from charlstm.workers import Workers, count_workers
+from charlstm.machine.workers import Workers, count_workers
+from charlstm.settings.settings import TrainingSettings
 
 Choice: TypeAlias = tuple[int, str]  # threads and precision
 

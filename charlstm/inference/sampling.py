@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import State
-from charlstm.engine import Stepper
 from charlstm.errors import TextError
-from charlstm.vocab import Vocab, name_characters
+from charlstm.inference.engine import Stepper
+from charlstm.text.vocabulary import Vocab, name_characters
 
 STREAMS = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one

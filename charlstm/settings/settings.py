@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from charlstm.errors import SettingsError
-from charlstm.yaml12 import dump_yaml, plain, read_yaml
+from charlstm.settings.yaml12 import dump_yaml, plain, read_yaml
 
 DEFAULT_MINUTES = 1.0  # of training, when the settings set no limit at all
 MAX_SETTINGS_BYTES = 100_000  # fifty times the longest sensible file; PyYAML needs seconds for a megabyte

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.engine import Engine
 from charlstm.errors import SettingsError
-from charlstm.vocab import Vocab
+from charlstm.inference.engine import Engine
+from charlstm.text.vocabulary import Vocab
 
 Values: TypeAlias = NDArray[np.float32]
 

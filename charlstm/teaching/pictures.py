@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from charlstm.cells import Array
-from charlstm.paper import Work
-from charlstm.worked import GATE_NAMES
+from charlstm.teaching.worked_example import GATE_NAMES
+from charlstm.teaching.worksheet import Work
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito 2008
 _MARKERS = "os^Dv*"

@@ -17,10 +17,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charlstm.durable import flush
 from charlstm.errors import InputOutputError, RunError, TextError
-from charlstm.sources import STDIN, TextFile, open_sources, read_chunks
-from charlstm.vocab import (
+from charlstm.files import flush
+from charlstm.text.sources import STDIN, TextFile, open_sources, read_chunks
+from charlstm.text.vocabulary import (
     CODE_POINTS,
     Ids,
     Newline,

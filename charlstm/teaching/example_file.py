@@ -31,8 +31,8 @@ import numpy as np
 
 from charlstm.cells import CELLS, Array
 from charlstm.errors import SettingsError
-from charlstm.worked import GATE_NAMES, Example
-from charlstm.yaml12 import plain, read_yaml
+from charlstm.settings.yaml12 import plain, read_yaml
+from charlstm.teaching.worked_example import GATE_NAMES, Example
 
 LEARNING_RATE = 0.001  # torch's own for Adam
 LARGEST = 1_000_000  # of the numbers in a file, so that no sum overflows

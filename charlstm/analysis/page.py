@@ -1,4 +1,4 @@
-"""A trace as one self-contained page: the template `gates_page.html` with the arrays packed into it.
+"""A trace as one self-contained page: the template `page.html` with the arrays packed into it.
 
 Letters: `T` characters, `L` layers, `H` hidden.
 
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.follow import Follower, Marks
-from charlstm.gates import CANDIDATES, MEANINGS, NAMES, Trace, open_and_shut, text_of, visible_symbols
-from charlstm.vocab import Vocab
+from charlstm.analysis.correlated_units import Follower, Marks
+from charlstm.analysis.gates import CANDIDATES, MEANINGS, NAMES, Trace, open_and_shut, text_of, visible_symbols
+from charlstm.text.vocabulary import Vocab
 
 
 def gates_page(
@@ -84,7 +84,7 @@ def _about_trace(trace: Trace, vocab: Vocab) -> dict[str, Any]:
 
 
 def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]]) -> bytes:
-    page = resources.files("charlstm").joinpath("gates_page.html").read_text(encoding="utf-8")
+    page = resources.files("charlstm.analysis").joinpath("page.html").read_text(encoding="utf-8")
     # < could end the element, and is the only character that could
     text = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     data = [f'<script type="application/json" id="facts">{text}</script>']

@@ -3,17 +3,14 @@
 Letters: `B` streams, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS, Gates, State
-from charlstm.config import ModelSettings
-from charlstm.errors import RunError
-
-Weights: TypeAlias = Mapping[str, NDArray[Any]]
+from charlstm.settings.settings import ModelSettings
+from charlstm.weights import Weights
 
 
 class Stepper(Protocol):
@@ -80,35 +77,3 @@ def directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engin
         output = {"output.weight": weights["output.weight"][:, columns], "output.bias": bias}
         engines.append(Engine({**shared, **own, **output}, settings))
     return engines[0], engines[1]
-
-
-def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Every weight of the model by name, with its shape."""
-    cores = ("core.forwards.", "core.backwards.") if settings.bidirectional else ("core.",)
-    shapes: dict[str, tuple[int, ...]] = {
-        "embedding.weight": (vocab_size, settings.embedding_size),
-        "output.weight": (vocab_size, len(cores) * settings.hidden_size),
-        "output.bias": (vocab_size,),
-    }
-    for layer in range(settings.num_layers):
-        input_size = settings.hidden_size if layer else settings.embedding_size
-        of_layer = CELLS[settings.cell].weight_shapes(input_size, settings.hidden_size)
-        shapes |= {f"{core}{name}_l{layer}": shape for core in cores for name, shape in of_layer.items()}
-    return shapes
-
-
-def check_weights(weights: Weights, settings: ModelSettings, vocab_size: int, *, where: str) -> None:
-    """Raise RunError unless the weights are those of the model in the settings: names, shapes, finite float32."""
-    expected = weight_shapes(settings, vocab_size)
-    if weights.keys() != expected.keys():
-        odd = sorted(weights.keys() ^ expected.keys())[0]
-        raise RunError(f"{where} does not fit the run's settings: the weight {odd} is in one and not in the other")
-    for name, shape in expected.items():
-        found = weights[name]
-        if found.shape != shape or found.dtype != np.float32:
-            raise RunError(
-                f"{where} does not fit the run's settings: {name} is {found.dtype} {list(found.shape)}, "
-                f"but must be float32 {list(shape)}"
-            )
-        if not np.isfinite(found).all():
-            raise RunError(f"{where} holds numbers that are not finite in {name}: use an earlier checkpoint")

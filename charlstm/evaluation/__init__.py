@@ -1,0 +1,1 @@
+"""How well a model predicts a text: tallies that are added up and divided once."""

@@ -1,0 +1,1 @@
+"""Trained models without torch: one step at a time, sampling and filling gaps."""

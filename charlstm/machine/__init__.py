@@ -1,0 +1,1 @@
+"""The machine that torch runs on: device, precision, threads and memory."""

@@ -1,0 +1,1 @@
+"""The settings of a run: their schema, their reader and their reference page."""

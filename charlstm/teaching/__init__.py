@@ -1,0 +1,1 @@
+"""Small cells worked by hand: the example's file, the worksheet and its pictures."""

@@ -1,0 +1,1 @@
+"""Sources of text, its vocabulary, and its ids on disk, cut into lanes."""

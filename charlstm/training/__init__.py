@@ -1,0 +1,1 @@
+"""The training run: one optimiser step after another, its schedule and its limits."""

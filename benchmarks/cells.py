@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from charlstm.settings.settings import Cell
+from charlstm.settings import Cell
 
 CONFIG = Path(__file__).parent.parent / "configs" / "tinyshakespeare-minute.yaml"
 STEPS_AVERAGED = 200

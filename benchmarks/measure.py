@@ -175,7 +175,7 @@ def untrained_run(folder: Path, shape: Shape) -> list[str]:
     """Make a run folder that holds a model of random weights; returns the options that name it to charlstm."""
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
-    from charlstm.settings.settings import ModelSettings, Settings
+    from charlstm.settings import ModelSettings, Settings
     from charlstm.weights import weight_shapes
 
     settings = Settings(

@@ -50,7 +50,7 @@ def _trainer(args: argparse.Namespace, *, threads: Any) -> Any:
     from charlstm.environment import cache_folder
     from charlstm.machine.runtime import prepare_runtime
     from charlstm.networks.models import CharLM
-    from charlstm.settings.settings import TrainingSettings
+    from charlstm.settings import TrainingSettings
     from charlstm.training.trainer import Trainer
 
     settings = TrainingSettings(
@@ -160,7 +160,7 @@ def peak(_: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model_settings(args: argparse.Namespace) -> Any:
-    from charlstm.settings.settings import ModelSettings
+    from charlstm.settings import ModelSettings
 
     return ModelSettings(
         embedding_size=args.embedding_size, hidden_size=args.hidden_size, num_layers=args.num_layers, dropout=0.0

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from charlstm.cells import CELLS, Cell
 from charlstm.inference.engine import Engine
 from charlstm.networks.cores import BUILTIN_KERNELS, Bidirectional, Core, Scan, builtin_scan, unrolled_scan
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
 from .scalar_equations import SCALAR, scalar_step
 

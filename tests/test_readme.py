@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from charlstm import errors
-from charlstm.settings.settings import settings_reference
+from charlstm.settings import settings_reference
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

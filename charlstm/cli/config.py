@@ -26,7 +26,7 @@ def show_command(
     overrides: SetOption = None,
 ) -> None:
     """Print every setting, resolved, as YAML."""
-    from charlstm.settings.settings import dump_settings, load_settings
+    from charlstm.settings import dump_settings, load_settings
 
     write(dump_settings(load_settings(config, overrides or ())).encode())
 
@@ -37,7 +37,7 @@ def schema_command() -> None:
     """Print the JSON Schema of a settings file, for editors that complete and check."""
     import json
 
-    from charlstm.settings.settings import settings_schema
+    from charlstm.settings import settings_schema
 
     write(json.dumps(settings_schema(), indent=2).encode() + b"\n")
 
@@ -46,6 +46,6 @@ def schema_command() -> None:
 @one_sentence
 def reference_command() -> None:
     """Print the reference page: each setting with its values, default and meaning."""
-    from charlstm.settings.settings import settings_reference
+    from charlstm.settings import settings_reference
 
     write(settings_reference().encode())

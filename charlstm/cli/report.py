@@ -21,7 +21,7 @@ from charlstm import environment
 from charlstm.cli.terminal import say
 from charlstm.networks.models import num_parameters
 from charlstm.runs.folder import Run
-from charlstm.settings.settings import TrainingSettings
+from charlstm.settings import TrainingSettings
 from charlstm.text.corpus import Corpus
 from charlstm.text.sources import STDIN
 from charlstm.training.trainer import StepFacts, Trainer

@@ -14,7 +14,7 @@ from charlstm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
     from charlstm.inference.sampling import Sample
-    from charlstm.settings.settings import SamplingSettings, Settings
+    from charlstm.settings import SamplingSettings, Settings
     from charlstm.text.vocabulary import Ids, Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
@@ -162,7 +162,7 @@ def _sampling_settings(
     settings: "Settings", options: dict[str, tuple[str, Any]], overrides: Sequence[str]
 ) -> "SamplingSettings":
     """The run's sampling settings with what this command line says instead."""
-    from charlstm.settings.settings import override_setting, override_settings
+    from charlstm.settings import override_setting, override_settings
 
     for override in overrides:
         if override.partition(".")[0].strip() in ("data", "model", "training"):

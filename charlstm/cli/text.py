@@ -7,7 +7,7 @@ from charlstm import environment
 from charlstm.cli.terminal import say
 from charlstm.errors import RunError, TextError
 from charlstm.runs.folder import Run
-from charlstm.settings.settings import DataSettings
+from charlstm.settings import DataSettings
 from charlstm.text.corpus import Corpus, encode_source, open_corpus, prepare_corpus, split_ids
 from charlstm.text.sources import STDIN
 from charlstm.text.vocabulary import Ids, name_characters

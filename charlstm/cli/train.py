@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from charlstm.cli.report import Report
     from charlstm.cli.signals import StopRequest
     from charlstm.runs.folder import Run
-    from charlstm.settings.settings import DataSettings, Settings
+    from charlstm.settings import DataSettings, Settings
     from charlstm.text.corpus import Corpus
     from charlstm.training.trainer import StepFacts, Trainer
 
@@ -57,7 +57,7 @@ def start_training(
     """Train a new run, perhaps from another's weights."""
     from charlstm.cli.text import prepare_run_corpus
     from charlstm.runs import folder as runs
-    from charlstm.settings.settings import load_settings
+    from charlstm.settings import load_settings
 
     settings = load_settings(config, overrides)
     if run_folder is not None:
@@ -76,7 +76,7 @@ def resume_training(folder: Path, overrides: Sequence[str], *, quiet: bool) -> N
     """Continue a run from its latest checkpoint, perhaps with other limits and intervals."""
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
-    from charlstm.settings.settings import override_settings
+    from charlstm.settings import override_settings
 
     run = runs.open_run(folder)
     settings = override_settings(run.settings, overrides)

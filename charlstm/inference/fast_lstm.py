@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import State
 from charlstm.inference.engine import Engine, Stepper
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.weights import Weights
 
 Array: TypeAlias = NDArray[Any]

@@ -16,7 +16,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import TypeVar, cast
 
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
 T = TypeVar("T")
 

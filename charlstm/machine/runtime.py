@@ -16,7 +16,7 @@ import torch
 
 from charlstm.errors import SettingsError
 from charlstm.machine.workers import Workers, count_workers
-from charlstm.settings.settings import TrainingSettings
+from charlstm.settings import TrainingSettings
 
 Choice: TypeAlias = tuple[int, str]  # threads and precision
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS, Cell
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
 State: TypeAlias = tuple[Tensor, ...]
 LayerWeights: TypeAlias = Mapping[str, Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh and perhaps weight_ch

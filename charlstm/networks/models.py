@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.networks.cores import Bidirectional, State, build_core
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
 
 class CharLM(nn.Module):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlstm.settings.settings import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
+from charlstm.settings import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
 from charlstm.files import REPLACED, UNFINISHED, disk_errors, put_back, read_regular, remove, write_whole
 from charlstm.errors import RunError
 from charlstm.text.vocabulary import Vocab

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from charlstm.errors import RunError
-from charlstm.settings.settings import TrainingSettings
+from charlstm.settings import TrainingSettings
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]

@@ -25,7 +25,7 @@ from charlstm.evaluation.evaluate import Tally, evaluate
 from charlstm.machine.runtime import Runtime
 from charlstm.networks.cores import State, join_lanes, lanes_of
 from charlstm.networks.models import CharLM, ClozeLM
-from charlstm.settings.settings import TrainingSettings
+from charlstm.settings import TrainingSettings
 from charlstm.text.lanes import Lanes
 from charlstm.training.schedule import (
     Progress,

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["charlstm", "safetensors", "yaml"]):
     from charlstm.networks.models import build_model
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
-    from charlstm.settings.settings import ModelSettings, Settings, TrainingSettings
+    from charlstm.settings import ModelSettings, Settings, TrainingSettings
     from charlstm.text.vocabulary import Vocab
     from charlstm.training.trainer import Trainer
 

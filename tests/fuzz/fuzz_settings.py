@@ -13,7 +13,7 @@ import atheris
 
 with atheris.instrument_imports(include=["charlstm", "yaml"]):
     from charlstm.errors import SettingsError
-    from charlstm.settings.settings import Settings, dump_settings, parse_settings
+    from charlstm.settings import Settings, dump_settings, parse_settings
 
 ROOT = Path(__file__).parents[2]
 SEEDS = [

@@ -81,7 +81,7 @@ BREAKS = {
         "training/trainer.py", "if hidden else None", "if not hidden else None", RESUMES
     ),
     "dropout not a function of the step": Break(
-        "training/trainer.py", "1_000_003 + step)", "1_000_003)", "../test_trainer.py"
+        "training/trainer.py", "1_000_003 + step)", "1_000_003)", "../training/test_trainer.py"
     ),
     "the best so far forgotten": Break(
         "training/trainer.py",

@@ -24,7 +24,7 @@ from charlstm.errors import DivergedError
 from charlstm.evaluation.evaluate import Tally
 from charlstm.machine.runtime import Runtime
 from charlstm.networks.models import CharLM
-from charlstm.settings.settings import ModelSettings, TrainingSettings
+from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.training import trainer as trainer_module
 from charlstm.training.schedule import FORWARD_SHARE, learning_rate_at
 from charlstm.training.trainer import StepFacts, Trainer, build_optimizer

@@ -18,7 +18,7 @@ from charlstm.settings.yaml12 import dump_yaml
 from charlstm.teaching.example_file import load_example
 from charlstm.teaching.worked_example import learn
 
-from .test_worked import GATES, WORKED, document
+from ..teaching.test_worked_example import GATES, WORKED, document
 
 ONE_UNIT, FOUR_STEPS, LONG_LAG = (WORKED / f"{name}.yaml" for name in ("one-unit", "four-steps", "long-lag"))
 COMMAND = [sys.executable, "-m", "charlstm", "trace"]

@@ -11,11 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import SettingsError
+from charlstm.settings import Settings, load_settings, parse_settings, yaml12
 from charlstm.settings import settings as config
-from charlstm.settings import yaml12
-from charlstm.settings.settings import Settings, load_settings, parse_settings
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 FIELDS = [
     (section.name, section.type, field)
     for section in msgspec.structs.fields(Settings)

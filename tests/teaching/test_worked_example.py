@@ -16,7 +16,7 @@ from charlstm.teaching.example_file import load_example
 from charlstm.teaching.worked_example import Example, input_gradients, learn, walk
 from charlstm.teaching.worksheet import work_out
 
-WORKED = Path(__file__).parents[1] / "configs" / "worked"
+WORKED = Path(__file__).parents[2] / "configs" / "worked"
 T, X, H = 4, 3, 2
 GATES = {
     "lstm": ("forget", "input", "candidate", "output"),

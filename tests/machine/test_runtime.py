@@ -16,7 +16,7 @@ import torch
 from charlstm.errors import SettingsError
 from charlstm.machine import runtime
 from charlstm.machine.runtime import Runtime, keep_freed_memory, prepare_runtime
-from charlstm.settings.settings import TrainingSettings
+from charlstm.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.networks.models import CharLM, build_model, inherit, num_parameters
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 
-from .laws import B, E, H, L, T, V
+from ..laws import B, E, H, L, T, V
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from charlstm.evaluation.evaluate import evaluate
 from charlstm.machine.runtime import Runtime
 from charlstm.machine.workers import LEAST_LANES, Workers, count_workers
 from charlstm.networks.models import build_model
-from charlstm.settings.settings import ModelSettings, TrainingSettings
+from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.training.trainer import Trainer
 
 TEXT = np.random.default_rng(1).integers(9, size=20_000)

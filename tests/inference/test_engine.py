@@ -11,10 +11,10 @@ from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.inference.engine import Engine
 from charlstm.networks.models import CharLM, build_model
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.weights import check_weights, weight_shapes
 
-from .laws import FROM_GATES, B, E, H, L, T, V
+from ..laws import FROM_GATES, B, E, H, L, T, V
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from charlstm.errors import TextError
 from charlstm.inference.engine import Engine
 from charlstm.inference.sampling import Choice, encode_stop, generate, pick, start_ids, take_text
 from charlstm.inference.sampling import log_probs as log_probs_of
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import Vocab
 from charlstm.weights import weight_shapes
 

@@ -14,7 +14,7 @@ from charlstm.inference.filling import fill_gaps
 from charlstm.inference.sampling import Choice
 from charlstm.networks.cores import Bidirectional, Core, build_core
 from charlstm.networks.models import ClozeLM, build_model
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.weights import check_weights
 
 T, B, E, H, V = 7, 3, 5, 4, 11

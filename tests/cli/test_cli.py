@@ -30,7 +30,7 @@ from charlstm.evaluation.evaluate import Tally
 from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 TINY = """\
 data: {{sources: [{text}], split: {split}}}
 model: {{embedding_size: 5, hidden_size: 8, num_layers: 2, dropout: 0.2}}

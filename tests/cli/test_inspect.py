@@ -20,7 +20,7 @@ from charlstm.cli import app, gates_view
 from charlstm.inference.engine import Engine
 from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
-from charlstm.settings.settings import DataSettings, ModelSettings, Settings
+from charlstm.settings import DataSettings, ModelSettings, Settings
 from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points
 from charlstm.weights import weight_shapes
 

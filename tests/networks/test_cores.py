@@ -11,9 +11,9 @@ from torch import Tensor
 
 from charlstm.cells import CELLS
 from charlstm.networks.cores import BUILTIN_KERNELS, Bidirectional, Core, State, build_core
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
-from .laws import SUBJECTS, B, E, H, L, T, random_core, random_text, randoms
+from ..laws import SUBJECTS, B, E, H, L, T, random_core, random_text, randoms
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from charlstm.cells import CELLS
 from charlstm.inference.engine import Engine
 from charlstm.inference.fast_lstm import CACHE_LINE_BYTES, QuickLSTM, build_stepper
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.weights import Weights, weight_shapes
 
 E, H, V = 5, 6, 11

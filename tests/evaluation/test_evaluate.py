@@ -16,7 +16,7 @@ from charlstm.errors import TextError
 from charlstm.evaluation.evaluate import UNCOUNTED, WARM_UP_CHARS, WINDOW_CHARS, Tally, evaluate, tally
 from charlstm.inference.engine import Engine
 from charlstm.networks.models import CharLM
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 
 V, E, H, L = 11, 5, 7, 2
 N = 3 * 16 * WARM_UP_CHARS + 214  # enough for three lanes, the last of them shorter

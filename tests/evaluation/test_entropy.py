@@ -17,7 +17,7 @@ import torch
 from charlstm.evaluation.evaluate import evaluate
 from charlstm.machine.runtime import Runtime
 from charlstm.networks.models import CharLM
-from charlstm.settings.settings import ModelSettings, TrainingSettings
+from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.text.corpus import Splits, prepare_corpus, split_ids
 from charlstm.training.trainer import Trainer
 

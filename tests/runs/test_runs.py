@@ -41,7 +41,7 @@ from charlstm.runs.folder import (
     open_run,
     rewrite_settings,
 )
-from charlstm.settings.settings import ModelSettings, Settings, TrainingSettings
+from charlstm.settings import ModelSettings, Settings, TrainingSettings
 from charlstm.text.vocabulary import Vocab
 from charlstm.weights import weight_shapes
 
@@ -489,7 +489,7 @@ def test_runs_have_one_writer(run: Run) -> None:
             capture_output=True,
             text=True,
             check=False,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
         assert "RunError" in second.stderr
         save(run, 1)  # the first is not disturbed

@@ -7,7 +7,7 @@ import pytest
 
 from charlstm.inference import pace
 from charlstm.inference.fast_lstm import build_stepper
-from charlstm.settings.settings import ModelSettings
+from charlstm.settings import ModelSettings
 from charlstm.weights import weight_shapes
 
 

@@ -40,6 +40,14 @@ def terminal_colours() -> bool:
     return terminal_redraws() and not os.environ.get("NO_COLOR")
 
 
+def available_cores() -> int:
+    """The processor cores that this process may use; OMP_NUM_THREADS says so where it is set."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def limit_numpy_threads() -> int:
     """Have NumPy's matrix products begin with one thread; only works before NumPy is first imported.
 

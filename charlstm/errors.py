@@ -1,4 +1,4 @@
-"""The mistakes a user can fix, each one sentence: what was found, where, and what would be right.
+"""User errors, each one sentence: what was found, where, and what would be right.
 
 | exit code | meaning                                                                  |
 |-----------|--------------------------------------------------------------------------|
@@ -9,7 +9,7 @@
 | 4         | run folder or checkpoint                                                 |
 | 5         | training diverged                                                        |
 | 6         | input or output failed (disk, permissions, network)                      |
-| 130       | SIGINT; 143 SIGTERM; 129 SIGHUP; 138 SIGUSR1: stopped, a training saved  |
+| 130       | SIGINT; 143 SIGTERM; 129 SIGHUP; 138 SIGUSR1: stopped, the run saved     |
 | 141       | the reader closed the pipe                                               |
 """
 
@@ -17,7 +17,7 @@ BROKEN_PIPE_EXIT_CODE = 141  # 128 + SIGPIPE, what a shell reports for a program
 
 
 class CharLSTMError(Exception):
-    """Base of every mistake a user can fix; its text is one sentence, `exit_code` is the process's."""
+    """Base of all user errors; its text is one sentence, `exit_code` is the process's."""
 
     exit_code = 1
 

@@ -1,10 +1,16 @@
-"""Files and folders that stand whole or not at all, also after a power cut; the one writer of run folders."""
+"""Atomic files and folders, and bounded reads: the only writer of whole files.
 
+What is written atomically is written beside its place, flushed to the disk and renamed into its place, so that at every
+moment, also that of a power cut, the old content or the new one can be read there, complete.
+"""
+
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from charlstm.errors import InputOutputError, RunError
 
@@ -12,80 +18,80 @@ UNFINISHED = ".unfinished-"  # how the name of what is being written begins
 REPLACED = f"{UNFINISHED}replaced-"  # and that of a folder whose place is being taken
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that at every moment its old or its new content stands there whole."""
-    unfinished = path.with_name(UNFINISHED + path.name)
-    _write_flushed(unfinished, data)
-    unfinished.replace(path)
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write into, which takes the place of `path` when the block ends; if it raises, nothing changes.
+
+    The unfinished file is locked until then: whoever finds it unlocked knows that its writer is gone. Raises OSError.
+    """
+    unfinished = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}")
+    try:
+        with unfinished.open("wb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
     flush(path.parent)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically. Raises OSError."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
 def write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files so that it stands under its name whole or not at all."""
+    """Write a folder of files atomically, in the place of an older one if there is one. Raises OSError."""
     unfinished = final.with_name(UNFINISHED + final.name)
     remove(unfinished)
     unfinished.mkdir()
-    for file, data in contents.items():
-        _write_flushed(unfinished / file, data)
+    for name, data in contents.items():
+        with (unfinished / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     flush(unfinished)
     replaced = final.with_name(REPLACED + final.name)
-    put_back(replaced)
-    if final.exists():  # what was saved here before it was ended or damaged, and is trained anew
+    end_replacement(replaced)
+    if final.exists():
         final.rename(replaced)
     try:
         unfinished.rename(final)
     except OSError:
-        put_back(replaced)
+        end_replacement(replaced)
         raise
     flush(final.parent)
     remove(replaced)
 
 
-def put_back(replaced: Path) -> None:
-    """Undo a replacing that ended between its two renames, or finish one that ended after them."""
+def end_replacement(replaced: Path) -> None:
+    """Undo a folder's replacement that was ended between its two renames, or complete one that was ended after them."""
     final = replaced.with_name(replaced.name.removeprefix(REPLACED))
     if replaced.exists() and not final.exists():
         replaced.rename(final)
     remove(replaced)
 
 
-@contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn the system's refusal to write into InputOutputError, one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise InputOutputError(
-            f"could not write {what}: {error.strerror or error} ({error.filename or 'no file name'})"
-        ) from error
-
-
-def read_regular(path: Path, max_bytes: int | None = None) -> bytes:
-    """The content of a file that may not be longer than is plausible, so that no file fills the memory."""
-    try:
-        if not path.is_file():  # opening a FIFO would wait for its writer
-            raise OSError(None, "it is not there or no regular file")
-        size = path.stat().st_size
-        if max_bytes is not None and size > max_bytes:
-            raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
-        with path.open("rb") as file:
-            return file.read(size)
-    except (OSError, ValueError) as error:
-        raise RunError(f"could not read {path}: {getattr(error, 'strerror', None) or error}") from None
+def remove_abandoned(folder: Path) -> None:
+    """Remove the unfinished files in a folder whose writers are gone."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder; nothing happens if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def flush(path: Path) -> None:
@@ -95,3 +101,29 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file of at most `max_bytes`, so that no file fills the memory. Raises RunError."""
+    try:
+        if not path.is_file():  # opening a FIFO would wait for its writer
+            raise OSError(None, "it is not there or no regular file")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
+        with path.open("rb") as file:
+            return file.read(size)
+    except (OSError, ValueError) as error:
+        raise RunError(f"could not read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+@contextmanager
+def disk_errors(what: str, *, advice: str = "") -> Iterator[None]:
+    """Turn the system's refusal to write into InputOutputError, one sentence that ends with the advice."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or "no file name"
+        raise InputOutputError(
+            f"could not write {what}: {error.strerror or error} ({where}){advice and f'; {advice}'}"
+        ) from error

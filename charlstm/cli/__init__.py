@@ -1,7 +1,7 @@
 """The command line: one file a command, each a thin Typer wrapper over a plain function.
 
-Data goes to stdout, talk to stderr. What a command needs is imported inside it, so that `--help` is quick and nothing
-that does not train loads torch.
+Data goes to stdout, diagnostics to stderr. What a command needs is imported inside it, so that `--help` is quick and
+only what trains or measures loads torch.
 """
 
 from typing import Annotated, Any
@@ -16,22 +16,22 @@ from charlstm.cli.fill import fill_command
 from charlstm.cli.inspect import inspect_command
 from charlstm.cli.plot import plot_command
 from charlstm.cli.sample import sample_command
-from charlstm.cli.terminal import one_sentence, prepare_streams, say, write_line
+from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
 from charlstm.errors import BROKEN_PIPE_EXIT_CODE, SettingsError
 
 
 class Program(TyperGroup):
-    """The commands; a mistake in the command line itself is one sentence too."""
+    """The commands; an error in the command line itself is one sentence too."""
 
-    @one_sentence
+    @report_errors
     def main(self, *args: Any, **kwargs: Any) -> None:
         """Run a command and end the process with its exit code."""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except typer.TyperException as mistake:
-            raise _usage_error(mistake) from None
+        except typer.TyperException as error:
+            raise _usage_error(error) from None
         except SystemExit as end:
             if isinstance(end.__context__, BrokenPipeError):  # of the help, whose reader is gone
                 raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
@@ -84,12 +84,12 @@ def _options(
     pass
 
 
-def _usage_error(mistake: typer.TyperException) -> SettingsError:
+def _usage_error(error: typer.TyperException) -> SettingsError:
     """What the parser of the command line found wrong, with where to look it up."""
-    message = mistake.format_message()
+    message = error.format_message()
     if "\n" in message:  # the help, for want of a command
-        say(message)
+        print_diagnostic(message)
         raise SystemExit(SettingsError.exit_code)
-    context = getattr(mistake, "ctx", None)
+    context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "charlstm"
     return SettingsError(f"{message[:1].lower()}{message[1:].rstrip('.')} (see `{command} --help`)")

@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from charlstm.cli.terminal import one_sentence, write
+from charlstm.cli.terminal import report_errors, write
 
 config_app = typer.Typer(help="Show settings, their schema and their reference page.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ SetOption: TypeAlias = Annotated[
 
 
 @config_app.command("show")
-@one_sentence
+@report_errors
 def show_command(
     config: Annotated[
         Path | None, typer.Argument(metavar="CONFIG", help="YAML settings; without, the defaults.")
@@ -32,7 +32,7 @@ def show_command(
 
 
 @config_app.command("schema")
-@one_sentence
+@report_errors
 def schema_command() -> None:
     """Print the JSON Schema of a settings file, for editors that complete and check."""
     import json
@@ -43,7 +43,7 @@ def schema_command() -> None:
 
 
 @config_app.command("reference")
-@one_sentence
+@report_errors
 def reference_command() -> None:
     """Print the reference page: each setting with its values, default and meaning."""
     from charlstm.settings import settings_reference

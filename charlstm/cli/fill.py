@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from charlstm import environment
-from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write
+from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write
 from charlstm.errors import RunError, SettingsError
 
 
-@one_sentence
+@report_errors
 def fill_command(
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="A text with gaps; - or nothing for stdin.")] = "-",
     run: RunOption = None,
@@ -32,7 +32,7 @@ def fill_command(
     tell_seed = temperature > 0 and seed is None
     seed = secrets.randbelow(2**32) if seed is None else seed
     if tell_seed:
-        say(f"seed {seed}")
+        print_diagnostic(f"seed {seed}")
     fill(read_input(file), run, mask=mask, temperature=temperature, seed=seed)
 
 
@@ -47,7 +47,7 @@ def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, 
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 
-    run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
+    run = runs.open_run(run_folder)
     if run.settings.model.objective != "cloze":
         raise RunError(
             f"{run.folder} predicts the next character, which fills no gaps: "

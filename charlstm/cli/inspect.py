@@ -9,18 +9,18 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import RunOption, one_sentence, say, write, write_line
+from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
 from charlstm.errors import RunError, SettingsError, TextError
 
 if TYPE_CHECKING:
     from charlstm.analysis.correlated_units import Follower, Marks
     from charlstm.analysis.gates import Trace
     from charlstm.inference.engine import Engine
-    from charlstm.runs.folder import Run
+    from charlstm.runs import Progress, Run
     from charlstm.text.vocabulary import Ids
 
 
-@one_sentence
+@report_errors
 def inspect_command(
     text: Annotated[
         str | None,
@@ -94,11 +94,11 @@ def inspect(
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
-    run, engine, progress = _open(run_folder, layer=layer, unit=unit)
-    ids = _ids(text, run, progress, length=max(length, study))
+    run, engine, _ = _open(run_folder, layer=layer, unit=unit)
+    ids = _ids(text, run, length=max(length, study))
     trace = record(engine, ids[:length])
     if length < len(ids):
-        say(f"showing the first {length:,} {run.vocab.unit}s; --length shows more")
+        print_diagnostic(f"showing the first {length:,} {run.vocab.unit}s; --length shows more")
     marks = text_marks(text_of(run.vocab, ids))
     memory = trace.values[trace.memory] if len(ids) <= length else read_memory(engine, ids)
     found = followers(memory, marks)
@@ -115,13 +115,13 @@ def inspect(
         _print(trace, run, found, layer=layer, unit=unit, show=show, units=units)
 
 
-def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, dict[str, Any]]":
+def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, Progress]":
     """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
     from charlstm.inference.engine import Engine
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 
-    run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
+    run = runs.open_run(run_folder)
     model = run.settings.model
     if model.objective != "next":
         raise RunError(
@@ -135,16 +135,16 @@ def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "t
     return run, Engine(checkpoint.weights, model), checkpoint.progress
 
 
-def _ids(text: str | None, run: "Run", progress: dict[str, Any], *, length: int) -> "Ids":
+def _ids(text: str | None, run: "Run", *, length: int) -> "Ids":
     """The first ids of a text of the user's, or of the run's validation text."""
-    from charlstm.cli.text import split_ids_of_run, text_ids
+    from charlstm.cli.texts import split_of, text_of
 
-    ids = text_ids(text, run) if text is not None else split_ids_of_run(run, "val", progress)
+    ids = text_of(run, text) if text is not None else split_of(run, "val")
     what = "the run's validation text" if text is None else "standard input" if text == "-" else text
     if not len(ids):
         raise TextError(f"{what} is empty; give one with characters in it")
     if len(ids) > length:
-        say(f"reading the first {length:,} of {len(ids):,} {run.vocab.unit}s of {what}")
+        print_diagnostic(f"reading the first {length:,} of {len(ids):,} {run.vocab.unit}s of {what}")
     return ids[:length]
 
 
@@ -167,13 +167,13 @@ def _print(
         for line in gates_view.followers_table(found):
             write_line(line)
         return
-    say(gates_view.heading(trace, found, layer=layer, unit=unit))
+    print_diagnostic(gates_view.heading(trace, found, layer=layer, unit=unit))
     vocab_symbols = visible_symbols(run.vocab)
     symbols = [vocab_symbols[symbol_id] for symbol_id in trace.ids]
     if sys.stdout is not None and sys.stdout.isatty() and environment.terminal_redraws():
         write(gates_view.view(trace, symbols, layer=layer, unit=unit, count=show, file=sys.stdout))
         if show < len(symbols):
-            say(f"the first {show:,} of {len(symbols):,}; --show draws more, --html all of them")
+            print_diagnostic(f"the first {show:,} of {len(symbols):,}; --show draws more, --html all of them")
         return
     lines = gates_view.table(trace, symbols, vocab_symbols, layer=layer, unit=unit)
     write("".join(f"{line}\n" for line in lines).encode())
@@ -193,7 +193,9 @@ def _write_arrays(path: Path, trace: "Trace", text: str) -> None:
     with saving(path, option="--npz") as file:
         np.savez(file, **arrays)
     shape = " × ".join(str(size) for size in trace.shape)
-    say(f"{path}: {', '.join(trace.values)} (characters, layers, units: {shape}), {', '.join(list(arrays)[:5])}")
+    print_diagnostic(
+        f"{path}: {', '.join(trace.values)} (characters, layers, units: {shape}), {', '.join(list(arrays)[:5])}"
+    )
 
 
 def _write_page(
@@ -206,7 +208,7 @@ def _write_page(
     page = gates_page(trace, run.vocab, marks=marks, followers=found, studied=studied, title=title, model=about)
     with saving(path, option="--html") as file:
         file.write(page)
-    say(f"{path}: {len(page) / 1e6:.1f} MB, open it in a browser")
+    print_diagnostic(f"{path}: {len(page) / 1e6:.1f} MB, open it in a browser")
 
 
 def _write_picture(
@@ -225,4 +227,4 @@ def _write_picture(
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
         count = min(show, len(symbols))
         gates_picture(trace, symbols, layer=layer, unit=unit, count=count, title=about).savefig(file, dpi=130)
-    say(f"{path}: {heading(trace, found, layer=layer, unit=unit)}")
+    print_diagnostic(f"{path}: {heading(trace, found, layer=layer, unit=unit)}")

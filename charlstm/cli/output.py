@@ -1,7 +1,5 @@
-"""Files that a command makes because an option names them: written whole, over an older one, or not at all."""
+"""Files that an option of a command names."""
 
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -9,29 +7,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from charlstm.errors import InputOutputError, SettingsError
+from charlstm.files import atomic_file
 
 
 @contextmanager
 def saving(path: Path, *, option: str) -> Iterator[BinaryIO]:
-    """Give a file to write into; its content takes the place of `path` when all of it is on disk.
+    """Give a file to write into; it takes the place of `path` atomically when the block ends.
 
     What is no regular file (/dev/stdout, a FIFO) is written straight into. Raises InputOutputError, naming `option`.
     """
     try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
+        special = path.exists() and not path.is_file()
         target = path.resolve()  # through a link, so that it stays one
-        unfinished = target.with_name(f".unfinished-{secrets.token_hex(4)}-{target.name}")
-        try:
-            with unfinished.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with path.open("wb") if special else atomic_file(target) as file:
+            yield file
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -11,7 +11,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import one_sentence, say, write
+from charlstm.cli.terminal import print_diagnostic, report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis.curves import Curve
@@ -27,7 +27,7 @@ class Axis(StrEnum):
     seconds = "seconds"
 
 
-@one_sentence
+@report_errors
 def plot_command(
     run_folders: Annotated[
         list[Path] | None,
@@ -47,7 +47,7 @@ def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
     from charlstm.analysis.curves import read_curve
     from charlstm.runs import folder as runs
 
-    curves = [read_curve(folder) for folder in run_folders or [runs.find_run(environment.run_folder())]]
+    curves = [read_curve(folder) for folder in run_folders or [runs.open_run().folder]]
     if png is None:
         write(_drawn(curves, by=by))
         return
@@ -56,7 +56,7 @@ def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
 
     with saving(png, option="--png") as file:
         curves_picture(curves, by=by).savefig(file, dpi=130)
-    say(f"{png}: {', '.join(curve.name for curve in curves)}")
+    print_diagnostic(f"{png}: {', '.join(curve.name for curve in curves)}")
 
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a training says while it runs: a header, one line of progress, a line a validation, and what was reached.
+"""What the user sees of a training run: a header, one line of progress, a line a validation, and what was reached.
 
 On a terminal the progress is a bar that redraws itself; elsewhere plain lines, one every few seconds.
 """
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,10 @@ from rich.table import Table
 from tqdm import tqdm
 
 from charlstm import environment
-from charlstm.cli.terminal import say
-from charlstm.networks.models import num_parameters
-from charlstm.runs.folder import Run
-from charlstm.settings import TrainingSettings
-from charlstm.text.corpus import Corpus
-from charlstm.text.sources import STDIN
-from charlstm.training.trainer import StepFacts, Trainer
+from charlstm.cli.terminal import print_diagnostic
+from charlstm.settings import OBJECTIVES, TrainingSettings
+from charlstm.text import STDIN, Corpus, split_ids
+from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
 WIDE_COLUMNS = 90  # with fewer a terminal has no room for every figure and a bar in one line
@@ -32,22 +30,44 @@ COUNTED_AT_ONCE = 1 << 24  # ids, so that a large text is not held in memory
 
 
 class Report:
-    """Tells stderr how a training goes. `quiet` silences all of it."""
+    """Prints the facts of a training run to stderr as they come. `quiet` silences all of it."""
 
-    def __init__(self, *, quiet: bool, first_step: int) -> None:
+    def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and environment.terminal_redraws()
-        self.first_step = first_step
+        self.first_step = 0
         self.bar: tqdm[Any] | None = None
-        self.said_at = time.monotonic()
+        self.printed_at = time.monotonic()
 
-    def header(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Say what is trained on what, a row a fact."""
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._close_bar()
+
+    def __call__(self, fact: Fact) -> None:
+        """Print a fact."""
         if self.quiet:
             return
+        match fact:
+            case Began():
+                self.first_step = fact.trainer.progress.step
+                self._header(header_rows(fact))
+            case Stepped():
+                self._step(fact.facts, fact.chars_per_second)
+            case Sampled():
+                self._line("".join(c if c.isprintable() or c == "\n" else " " for c in fact.text))
+            case Warned():
+                self._line(fact.message)
+            case Ended():
+                self._close_bar()
+                if fact.stopped_by is not None:
+                    self._reached(fact, fact.stopped_by)
+
+    def _header(self, rows: Sequence[tuple[str, str]]) -> None:
         if not self.terminal:
             for name, value in rows:
-                say(f"{name:<12}{value}")
+                print_diagnostic(f"{name:<12}{value}")
             return
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
@@ -57,59 +77,51 @@ class Report:
         with suppress(OSError):
             Console(stderr=True, markup=False, emoji=False, highlight=False).print(table)
 
-    def step(self, facts: StepFacts, chars_per_second: float) -> None:
-        """Say how a step went."""
-        if self.quiet:
-            return
+    def _step(self, facts: StepFacts, chars_per_second: float) -> None:
         bits = facts.loss / math.log(2)
         if self.terminal:
             self._draw(facts, chars_per_second)
-        elif facts.validation is None and time.monotonic() - self.said_at >= SECONDS_BETWEEN_LINES:
-            self.line(
+        elif facts.validation is None and time.monotonic() - self.printed_at >= SECONDS_BETWEEN_LINES:
+            self._line(
                 f"{_step_of(facts)}  loss {facts.loss:.4f}  bits/char {bits:.4f}  {chars_per_second:,.0f} chars/s"
             )
         if facts.validation is not None:
             tally = facts.validation
             mark = "  best" if facts.is_best else ""
-            self.line(
+            self._line(
                 f"{_step_of(facts)}  val_loss {tally.loss:.4f}  bits/char {tally.bits_per_char:.4f}  "
                 f"accuracy {tally.accuracy:.1%}{mark}"
             )
 
-    def line(self, text: str) -> None:
-        """Say one line, above the bar if there is one."""
-        if self.quiet:
-            return
-        self.said_at = time.monotonic()
-        with suppress(OSError):  # a terminal that is gone does not end the training
+    def _line(self, text: str) -> None:
+        """Print one line, above the bar if there is one."""
+        self.printed_at = time.monotonic()
+        with suppress(OSError):  # a terminal that is gone does not end the run
             if self.bar is not None:
                 self.bar.clear()
-            say(text)
+            print_diagnostic(text)
             if self.bar is not None:
                 self.bar.refresh()
 
-    def reached(self, run: Run, trainer: Trainer, facts: StepFacts) -> None:
-        """Say which limit ended the training, how good the model is, and how to use it."""
+    def _reached(self, ended: Ended, limit: str) -> None:
+        """Print which limit ended the run, how good the model is, and how to use it."""
+        run, facts, progress = ended.run, ended.facts, ended.progress
+        if facts is None:
+            self._line(f"{run.folder} has reached {limit} already: raise it with --set {limit}=…")
+            return
         minutes, seconds = divmod(round(facts.seconds), 60)
-        self.line(
-            f"{facts.stopped_by} reached: {_count(facts.step, 'step')}, "
-            f"{_count(facts.chars, run.settings.data.unit)}, "
-            f"{minutes} min {seconds} s"
-        )
-        best = trainer.progress.best_loss
+        chars = _count(facts.chars, run.settings.data.unit)
+        self._line(f"{limit} reached: {_count(facts.step, 'step')}, {chars}, {minutes} min {seconds} s")
+        best = progress.best_loss
         if best is None:
-            self.line(f"loss {facts.loss:.4f} ({facts.loss / math.log(2):.4f} bits per character), not validated")
+            self._line(f"loss {facts.loss:.4f} ({facts.loss / math.log(2):.4f} bits per character), not validated")
         else:
             bits = f"{best / math.log(2):.4f} bits per character"
-            self.line(f"best val_loss {best:.4f} ({bits}) at step {trainer.progress.best_step}, in {run.folder}")
-        folder = shlex.quote(str(run.folder))
-        if run.settings.model.objective == "cloze":
-            self.line(f"fill gaps with: charlstm fill --run {folder}")
-        else:
-            self.line(f"sample with: charlstm sample --run {folder} --temp 0.8 --top-k 10")
+            self._line(f"best val_loss {best:.4f} ({bits}) at step {progress.best_step}, in {run.folder}")
+        use = OBJECTIVES[run.settings.model.objective]
+        self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
 
-    def close(self) -> None:
-        """Take the bar away."""
+    def _close_bar(self) -> None:
         if self.bar is not None:
             with suppress(OSError):
                 self.bar.close()
@@ -131,23 +143,27 @@ class Report:
             self.bar.update()
 
 
-def header_rows(run: Run, trainer: Trainer, corpus: Corpus) -> list[tuple[str, str]]:
+def header_rows(began: Began) -> list[tuple[str, str]]:
     """What is trained, on what, until when and where: the rows of the header."""
-    settings, runtime, unit = run.settings, trainer.runtime, run.settings.data.unit
-    train, val = len(trainer.lanes.ids), len(trainer.validation_ids)
-    shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
+    trainer, corpus = began.trainer, began.corpus
+    settings, machine = began.run.settings, trainer.machine
+    train, val, _ = (len(part) for part in split_ids(corpus.ids, settings.data.split))
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
+    shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
+    cores = f"{_count(machine.shards, 'shard')} on {_count(min(machine.threads, machine.shards), 'thread')}"
     rows = [
-        ("text", f"{', '.join(sources)}: {_count(corpus.chars, unit)}"),
+        ("text", f"{', '.join(sources)}: {_count(corpus.chars, settings.data.unit)}"),
         ("", f"{train:,} to train, {val:,} to validate"),
         ("vocabulary", _vocabulary(corpus)),
-        ("model", f"{settings.model.cell} {shape}, {_count(num_parameters(trainer.model), 'parameter')}"),
-        ("device", f"{runtime.device.type}, {_count(runtime.threads, 'thread')}, {runtime.precision}"),
-        ("until", _limits(settings.training, trainer.lanes.steps_per_epoch)),
-        ("run", str(run.folder)),
+        ("model", f"{settings.model.cell} {shape}, {_count(began.parameters, 'parameter')}"),
+        ("device", f"{machine.device.type}, {cores}, {machine.precision}"),
+        ("until", _limits(settings.training, trainer.batches.steps_per_epoch)),
+        ("run", str(began.run.folder)),
     ]
     if trainer.progress.step:
         rows.append(("resumed", f"after step {trainer.progress.step}"))
+    if began.inherited is not None:
+        rows.append(("begins with", began.inherited))
     return rows
 
 

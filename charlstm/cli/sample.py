@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from charlstm import environment
-from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write, write_line
+from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
 from charlstm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BETWEEN_WRITES_SECONDS = 0.005  # of one text: to write it character by character costs a sixth of a small model's speed
 
 
-@one_sentence
+@report_errors
 def sample_command(
     run: RunOption = None,
     temperature: Annotated[
@@ -94,7 +94,7 @@ def sample(
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 
-    run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
+    run = runs.open_run(run_folder)
     if run.settings.model.objective == "cloze":
         raise RunError(f"{run.folder} was trained to fill gaps, not to go on with a text: use `charlstm fill`")
     sampling = _sampling_settings(run.settings, options, overrides)
@@ -106,7 +106,7 @@ def sample(
     checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
     if seed is None:
         seed = secrets.randbelow(2**32)
-        say(f"seed {seed}")
+        print_diagnostic(f"seed {seed}")
     steps = generate(
         build_stepper(checkpoint.weights, run.settings.model),
         run.vocab,
@@ -183,7 +183,7 @@ def _prompt_ids(prompt: bytes, vocab: "Vocab") -> "Ids":
     ids = vocab.encode_text(prompt, where="the prompt")
     if unknown := vocab.unknown_characters(prompt, where="the prompt"):
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
-        say(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
+        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
     return ids
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: noted when they come, acted on between two steps."""
+"""Signals that ask a training run to stop: noted when they come, acted on between two steps."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
-    """Within, SIGINT, SIGTERM, SIGHUP and SIGUSR1 are noted, and said unless `quiet`; a second SIGINT ends at once.
+    """Within, SIGINT, SIGTERM, SIGHUP and SIGUSR1 are noted, and reported unless `quiet`; a second SIGINT ends at once.
 
     A signal that is ignored stays ignored.
     """
@@ -46,7 +46,7 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def _say_now(line: str) -> None:
-    """Say a line from within a signal handler, where the stream's own buffer may be in use."""
+    """Print a line from within a signal handler, where the stream's own buffer may be in use."""
     with suppress(OSError):
         below_the_bar = "\n" if os.isatty(2) else ""
         os.write(2, f"{below_the_bar}{line}\n".encode())

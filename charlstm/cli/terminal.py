@@ -1,4 +1,4 @@
-"""How every command talks: data to stdout, talk to stderr, mistakes as one sentence with their exit code."""
+"""Standard streams of every command: data to stdout, diagnostics to stderr, user errors with their exit code."""
 
 import errno
 import functools
@@ -22,18 +22,18 @@ RunOption: TypeAlias = Annotated[
 ]
 
 
-def one_sentence(command: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command so that a user's mistake ends it with one sentence on stderr and its exit code.
+def report_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command so that a user error ends it with one sentence on stderr and its exit code.
 
-    So does what the system refuses. A closed pipe ends it without a word, a bug with its traceback.
+    So does an error of the system. A closed pipe ends it silently, a bug with its traceback.
     """
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except CharLSTMError as mistake:
-            _end(mistake)
+        except CharLSTMError as error:
+            _end(error)
         except BrokenPipeError:
             forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
@@ -45,9 +45,9 @@ def one_sentence(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
-def say(line: str) -> None:
-    """Print a line of talk to stderr, whatever the locale; if nobody can hear it, go on."""
-    with suppress(OSError):  # full or closed
+def print_diagnostic(line: str) -> None:
+    """Print a line to stderr as UTF-8, whatever the locale; nothing happens if it is full or closed."""
+    with suppress(OSError):
         sys.stderr.buffer.write(_utf8(line) + b"\n")
         sys.stderr.flush()
 
@@ -78,10 +78,10 @@ def write_line(line: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Have stdout and stderr speak UTF-8 whatever the locale, and give one that is closed a stand-in.
+    """Have stdout and stderr write UTF-8 whatever the locale, and replace one that is closed.
 
-    Otherwise the next file that is opened would take a closed one's number, and receive what is said to it. Writing to
-    the stand-in of stdout fails, as a user who asked for data expects; what is said to that of stderr is lost.
+    Otherwise the next file that is opened would take the number of the closed stream, and receive what is written to
+    it. Writing to the replacement of stdout fails, as a user who asked for data expects; that of stderr discards.
     """
     for number in (0, 1, 2):
         try:
@@ -90,7 +90,7 @@ def prepare_streams() -> None:
             os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # takes the lowest number, this one
     buffered = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
     sys.stdout = io.TextIOWrapper(buffered, "utf-8", "surrogateescape")
-    unbuffered = io.FileIO(2, "w", closefd=False)  # so that what could not be said is not tried again at the end
+    unbuffered = io.FileIO(2, "w", closefd=False)  # so that what could not be written is not tried again at the end
     sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "surrogateescape", write_through=True)
 
 
@@ -108,9 +108,9 @@ def _utf8(line: str) -> bytes:
         return line.encode("utf-8", "backslashreplace")
 
 
-def _end(mistake: CharLSTMError) -> None:
-    say(f"charlstm: {' '.join(str(mistake).splitlines())}")
-    raise SystemExit(mistake.exit_code) from None
+def _end(error: CharLSTMError) -> None:
+    print_diagnostic(f"charlstm: {' '.join(str(error).splitlines())}")
+    raise SystemExit(error.exit_code) from None
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import one_sentence, write_line
+from charlstm.cli.terminal import report_errors, write_line
 
 if TYPE_CHECKING:
     from charlstm.cells import Array
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from charlstm.teaching.worksheet import Work
 
 
-@one_sentence
+@report_errors
 def trace_command(
     file: Annotated[Path, typer.Argument(metavar="CELL.yaml", help="A worked example, as in configs/worked/.")],
     inputs: Annotated[

@@ -1,1 +1,6 @@
-"""How well a model predicts a text: tallies that are added up and divided once."""
+"""How well a model predicts a text: protocols of reading it, and tallies that are added up and divided once."""
+
+from charlstm.evaluation.protocols import EVALUATED_LANES, Evaluation, evaluate
+from charlstm.evaluation.tally import Tally
+
+__all__ = ["EVALUATED_LANES", "Evaluation", "Tally", "evaluate"]

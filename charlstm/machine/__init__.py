@@ -1,1 +1,6 @@
-"""The machine that torch runs on: device, precision, threads and memory."""
+"""The machine that torch runs on: device, precision, memory, and a batch's shards over its cores."""
+
+from charlstm.machine.device import Machine, prepare_evaluation, prepare_training
+from charlstm.machine.shards import Shards
+
+__all__ = ["Machine", "Shards", "prepare_evaluation", "prepare_training"]

@@ -11,14 +11,15 @@ Both are functions of the weights, so whoever calls may change a window's weight
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlstm.cells import CELLS, Cell
+from charlstm.cells import CELLS, Cell, State
 from charlstm.settings import ModelSettings
 
-State: TypeAlias = tuple[Tensor, ...]
 LayerWeights: TypeAlias = Mapping[str, Tensor]  # weight_ih, weight_hh, bias_ih, bias_hh and perhaps weight_ch
 Scan: TypeAlias = Callable[[Tensor, State, LayerWeights], tuple[Tensor, State]]
 
@@ -31,6 +32,16 @@ def lanes_of(state: State | None, lanes: slice) -> State | None:
 def join_lanes(states: Iterable[State]) -> State:
     """The state of all lanes from those of parts of them, in order."""
     return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+
+
+def reset_lanes(state: State | None, fresh: NDArray[np.bool_]) -> State | None:
+    """The state (each L, B, H) with the lanes that begin afresh, fresh (B,), at zero; None where all of them do."""
+    if state is None or fresh.all():
+        return None
+    if not fresh.any():
+        return state
+    kept = torch.from_numpy(~fresh).to(state[0].device)[:, None]  # (B, 1)
+    return tuple(part * kept for part in state)
 
 
 class Core(nn.Module):
@@ -128,6 +139,10 @@ class Bidirectional(nn.Module):
         ahead, _ = self.forwards(x, masks=masks[:half])
         back, _ = self.backwards(x.flip(0), masks=masks[half:])
         return torch.cat([ahead, back.flip(0)], dim=-1)
+
+    def zero_state(self, _lanes: int, *, like: Tensor) -> State:  # noqa: ARG002 - as `Core.zero_state`
+        """No state is carried: the backward direction would need the text to come."""
+        return ()
 
     def draw_masks(self, lanes: int, dropout: float, generator: torch.Generator) -> list[Tensor]:
         """As `Core.draw_masks`, for the one direction and then for the other."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlstm.networks.cores import Bidirectional, State, build_core
+from charlstm.cells import State
+from charlstm.networks.cores import Bidirectional, build_core
 from charlstm.settings import ModelSettings
 
 
@@ -44,10 +45,6 @@ class CharLM(nn.Module):
         x = self.embedding(ids).to(dtype)  # (T, B, E)
         x, state = self.core(x, state, masks=masks)  # (T, B, H)
         return _logits(self.output, x), state
-
-    def targets(self, _ids: Tensor, following: Tensor) -> Tensor:
-        """What the logits of `ids` (T, B) are to predict: here the characters that follow them."""
-        return following
 
 
 class ClozeLM(nn.Module):
@@ -82,18 +79,9 @@ class ClozeLM(nn.Module):
         around = torch.cat([torch.cat([nothing, ahead[:-1]]), torch.cat([back[1:], nothing])], dim=-1)  # (T, B, 2·H)
         return _logits(self.output, around), ()
 
-    def targets(self, ids: Tensor, _following: Tensor) -> Tensor:
-        """What the logits of `ids` (T, B) are to predict: the characters themselves."""
-        return ids
-
-
-def build_model(vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> CharLM | ClozeLM:
-    """The model that the settings' objective names, its weights drawn from the seed."""
-    return (ClozeLM if settings.objective == "cloze" else CharLM)(vocab_size, settings, seed=seed)
-
 
 @torch.no_grad()
-def inherit(
+def inherit_weights(
     model: CharLM | ClozeLM, weights: Mapping[str, NDArray[Any]], rows: Sequence[int], their_rows: Sequence[int]
 ) -> None:
     """Give a model the weights of another of the same sizes that has a vocabulary of its own.

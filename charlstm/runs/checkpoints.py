@@ -1,17 +1,16 @@
-"""Checkpoints: written whole, named by pointers, verified when read.
+"""Checkpoints: written atomically, named by pointers, verified when read.
 
     checkpoints/step-00001200/
         model.safetensors       weights
-        training.safetensors    Adam's moments and the hidden state
+        training.safetensors    Adam's moments and the recurrent state
         progress.json           scalars
-        manifest.json           sha256 and size of each of these and of vocab.json
-    best, latest                the name of a checkpoint, and a seal that ties the two together
+        manifest.json           sha256 and size of each of these, of vocab.json and of text.json
+    best, latest                the name of a checkpoint, and a checksum that ties the two together
 
 Nothing is pickled, so nothing that is read can run code.
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -24,10 +23,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
-from charlstm.files import UNFINISHED, disk_errors, flush, read_regular, remove, write_folder, write_whole
-from charlstm.weights import check_weights, weight_shapes
 from charlstm.errors import RunError
-from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, Run
+from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove, write_file, write_folder
+from charlstm.runs import metrics
+from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
+from charlstm.runs.progress import Progress, decode_progress
+from charlstm.weights import check_weights, weight_shapes
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Pointer: TypeAlias = Literal["best", "latest"]
@@ -42,12 +43,16 @@ _NAME = re.compile(r"step-[0-9]{8,15}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds. `training` is empty when only the model was asked for."""
+    """The whole state of a training run as values; `training` is empty when only the model was asked for."""
 
-    name: str
     weights: Arrays
-    training: Arrays
-    progress: dict[str, Any]
+    training: Arrays  # Adam's moments (exp_avg.<weight>, …) and the recurrent state (state.h, …)
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return checkpoint_name(self.progress.step)
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,34 +60,29 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
 
 
-def save_checkpoint(
-    run: Run, *, step: int, weights: Arrays, training: Arrays, progress: Mapping[str, Any], is_best: bool
-) -> Path:
+def save_checkpoint(run: Run, checkpoint: Checkpoint, *, is_best: bool) -> None:
     """Write a checkpoint, point `latest` (and `best`) at it, and only then remove those no longer needed.
 
-    At every moment, also that of a power cut, the pointers name whole checkpoints. Raises InputOutputError.
+    At every moment, also that of a power cut, the pointers name complete checkpoints. Raises InputOutputError.
     """
-    name = checkpoint_name(step)
     contents = {
-        MODEL: safetensors_numpy.save(weights),
-        TRAINING: safetensors_numpy.save(training),
-        PROGRESS: json.dumps(progress).encode(),
+        MODEL: safetensors_numpy.save(checkpoint.weights),
+        TRAINING: safetensors_numpy.save(checkpoint.training),
+        PROGRESS: msgspec.json.encode(checkpoint.progress),
     }
-    manifest = {file: _entry(data) for file, data in contents.items()} | {
-        "vocab.json": _entry(run.vocab.to_json().encode())
-    }
-    contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
-    final = run.checkpoints / name
-    with disk_errors(f"checkpoint {name} in {run.folder}"):
-        if (metrics := run.folder / "metrics.jsonl").exists():
-            flush(metrics)  # a power cut must not take what was logged before this step
-        if not _holds(final, contents):  # a save that failed at the pointers left it whole
+    of_run = {VOCAB: run.vocab.to_json().encode(), TEXT: msgspec.json.encode(run.text)}
+    manifest = {file: _entry(data) for file, data in (contents | of_run).items()}
+    contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    final = run.checkpoints / checkpoint.name
+    with disk_errors(f"checkpoint {checkpoint.name} in {run.folder}"):
+        if (log := run.folder / metrics.FILE).exists():
+            flush(log)  # a power cut must not take what was logged before this step
+        if not _holds(final, contents):  # a save that failed at the pointers left it complete
             write_folder(final, contents)
-        _point(run, "latest", name)
-        if is_best or _best_name(run) == name:
-            _point(run, "best", name)
-        _remove_old(run, name)
-    return final
+        _point(run, "latest", checkpoint.name)
+        if is_best or _best_name(run) == checkpoint.name:
+            _point(run, "best", checkpoint.name)
+        _remove_old(run, checkpoint.name)
 
 
 def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
@@ -105,21 +105,21 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
             f"write the name of one in {run.checkpoints} into it"
         )
     manifest = run.checkpoints / pointed.name / MANIFEST
-    if pointed.seal is not None and pointed.seal != _pointer_seal(which, read_regular(manifest, MAX_SCALARS_BYTES)):
+    if pointed.checksum not in (None, _pointer_checksum(which, read_bounded(manifest, MAX_SCALARS_BYTES))):
         raise RunError(f"{run.folder / which} or {manifest} is damaged: they do not belong together; {_advice(run)}")
     checkpoint = read_checkpoint_named(run, pointed.name, model_only=model_only)
-    best_step = checkpoint.progress.get("best_step")
-    if best_is_missing and best_step not in (None, checkpoint.progress["step"]):
+    best_step = checkpoint.progress.best_step
+    if best_is_missing and best_step not in (None, checkpoint.progress.step):
         raise RunError(
             f"{run.folder / 'best'} is missing: write the name of the checkpoint of step {best_step} into it"
         )
     return checkpoint
 
 
-def read_newest_whole(run: Run) -> tuple[Checkpoint, list[RunError]]:
+def read_newest_undamaged(run: Run) -> tuple[Checkpoint, list[RunError]]:
     """The checkpoint that `latest` names or, if that is damaged, the newest that is not; and what was wrong with it.
 
-    Raises the first RunError if there is no whole one.
+    Raises the first RunError if every one is damaged.
     """
     damage: list[RunError] = []
     try:
@@ -140,23 +140,25 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
     Whether the training's arrays and scalars fit the training is for the trainer to say.
     """
     folder = run.checkpoints / name
-    data = read_regular(folder / MANIFEST, MAX_SCALARS_BYTES)
+    data = read_bounded(folder / MANIFEST, MAX_SCALARS_BYTES)
     try:
         manifest = msgspec.json.decode(data, type=dict[str, _Entry])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{folder / MANIFEST} is damaged ({error}): {_advice(run)}") from None
-    _verified(run.folder / "vocab.json", manifest, run, MAX_VOCAB_BYTES)
-    progress = _scalars(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
+    _verified(run.folder / VOCAB, manifest, run, MAX_VOCAB_BYTES)
+    if TEXT in manifest:  # which a run of an earlier version lacks
+        _verified(run.folder / TEXT, manifest, run, MAX_POINTER_BYTES)
+    progress = _progress(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
     numbers = sum(math.prod(shape) for shape in weight_shapes(run.settings.model, run.vocab.size).values())
     model_bytes = 4 * numbers + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
     check_weights(weights, run.settings.model, run.vocab.size, where=str(folder / MODEL))
     if model_only:
-        return Checkpoint(name, weights, {}, progress)
+        return Checkpoint(weights, {}, progress)
     model, lanes = run.settings.model, run.settings.training.batch_size
     state_bytes = 8 * model.num_layers * model.hidden_size * lanes  # h and c
     training = _arrays(folder / TRAINING, manifest, run, 2 * model_bytes + state_bytes)
-    return Checkpoint(name, weights, training, progress)
+    return Checkpoint(weights, training, progress)
 
 
 def checkpoint_name(step: int) -> str:
@@ -185,15 +187,15 @@ class _Pointed(NamedTuple):
     """What a pointer says; both None if there is no such pointer, the second alone if a person wrote it."""
 
     name: str | None
-    seal: str | None
+    checksum: str | None
 
 
 def _point(run: Run, which: Pointer, name: str) -> None:
     manifest = (run.checkpoints / name / MANIFEST).read_bytes()
-    write_whole(run.folder / which, f"{name} {_pointer_seal(which, manifest)}\n".encode())
+    write_file(run.folder / which, f"{name} {_pointer_checksum(which, manifest)}\n".encode())
 
 
-def _pointer_seal(which: Pointer, manifest: bytes) -> str:
+def _pointer_checksum(which: Pointer, manifest: bytes) -> str:
     """What ties a pointer to one checkpoint, so that a damaged or misplaced one does not silently name another."""
     return hashlib.sha256(f"{which}\n".encode() + manifest).hexdigest()
 
@@ -202,8 +204,8 @@ def _pointed(run: Run, which: Pointer) -> _Pointed:
     pointer = run.folder / which
     if not pointer.exists():
         return _Pointed(None, None)
-    name, space, seal = read_regular(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
-    return _Pointed(name, seal if space else None)
+    name, space, checksum = read_bounded(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
+    return _Pointed(name, checksum if space else None)
 
 
 def _best_name(run: Run) -> str | None:
@@ -236,26 +238,25 @@ def _remove_old(run: Run, newest: str) -> None:
             remove(doomed)
 
 
-def _entry(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+def _entry(data: bytes) -> _Entry:
+    return _Entry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 
-def _scalars(data: bytes, name: str, where: Path) -> dict[str, Any]:
-    """The scalars of the checkpoint that bears this name."""
+def _progress(data: bytes, name: str, where: Path) -> Progress:
+    """The progress in the checkpoint that bears this name."""
     try:
-        progress = msgspec.json.decode(data, type=dict[str, bool | int | float | str | None])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{where} is not the progress of a training: {error}") from None
-    step, text_sha256 = progress.get("step"), progress.get("text_sha256")
-    if type(step) is not int or checkpoint_name(step) != name or not isinstance(text_sha256, str):
-        raise RunError(f"{where} is not the progress of a training up to {name}: its step or text_sha256 is wrong")
+        progress = decode_progress(data)
+    except RunError as error:
+        raise RunError(f"{where} is damaged: {error}") from None
+    if checkpoint_name(progress.step) != name:
+        raise RunError(f"{where} is damaged: it is that of step {progress.step}, not of {name}")
     return progress
 
 
 def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> bytes:
     """The content of a file, after its size and sha256 agree with the manifest."""
     entry = manifest.get(path.name)
-    data = read_regular(path, max_bytes)
+    data = read_bounded(path, max_bytes)
     if entry is None or len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise RunError(f"{path} is damaged: it is not what the checkpoint's manifest says; {_advice(run)}")
     return data

@@ -1,43 +1,52 @@
-"""The run folder: its settings, vocabulary and metrics, and who may write to it. `checkpoints` has the rest.
+"""The run folder: its settings, its vocabulary, the text it was trained on, and who may write to it.
 
 runs/<name>/
     config.yaml      resolved settings, every field; the first line holds the sha256 of the others
     vocab.json       symbols, line ends, what becomes of an unknown character
-    metrics.jsonl    one object a logged step
-    checkpoints/     weights and training states
+    text.json        the fingerprint of the text
+    metrics.jsonl    one row a logged step (`metrics`)
+    checkpoints/     weights and training states (`checkpoints`)
     best, latest     which of these is the best, and the newest
 runs/latest          the newest run
 """
 
-import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from charlstm.settings import MAX_SETTINGS_BYTES, Settings, dump_settings, load_settings
-from charlstm.files import REPLACED, UNFINISHED, disk_errors, put_back, read_regular, remove, write_whole
+import msgspec
+
+from charlstm import environment
 from charlstm.errors import RunError
-from charlstm.text.vocabulary import Vocab
+from charlstm.files import REPLACED, UNFINISHED, disk_errors, end_replacement, read_bounded, remove, write_file
+from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVES, Settings, dump_settings, load_settings
+from charlstm.text import Vocab
 
 RUNS_FOLDER = Path("runs")
+VOCAB, TEXT = "vocab.json", "text.json"
 MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
-MAX_POINTER_BYTES = 1_000
+MAX_POINTER_BYTES = 1_000  # also of text.json
+
+
+class TextIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text of a run: the sha256 of its content and of every setting that decides its ids (`Corpus.fingerprint`)."""
+
+    fingerprint: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """An open run folder."""
+    """An open run folder. `text` is None in the folder of a version that did not record it there."""
 
     folder: Path
     settings: Settings
     vocab: Vocab
+    text: TextIdentity | None
 
     @property
     def checkpoints(self) -> Path:
@@ -45,7 +54,7 @@ class Run:
         return self.folder / "checkpoints"
 
 
-def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: str) -> Run:
+def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: TextIdentity, *, name: str) -> Run:
     """Make a new run folder: `folder`, or runs/<name> with a number added if that is taken.
 
     Raises RunError if `folder` already holds something: a run is never overwritten.
@@ -56,19 +65,37 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, *, name: s
         refuse_taken(folder)
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "config.yaml", _sealed_settings(settings))
-            write_whole(folder / "vocab.json", vocab.to_json().encode())
+            write_file(folder / "config.yaml", _with_checksum(settings))
+            write_file(folder / VOCAB, vocab.to_json().encode())
+            write_file(folder / TEXT, msgspec.json.encode(text))
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return Run(folder, settings, vocab)
+    return Run(folder, settings, vocab, text)
+
+
+def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
+    """Open the run in a folder; without one, that which CHARLSTM_RUN names, else the newest, which runs/latest names.
+
+    needs: the objective that the run must have been trained for; None for any.
+    Raises RunError if there is none, if it is no run folder, or if it has another objective.
+    """
+    run = _read_run(folder or environment.run_folder() or _newest())
+    objective = run.settings.model.objective
+    if needs is not None and needs != objective:
+        use = OBJECTIVES[objective]
+        raise RunError(
+            f"{run.folder} {use.does} (use `{use.command}`), but a run that {OBJECTIVES[needs].does} is needed: "
+            "name another with --run"
+        )
+    return run
 
 
 def mark_newest(run: Run) -> None:
-    """Have runs/latest name this run, for the commands that read without being told which."""
+    """Have runs/latest name this run, for the commands that read without being told which. Raises InputOutputError."""
     with disk_errors(str(RUNS_FOLDER / "latest")):
         RUNS_FOLDER.mkdir(exist_ok=True)
-        write_whole(RUNS_FOLDER / "latest", os.fsencode(os.path.relpath(run.folder, RUNS_FOLDER)) + b"\n")
+        write_file(RUNS_FOLDER / "latest", os.fsencode(os.path.relpath(run.folder, RUNS_FOLDER)) + b"\n")
 
 
 def refuse_taken(folder: Path) -> None:
@@ -77,40 +104,19 @@ def refuse_taken(folder: Path) -> None:
         raise RunError(f"{folder} is not empty: name a new folder, or continue the run with --resume {folder}")
 
 
-def find_run(folder: Path | None) -> Path:
-    """The run folder to read: the one given, else the newest, which runs/latest names."""
-    if folder is not None:
-        return folder
-    try:
-        return RUNS_FOLDER / read_regular(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
-    except (RunError, ValueError):
-        raise RunError(
-            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
-        ) from None
-
-
-def open_run(folder: Path) -> Run:
-    """Read a run's settings and vocabulary. Raises RunError if it is not a run folder."""
-    if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
-    vocab_file = folder / "vocab.json"
-    return Run(
-        folder,
-        _read_settings(folder / "config.yaml"),
-        Vocab.from_json(read_regular(vocab_file, MAX_VOCAB_BYTES), where=str(vocab_file)),
-    )
-
-
 def rewrite_settings(run: Run, settings: Settings) -> Run:
-    """Record settings that a resumed run goes on with."""
+    """Record the settings that a resumed run goes on with. Raises InputOutputError."""
     with disk_errors(str(run.folder)):
-        write_whole(run.folder / "config.yaml", _sealed_settings(settings))
-    return Run(run.folder, settings, run.vocab)
+        write_file(run.folder / "config.yaml", _with_checksum(settings))
+    return replace(run, settings=settings)
 
 
 @contextmanager
 def only_writer(run: Run) -> Iterator[None]:
-    """Hold the run folder for one process that writes, and clear what a killed one left; a second gets RunError."""
+    """Be the only process that writes to the run, and clear what a killed one left unfinished.
+
+    Raises RunError if another process is training it.
+    """
     with disk_errors(str(run.folder)):
         handle = os.open(run.folder, os.O_RDONLY)
     try:
@@ -122,7 +128,7 @@ def only_writer(run: Run) -> Iterator[None]:
             ) from None
         with disk_errors(str(run.folder)):
             for replaced in run.checkpoints.glob(f"{REPLACED}*"):
-                put_back(replaced)
+                end_replacement(replaced)
             for left_over in [*run.folder.glob(f"{UNFINISHED}*"), *run.checkpoints.glob(f"{UNFINISHED}*")]:
                 remove(left_over)
         yield
@@ -130,35 +136,36 @@ def only_writer(run: Run) -> Iterator[None]:
         os.close(handle)
 
 
-def append_metrics(run: Run, facts: Mapping[str, Any]) -> None:
-    """Add one object to metrics.jsonl, whole or not at all."""
-    path = run.folder / "metrics.jsonl"
-    with disk_errors(str(path)), path.open("ab", buffering=0) as file:
-        end, line = file.tell(), json.dumps(facts).encode() + b"\n"
-        if file.write(line) < len(line):  # the disk filled up
-            file.truncate(end)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def _newest() -> Path:
+    try:
+        return RUNS_FOLDER / read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+    except (RunError, ValueError):
+        raise RunError(
+            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
+        ) from None
 
 
-def cut_metrics(run: Run, step: int) -> None:
-    """Leave in metrics.jsonl what was logged up to a step: a run that resumes there will log the rest again."""
-    path = run.folder / "metrics.jsonl"
-    if path.exists():
-        lines = read_regular(path).splitlines(keepends=True)
-        with disk_errors(str(path)):
-            write_whole(path, b"".join(line.rstrip(b"\n") + b"\n" for line in lines if _step_of(line) <= step))
+def _read_run(folder: Path) -> Run:
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
+    settings = _read_settings(folder / "config.yaml")
+    vocab = Vocab.from_json(read_bounded(folder / VOCAB, MAX_VOCAB_BYTES), where=str(folder / VOCAB))
+    text = _read_text_identity(folder / TEXT) if (folder / TEXT).exists() else None
+    return Run(folder, settings, vocab, text)
 
 
-def _sealed_settings(settings: Settings) -> bytes:
-    lines = dump_settings(settings).encode()
-    return _seal(lines) + lines
+def _read_text_identity(path: Path) -> TextIdentity:
+    try:
+        return msgspec.json.decode(read_bounded(path, MAX_POINTER_BYTES), type=TextIdentity)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}): restore it from a copy") from None
 
 
 def _read_settings(path: Path) -> Settings:
-    """A run's settings, after the seal in the first line agrees with the others; one may delete it to edit them."""
-    data = read_regular(path, MAX_SETTINGS_BYTES)
-    seal, newline, lines = data.partition(b"\n")
-    if not newline or (seal.startswith(_seal(b"")[:9]) and seal + newline != _seal(lines)):
+    """A run's settings, whose checksum, in the first line, must be right; one may delete it to edit them."""
+    data = read_bounded(path, MAX_SETTINGS_BYTES)
+    checksum, newline, lines = data.partition(b"\n")
+    if not newline or (checksum.startswith(_checksum_line(b"")[:9]) and checksum + newline != _checksum_line(lines)):
         raise RunError(
             f"{path} is not as charlstm wrote it: restore it, change settings with --set or, "
             "if the change is yours, delete the first line"
@@ -166,7 +173,12 @@ def _read_settings(path: Path) -> Settings:
     return load_settings(path)
 
 
-def _seal(lines: bytes) -> bytes:
+def _with_checksum(settings: Settings) -> bytes:
+    lines = dump_settings(settings).encode()
+    return _checksum_line(lines) + lines
+
+
+def _checksum_line(lines: bytes) -> bytes:
     digest = hashlib.sha256(lines).hexdigest()
     return f"# sha256 {digest} of the lines below (delete this line if you change them)\n".encode()
 
@@ -183,10 +195,3 @@ def _free_folder(wanted: Path) -> Path:
             number += 1
         else:
             return folder
-
-
-def _step_of(line: bytes) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return float("inf")  # a line that a kill cut short

@@ -1,5 +1,6 @@
 """The settings of a run: their schema, their reader and their reference page."""
 
+from charlstm.settings.objectives import OBJECTIVES
 from charlstm.settings.settings import (
     MAX_SETTINGS_BYTES,
     Cell,
@@ -20,6 +21,7 @@ from charlstm.settings.yaml12 import plain, read_yaml
 
 __all__ = [
     "MAX_SETTINGS_BYTES",
+    "OBJECTIVES",
     "Cell",
     "DataSettings",
     "ModelSettings",

@@ -122,9 +122,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Literal["auto", "fp32", "bf16"],
         Meta(description="arithmetic of the matrix products; auto: bf16 where it is faster"),
     ] = "auto"
+    shards: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="parts of a batch, each computed by one thread; they decide the bits; auto: the fastest here"),
+    ] = "auto"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="processor threads, each with lanes of its own; auto: as many as are fastest here"),
+        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores"),
     ] = "auto"
 
 

@@ -1,1 +1,36 @@
-"""Sources of text, its vocabulary, and its ids on disk, cut into lanes."""
+"""Sources of text, its vocabulary, its ids on disk, and batches of them."""
+
+from charlstm.text.batches import Batch, Batches, Lanes, Parts
+from charlstm.text.corpus import (
+    Corpus,
+    EncodedText,
+    Splits,
+    encode_source,
+    open_corpus,
+    prepare_corpus,
+    read_corpus,
+    split_ids,
+)
+from charlstm.text.sources import STDIN, absolute_sources
+from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
+
+__all__ = [
+    "STDIN",
+    "Batch",
+    "Batches",
+    "Corpus",
+    "EncodedText",
+    "Ids",
+    "Lanes",
+    "Parts",
+    "Splits",
+    "Vocab",
+    "absolute_sources",
+    "encode_source",
+    "name_characters",
+    "open_corpus",
+    "prepare_corpus",
+    "read_corpus",
+    "shared_ids",
+    "split_ids",
+]

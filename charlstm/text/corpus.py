@@ -1,14 +1,10 @@
 """Sources → ids on disk, memory-mapped: encoded once, kept by content and settings, split into contiguous parts."""
 
 import json
-import os
-import platform
 import re
-import secrets
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -17,8 +13,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charlstm.errors import InputOutputError, RunError, TextError
-from charlstm.files import flush
+from charlstm.environment import cache_folder, data_folder
+from charlstm.errors import RunError, TextError
+from charlstm.files import atomic_file, disk_errors, remove_abandoned, write_file
+from charlstm.settings import DataSettings
 from charlstm.text.sources import STDIN, TextFile, open_sources, read_chunks
 from charlstm.text.vocabulary import (
     CODE_POINTS,
@@ -33,9 +31,6 @@ from charlstm.text.vocabulary import (
     drop_byte_order_mark,
     unify_newlines,
 )
-
-_UNFINISHED = "unfinished-"
-_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class _Digest(Protocol):
@@ -75,6 +70,20 @@ class Splits(NamedTuple):
     test: Ids
 
 
+def read_corpus(data: DataSettings, *, stdin: BinaryIO | None) -> Corpus:
+    """The corpus of a run's settings, with the cache and the well-known corpora where this machine has them."""
+    return prepare_corpus(
+        data.sources,
+        unit=data.unit,
+        min_count=data.min_count,
+        unknown=data.unknown,
+        newline=data.newline,
+        cache_folder=cache_folder(),
+        data_folder=data_folder(),
+        stdin=stdin,
+    )
+
+
 def prepare_corpus(
     sources: Sequence[str],
     *,
@@ -92,7 +101,7 @@ def prepare_corpus(
     stays bounded. Raises TextError for a text that is missing, unreadable, not UTF-8, empty, or changed between the two
     readings, and InputOutputError if the cache cannot be written.
     """
-    _make_ready(cache_folder)
+    _prepare_cache(cache_folder)
     how = f"charlstm ids 1 {unit} {min_count} {unknown} {newline}\n".encode()
     with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
         digest = sha256(how)
@@ -104,16 +113,17 @@ def prepare_corpus(
             return replace(cached, sources=tuple(sources))
         vocab = build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
         again = sha256(how)
-        with _written_whole(cache_folder / f"{fingerprint}.ids") as file:
-            seal = _write_training_ids(file, _read_text(files, unit=unit, newline=newline, digest=again), vocab)
+        with _cache_errors(cache_folder), atomic_file(cache_folder / f"{fingerprint}.ids") as file:
+            checksum = _write_training_ids(file, _read_text(files, unit=unit, newline=newline, digest=again), vocab)
             if again.hexdigest() != fingerprint:
                 raise TextError(
                     f"the text changed while it was being read ({_listed(sources)}); "
                     "wait until nothing writes to it, or pipe it in through -"
                 )
     record = {"sources": list(sources), "vocab": vocab.to_json()}
-    with _written_whole(cache_folder / f"{fingerprint}.json") as file:
-        file.write(json.dumps({**record, "seal": _sealed(seal, record)}).encode())
+    with _cache_errors(cache_folder):
+        entry = {**record, "checksum": _checksum_of(checksum, record)}
+        write_file(cache_folder / f"{fingerprint}.json", json.dumps(entry).encode())
     ids = np.memmap(cache_folder / f"{fingerprint}.ids", dtype=vocab.id_dtype, mode="r")
     return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=tuple(sources))
 
@@ -126,7 +136,7 @@ def open_corpus(fingerprint: str, cache_folder: Path) -> Corpus | None:
     try:
         record = json.loads(path.with_suffix(".json").read_bytes())
         with open(path, "rb") as file:
-            if record.pop("seal") != _sealed(file_digest(file, "sha256"), record):
+            if record.pop("checksum") != _checksum_of(file_digest(file, "sha256"), record):
                 return None
         vocab = Vocab.from_json(record["vocab"], where="the cache")
         ids = np.memmap(path, dtype=vocab.id_dtype, mode="r")
@@ -140,10 +150,10 @@ def encode_source(
 ) -> EncodedText:
     """A text to measure, in an existing vocabulary: its unit, line ends and policy for unknown characters.
 
-    Reads what `prepare_corpus` reads, in bounded memory: the ids lie in a nameless file in `cache_folder`.
+    Reads what `prepare_corpus` reads, in bounded memory: the ids lie in an anonymous temporary file in `cache_folder`.
     Raises TextError also if nothing of the text is left.
     """
-    _make_ready(cache_folder)
+    _prepare_cache(cache_folder)
     where = "standard input" if source == STDIN else repr(source)
     unknown_chars, unknown = 0, set[int]()
     with (
@@ -227,15 +237,15 @@ def _write_training_ids(file: BinaryIO, texts: Iterable[str], vocab: Vocab) -> _
     """Write the ids and return their sha256; here what is not in the vocabulary is what `min_count` left out."""
     # A character that was not in the text before is dropped here, and shows in the digest of the second reading.
     training = replace(vocab, unknown="replace" if vocab.has_unknown_symbol else "skip")
-    seal = sha256()
+    checksum = sha256()
     for text in texts:
         ids = training.encode_codes(code_points(text), where="the text").data
-        seal.update(ids)
+        checksum.update(ids)
         file.write(ids)
-    return seal
+    return checksum
 
 
-def _sealed(ids_digest: _Digest, record: dict[str, Any]) -> str:
+def _checksum_of(ids_digest: _Digest, record: dict[str, Any]) -> str:
     ids_digest.update(json.dumps(record, sort_keys=True).encode())
     return ids_digest.hexdigest()
 
@@ -245,52 +255,12 @@ def _listed(sources: Sequence[str]) -> str:
     return f"{named} and {len(sources) - 3} more" if len(sources) > 3 else named
 
 
-def _make_ready(cache_folder: Path) -> None:
-    """Make the cache folder, without the unfinished files of processes that are gone."""
+def _prepare_cache(cache_folder: Path) -> None:
+    """Make the cache folder, and remove what processes that are gone left unfinished in it."""
     with _cache_errors(cache_folder):
         cache_folder.mkdir(parents=True, exist_ok=True)
-    for path in cache_folder.glob(f"{_UNFINISHED}*"):
-        with suppress(OSError, ValueError, OverflowError):
-            if _is_abandoned(path):
-                path.unlink()
+    remove_abandoned(cache_folder)
 
 
-def _is_abandoned(path: Path) -> bool:
-    if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-        return True
-    host, pid, _ = path.name.removeprefix(_UNFINISHED).rsplit("-", 2)
-    if host != platform.node() or os.name != "posix":
-        return False
-    try:
-        os.kill(int(pid), 0)  # asks whether the process is there, and sends nothing
-    except ProcessLookupError:
-        return True
-    return False
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that stands under its name only when it was written to its end and is on the disk."""
-    unfinished = path.with_name(f"{_UNFINISHED}{platform.node()}-{os.getpid()}-{secrets.token_hex(8)}")
-    with _cache_errors(path.parent):
-        try:
-            with open(unfinished, "xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        if os.name == "posix":
-            flush(path.parent)
-
-
-@contextmanager
-def _cache_errors(cache_folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputOutputError(
-            f"cannot write to the cache {str(cache_folder)!r}: {error.strerror or error}; "
-            "make room there or choose another folder"
-        ) from None
+def _cache_errors(cache_folder: Path) -> AbstractContextManager[None]:
+    return disk_errors(f"to the cache {str(cache_folder)!r}", advice="make room there or choose another folder")

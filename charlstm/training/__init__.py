@@ -1,1 +1,30 @@
-"""The training run: one optimiser step after another, its schedule and its limits."""
+"""The training run: a session that assembles, saves and resumes it, its trainer, its schedule and its limits."""
+
+from charlstm.training.session import (
+    Began,
+    Ended,
+    Fact,
+    Sampled,
+    Session,
+    Stepped,
+    Warned,
+    build_trainer,
+    resume_session,
+    start_session,
+)
+from charlstm.training.trainer import StepFacts, Trainer
+
+__all__ = [
+    "Began",
+    "Ended",
+    "Fact",
+    "Sampled",
+    "Session",
+    "StepFacts",
+    "Stepped",
+    "Trainer",
+    "Warned",
+    "build_trainer",
+    "resume_session",
+    "start_session",
+]

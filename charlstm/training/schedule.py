@@ -1,47 +1,13 @@
-"""Where a training stands, when it ends, and how fast it learns until then: functions of its settings and its steps."""
+"""When a training run ends and how fast it learns until then: functions of its settings and its steps."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, TypeAlias
 
-import msgspec
-from msgspec import Meta
+from msgspec.structs import replace
 
-from charlstm.errors import RunError
+from charlstm.runs import Progress
 from charlstm.settings import TrainingSettings
 
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
-Amount: TypeAlias = Annotated[float, Meta(ge=0)]
-
-FORWARD_SHARE = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The scalars of a training state: with the arrays beside it, all that a run needs to go on."""
-
-    step: Count = 0  # steps taken
-    seconds: Amount = 0.0  # spent training and validating
-    validation_seconds: Amount = 0.0  # of these
-    total_steps: Count | None = None  # None until it is known, or when only a patience or the clock ends the run
-    total_is_estimate: bool = False  # made from minutes, not set by a limit of steps or epochs
-    best_loss: Amount | None = None
-    best_step: Count | None = None
-    validations_since_best: Count = 0
-
-
-def read_progress(scalars: Mapping[str, Any]) -> Progress:
-    """The progress that a checkpoint holds. Raises RunError if no training can have got there."""
-    try:
-        if scalars.keys() != asdict(Progress()).keys():
-            raise ValueError("some are missing or unknown")
-        progress = msgspec.convert(dict(scalars), Progress)
-    except ValueError as error:  # msgspec.ValidationError is one
-        raise RunError(f"the checkpoint's progress is not that of a training: {error}") from None
-    if (progress.best_step is None) != (progress.best_loss is None) or (progress.best_step or 0) > progress.step:
-        raise RunError("the checkpoint's progress is not that of a training: its best step has not been or has no loss")
-    return progress
+FORWARD_FRACTION = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
 
 
 def total_steps_of(settings: TrainingSettings, steps_per_epoch: int) -> int | None:
@@ -52,7 +18,7 @@ def total_steps_of(settings: TrainingSettings, steps_per_epoch: int) -> int | No
 
 
 def minutes_alone(settings: TrainingSettings) -> bool:
-    """Whether neither steps nor epochs limit the training."""
+    """Whether neither steps nor epochs limit the run."""
     return settings.max_steps is None and settings.max_epochs is None
 
 
@@ -72,7 +38,9 @@ def stopped_by(settings: TrainingSettings, progress: Progress) -> str | None:
     return None
 
 
-def estimate_total_steps(settings: TrainingSettings, progress: Progress, validation_chars: int) -> Progress:
+def estimate_total_steps(
+    settings: TrainingSettings, progress: Progress, *, chars_per_step: int, validation_chars: int
+) -> Progress:
     """With minutes as the only limit, turn them into steps once, from the speed so far.
 
     The first twentieth of the time (at most 30 s, at least 10 steps) is measured; until then the learning rate takes
@@ -83,10 +51,9 @@ def estimate_total_steps(settings: TrainingSettings, progress: Progress, validat
     if progress.step < 10 or progress.seconds < min(30.0, budget / 20):
         return progress
     seconds_per_step = (progress.seconds - progress.validation_seconds) / progress.step
-    chars_per_step = settings.batch_size * settings.sequence_length
-    validation_steps = FORWARD_SHARE * validation_chars / chars_per_step
-    share_of_steps = 1 / (1 + validation_steps / settings.validate_every_steps)
-    remaining = ((budget - progress.seconds) / seconds_per_step - validation_steps) * share_of_steps
+    validation_steps = FORWARD_FRACTION * validation_chars / chars_per_step
+    fraction_of_steps = 1 / (1 + validation_steps / settings.validate_every_steps)
+    remaining = ((budget - progress.seconds) / seconds_per_step - validation_steps) * fraction_of_steps
     return replace(progress, total_steps=progress.step + max(1, round(remaining)), total_is_estimate=True)
 
 
@@ -100,5 +67,5 @@ def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | N
         return settings.learning_rate * (step + 1) / warmup
     if settings.schedule == "constant" or total_steps is None:
         return settings.learning_rate
-    share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+    elapsed = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * elapsed))

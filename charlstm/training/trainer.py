@@ -11,28 +11,27 @@ data), so a run that was stopped and restored goes on as if it had not been.
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
+from charlstm.cells import State
 from charlstm.errors import DivergedError, RunError
-from charlstm.evaluation.evaluate import Tally, evaluate
-from charlstm.machine.runtime import Runtime
-from charlstm.networks.cores import State, join_lanes, lanes_of
-from charlstm.networks.models import CharLM, ClozeLM
+from charlstm.evaluation import Tally, evaluate
+from charlstm.machine import Machine
+from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes, summed_nats
+from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
-from charlstm.text.lanes import Lanes
+from charlstm.text import Batch, Batches, Ids
 from charlstm.training.schedule import (
-    Progress,
     estimate_total_steps,
     learning_rate_at,
     minutes_alone,
-    read_progress,
     stopped_by,
     total_steps_of,
 )
@@ -62,29 +61,30 @@ class StepFacts:
 
 
 class Trainer:
-    """Trains a model on one text by truncated backpropagation through time."""
+    """Trains a model on batches of text by truncated backpropagation through time."""
 
     def __init__(
         self,
-        model: CharLM | ClozeLM,
+        model: Model,
+        objective: Objective,
         settings: TrainingSettings,
         *,
         dropout: float,
-        train_ids: NDArray[np.integer],
-        validation_ids: NDArray[np.integer],
-        runtime: Runtime,
+        batches: Batches,
+        validation_ids: Ids,
+        machine: Machine,
     ) -> None:
-        self.model = model.to(runtime.device)
+        self.model = model.to(machine.device)
+        self.objective = objective
         self.settings = settings
         self.dropout = dropout
-        self.lanes = Lanes(train_ids, settings.batch_size, settings.sequence_length)
+        self.batches = batches
         self.validation_ids = validation_ids
-        self.runtime = runtime
-        self.workers = runtime.workers(settings.batch_size)
+        self.machine = machine
+        self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
-        self.generator = torch.Generator(runtime.device)
-        self.hidden: State | None = None
-        self.progress = Progress(total_steps=total_steps_of(self.settings, self.lanes.steps_per_epoch))
+        self.state: State | None = None  # after the last step
+        self.progress = Progress(total_steps=total_steps_of(self.settings, batches.steps_per_epoch))
 
     def steps(self) -> Iterator[StepFacts]:
         """Take step after step, validating at the interval and at the end, until a limit is reached."""
@@ -100,43 +100,42 @@ class Trainer:
         """The setting whose limit has been reached, None while none is."""
         return stopped_by(self.settings, self.progress)
 
-    def export(self) -> tuple[Arrays, Arrays, dict[str, Any]]:
-        """The whole state as values: the model's arrays, the training's arrays, and the scalars of `Progress`."""
+    def export(self) -> Checkpoint:
+        """A copy of the whole state as values."""
         training: Arrays = {}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 training[f"{key}.{name}"] = _array(value)
-        for name, part in zip(self.model.core.cell.state, self.hidden or (), strict=False):
+        for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
             training[f"state.{name}"] = _array(part)
         weights = {name: _array(parameter) for name, parameter in self.model.named_parameters()}
-        return weights, training, asdict(self.progress)
+        return Checkpoint(weights, training, self.progress)
 
-    def restore(self, weights: Arrays, training: Arrays, progress: Mapping[str, Any]) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Take back what `export` gave; limits that the settings have set anew since then count.
 
-        Raises RunError for a training state or scalars that this training cannot have had.
+        Raises RunError for a training state that this run cannot have had.
         """
-        restored = read_progress(progress)
-        self._check_training(training, restored.step)
+        self._check_training(checkpoint.training, checkpoint.progress.step)
         parameters = dict(self.model.named_parameters())
         self.optimizer.state.clear()
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(torch.from_numpy(weights[name]))
-        hidden = {}
-        for key, array in training.items():
+                parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
+        state = {}
+        for key, array in checkpoint.training.items():
             kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
-            value = torch.from_numpy(array.copy()).to(self.runtime.device)
+            value = torch.from_numpy(array.copy()).to(self.machine.device)
             if kind == "state":
-                hidden[name] = value
+                state[name] = value
             else:
                 self.optimizer.state[parameters[name]][kind] = value
-        self.hidden = tuple(hidden[name] for name in self.model.core.cell.state) if hidden else None
-        if not (minutes_alone(self.settings) and restored.total_is_estimate):
-            restored = replace(
-                restored, total_steps=total_steps_of(self.settings, self.lanes.steps_per_epoch), total_is_estimate=False
-            )
-        self.progress = restored
+        self.state = tuple(state[name] for name in self.model.core.cell.state) if state else None
+        progress = checkpoint.progress
+        if not (minutes_alone(self.settings) and progress.total_is_estimate):
+            total_steps = total_steps_of(self.settings, self.batches.steps_per_epoch)
+            progress = msgspec.structs.replace(progress, total_steps=total_steps, total_is_estimate=False)
+        self.progress = progress
 
     def _check_training(self, training: Arrays, step: int) -> None:
         """Refuse arrays that would go wrong later, or silently: other names or shapes, not finite, no variances."""
@@ -145,10 +144,9 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 shape = tuple(parameter.shape)
                 expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
-        if step and isinstance(self.model, CharLM):
-            state = self.model.core.zero_state(self.settings.batch_size, like=self.model.output.bias)
+            state = self.model.core.zero_state(self.batches.batch_size, like=self.model.output.bias)
             names = self.model.core.cell.state
-            expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=True)}
+            expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=False)}
         least = {"step": 1.0, "exp_avg_sq": 0.0}
         for name in expected.keys() | training.keys():
             array = training.get(name)
@@ -161,14 +159,10 @@ class Trainer:
                 )
 
     def _train_step(self) -> StepFacts:
-        """Forward, loss, backward, clip, update, on the next window of every lane."""
+        """Forward, loss, backward, clip, update, on the next batch."""
         begin = time.perf_counter()
         step = self.progress.step
-        if self.lanes.starts_epoch(step):
-            self.hidden = None
-        inputs, targets = (torch.from_numpy(part).to(self.runtime.device) for part in self.lanes.window(step))  # (T, B)
-        masks = self.model.core.draw_masks(self.settings.batch_size, self.dropout, self._generator_of(step))
-        loss, hidden = self._backward(inputs, targets, masks)
+        loss, state = self._backward(self.batches.batch(step), step)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._refuse_divergence(loss, grad_norm)
@@ -176,14 +170,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.hidden = hidden
+        self.state = state
         step_seconds = time.perf_counter() - begin
-        self.progress = replace(self.progress, step=step + 1, seconds=self.progress.seconds + step_seconds)
-        if self.progress.total_steps is None and minutes_alone(self.settings):
-            self.progress = estimate_total_steps(self.settings, self.progress, len(self.validation_ids))
+        self._advance(step_seconds)
         return StepFacts(
             step=step + 1,
-            chars=(step + 1) * self.settings.batch_size * self.settings.sequence_length,
+            chars=(step + 1) * self.batches.chars_per_step,
             seconds=self.progress.seconds,
             loss=loss,
             learning_rate=rate,
@@ -192,24 +184,34 @@ class Trainer:
             total_steps=self.progress.total_steps,
         )
 
-    def _backward(
-        self, inputs: torch.Tensor, targets: torch.Tensor, masks: Sequence[torch.Tensor]
-    ) -> tuple[float, State]:
-        """Set every gradient; return the loss and the state after the window. Each worker computes some lanes."""
+    def _backward(self, batch: Batch, step: int) -> tuple[float, State]:
+        """Set every gradient; return the loss and the state after the batch.
+
+        A shard is a function of the weights, its lanes and (seed, step, shard) alone, and gradients are added in the
+        order of shards, so it does not matter which threads computed them.
+        """
         parameters = list(self.model.parameters())
+        inputs, following, mask = (torch.from_numpy(part).to(self.machine.device) for part in batch[:3])  # (T, B)
+        counted = int(batch.mask.sum())
+        state = reset_lanes(self.state, batch.fresh)
 
-        def part_of(lanes: slice) -> tuple[torch.Tensor, Sequence[torch.Tensor], State]:
-            before, own_masks = lanes_of(self.hidden, lanes), [mask[lanes] for mask in masks]
-            logits, hidden = self.model(inputs[:, lanes], before, masks=own_masks, dtype=self.runtime.dtype)
-            expected = self.model.targets(inputs[:, lanes], targets[:, lanes])
-            nats = F.cross_entropy(logits.flatten(0, 1), expected.flatten(), reduction="sum")
-            loss = nats / targets.numel()
-            return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in hidden)
+        def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], State]:
+            ids = inputs[:, lanes]
+            masks = self.model.core.draw_masks(ids.shape[1], self.dropout, self._generator(step, shard))
+            logits, after = self.model(ids, lanes_of(state, lanes), masks=masks, dtype=self.machine.dtype)
+            targets = self.objective.counted_targets(ids, following[:, lanes], mask[:, lanes])
+            loss = summed_nats(logits, targets) / counted
+            return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in after)
 
-        losses, gradients, states = zip(*self.workers.map_lanes(part_of, self.settings.batch_size), strict=True)
-        for parameter, of_workers in zip(parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = functools.reduce(torch.add, of_workers)
+        losses, gradients, states = zip(*self.shards.map(compute_shard, inputs.shape[1]), strict=True)
+        for parameter, of_shards in zip(parameters, zip(*gradients, strict=True), strict=True):
+            parameter.grad = functools.reduce(torch.add, of_shards)
         return float(sum(losses)), join_lanes(states)
+
+    def _generator(self, step: int, shard: int) -> torch.Generator:
+        """Random numbers that depend on the seed, the step and the shard alone."""
+        (seed,) = np.random.SeedSequence((self.settings.seed, step, shard)).generate_state(1, np.uint64)
+        return torch.Generator(self.machine.device).manual_seed(int(seed))
 
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""
@@ -219,18 +221,25 @@ class Trainer:
                 f"are left as they were; {DIVERGENCE_CURE}"
             )
 
+    def _advance(self, step_seconds: float) -> None:
+        """Count a step that was taken, and estimate the end where only minutes set it."""
+        self.progress = msgspec.structs.replace(
+            self.progress, step=self.progress.step + 1, seconds=self.progress.seconds + step_seconds
+        )
+        if self.progress.total_steps is None and minutes_alone(self.settings):
+            self.progress = estimate_total_steps(
+                self.settings,
+                self.progress,
+                chars_per_step=self.batches.chars_per_step,
+                validation_chars=len(self.validation_ids),
+            )
+
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
         begin = time.perf_counter()
         tally = evaluate(
-            self.model,
-            self.validation_ids,
-            batch_size=self.settings.batch_size,
-            sequence_length=self.settings.sequence_length,
-            dtype=self.runtime.dtype,
-            workers=self.workers,
-            settle=False,
-        )
+            self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards
+        ).tally
         if not math.isfinite(tally.loss):
             raise DivergedError(
                 f"after step {facts.step} the validation loss is {tally.loss}: the last checkpoint is kept as it was; "
@@ -238,7 +247,7 @@ class Trainer:
             )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
         seconds = time.perf_counter() - begin
-        self.progress = replace(
+        self.progress = msgspec.structs.replace(
             self.progress,
             seconds=self.progress.seconds + seconds,
             validation_seconds=self.progress.validation_seconds + seconds,
@@ -247,10 +256,6 @@ class Trainer:
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,
         )
         return replace(facts, seconds=self.progress.seconds, validation=tally, is_best=is_best)
-
-    def _generator_of(self, step: int) -> torch.Generator:
-        """Random numbers that depend on the seed and the step alone."""
-        return self.generator.manual_seed((self.settings.seed * 1_000_003 + step) % (1 << 63))
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

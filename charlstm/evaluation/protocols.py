@@ -1,0 +1,94 @@
+"""How well a model predicts a text, by a named protocol: which characters are read before each one that is predicted.
+
+    stream    the whole text once, from the zero state
+    windows   windows of 256 predictions cut end to end, each from the zero state
+    cloze     every character from the 128 or more on either side of it, as far as the text reaches
+
+Letters: `T` steps, `B` lanes, `N` characters of the text.
+
+The first character of a text has nothing before it, so a text of N characters gives N − 1 predictions of a next
+character, and N of a gap.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from charlstm.errors import TextError
+from charlstm.evaluation.reader import Reader
+from charlstm.evaluation.stream import tally_stream
+from charlstm.evaluation.tally import Tally
+from charlstm.machine import Machine, Shards
+from charlstm.networks import Model, Objective
+from charlstm.text import Ids, Parts
+
+WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
+EVALUATED_LANES = 64  # read side by side
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured by a protocol, and how the text was read for it."""
+
+    tally: Tally
+    objective: Objective
+    protocol: str
+    lanes: int  # read side by side
+    reread_chars: int = 0  # because a lane had not begun with the state that the one before it ended in
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name; those of two objectives do not compare, and have names of their own."""
+        return self.tally.figures(self.objective.figure_prefix)
+
+
+def evaluate(
+    model: Model,
+    objective: Objective,
+    ids: Ids,
+    *,
+    protocol: str | None = None,
+    machine: Machine | None = None,
+    shards: Shards | None = None,
+    lanes: int = EVALUATED_LANES,
+    sequence_length: int = 128,
+) -> Evaluation:
+    """Tally a model over a whole text, every character once.
+
+    ids: (N,), perhaps memory-mapped. protocol: one of the objective's, None for its first.
+    machine: where and in which precision; None for one core, float32. shards: the machine's, if they are there already.
+    lanes, sequence_length: how the work is batched; they move the result by rounding only.
+    Raises TextError for a text of fewer than 2 characters.
+    """
+    if len(ids) < 2:
+        raise TextError(f"a text to evaluate needs at least 2 characters, this one has {len(ids)}")
+    protocol = protocol or objective.protocols[0]
+    assert protocol in objective.protocols
+    machine = machine or Machine(torch.device("cpu"), "fp32", shards=1, threads=1)
+    shards = shards or machine.make_shards()
+    if protocol == "stream":
+        stream = tally_stream(Reader(model, objective, machine.dtype, shards, sequence_length), ids, lanes)
+        return Evaluation(stream.tally, objective, protocol, stream.lanes, stream.reread_chars)
+    cut, window_chars = (_windows, WINDOW_CHARS) if protocol == "windows" else (_surroundings, 2 * WINDOW_CHARS)
+    reader = Reader(model, objective, machine.dtype, shards, window_chars)
+    tallies = (reader.read(parts)[0].total() for parts in cut(ids, lanes))
+    return Evaluation(sum(tallies, Tally()), objective, protocol, lanes)
+
+
+def _windows(ids: Ids, lanes: int) -> Iterator[Parts]:
+    """Windows of 256 predictions cut end to end."""
+    starts = np.arange(0, len(ids) - 1, WINDOW_CHARS)
+    for first in np.split(starts, range(lanes, len(starts), lanes)):
+        until = (first + WINDOW_CHARS).clip(max=len(ids) - 1)
+        yield Parts(ids, first, WINDOW_CHARS, counted=(first, until), fresh=True)
+
+
+def _surroundings(ids: Ids, lanes: int) -> Iterator[Parts]:
+    """Overlapping windows of 512 characters, the 256 in the middle of each to be predicted."""
+    length = min(len(ids), 2 * WINDOW_CHARS)
+    starts = np.arange(0, len(ids), WINDOW_CHARS)
+    for since in np.split(starts, range(lanes, len(starts), lanes)):
+        first = (since - WINDOW_CHARS // 2).clip(0, len(ids) - length)
+        yield Parts(ids, first, length, counted=(since, since + WINDOW_CHARS), fresh=True)

@@ -1,0 +1,103 @@
+"""Autotuning: the number of shards and the precision that train fastest here, measured and remembered.
+
+Letters: `T` steps, `B` lanes, `H` hidden.
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from charlstm.files import write_file
+from charlstm.machine.shards import Shards
+
+MEASURED_STEPS = 8  # characters a lane in the probe
+
+
+class Tuning(NamedTuple):
+    """One way to compute a step."""
+
+    shards: int
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the matrix products."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+BuildLayer: TypeAlias = Callable[[], nn.Module]  # a layer from (T, B, H) to outputs (T, B, H) and a state
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is measured: one layer of the run's own cell and kernel, which `name` names, on some lanes."""
+
+    name: str
+    build_layer: BuildLayer
+    hidden_size: int
+    lanes: int
+    device: torch.device
+    threads: int
+
+    def seconds(self, tuning: Tuning) -> float:
+        """Best of four forward and backward passes over a few steps, infinite where they cannot be done."""
+        layer = self.build_layer().to(self.device)
+        shape = (MEASURED_STEPS, self.lanes, self.hidden_size)
+        x = torch.ones(shape, dtype=tuning.dtype, device=self.device)  # (T, B, H)
+
+        def pass_through(_shard: int, lanes: slice) -> None:
+            torch.autograd.grad(layer(x[:, lanes])[0].sum(), tuple(layer.parameters()))
+
+        shards = Shards(tuning.shards, threads=self.threads)
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            try:
+                shards.map(pass_through, self.lanes)
+            except RuntimeError:  # oneDNN refuses bf16 on processors without the instructions
+                return math.inf
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - begin)
+        return min(seconds[1:])  # the first one also builds oneDNN's kernel
+
+
+def find_fastest(tunings: Sequence[Tuning], probe: Probe, *, cache: Path | None) -> Tuning | None:
+    """The fastest of some tunings here, None if the probe can do none of them.
+
+    What was measured on an idle machine is remembered in the file `cache`, so that the next run here is tuned the same.
+    """
+    shape = f"{probe.hidden_size}×{probe.lanes}, {probe.threads} threads"
+    key = f"{platform.node()} {probe.device} torch {torch.__version__} {probe.name} {shape} {list(map(tuple, tunings))}"
+    remembered = _read_cache(cache).get(key) if cache is not None else None
+    for tuning in tunings:
+        if remembered == list(tuning):
+            return tuning
+    seconds = {tuning: probe.seconds(tuning) for tuning in tunings}
+    fastest = min(tunings, key=seconds.__getitem__)
+    if math.isinf(seconds[fastest]):
+        return None
+    idle = os.getloadavg()[0] < (os.cpu_count() or 1) / 2
+    if cache is not None and idle:  # on a busy machine, what is fastest now is not what will be
+        with suppress(OSError):  # a cache that cannot be written costs the next run a moment
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_file(cache, json.dumps({**_read_cache(cache), key: fastest}, indent=1).encode())
+    return fastest
+
+
+def _read_cache(cache: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(cache.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}

@@ -1,0 +1,45 @@
+"""The run folder: settings, vocabulary, metrics and checkpoints on disk."""
+
+from charlstm.runs.checkpoints import (
+    Checkpoint,
+    point_best,
+    read_checkpoint,
+    read_newest_undamaged,
+    save_checkpoint,
+)
+from charlstm.runs.folder import (
+    Run,
+    TextIdentity,
+    create_run,
+    mark_newest,
+    only_writer,
+    open_run,
+    refuse_taken,
+    rewrite_settings,
+)
+from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_metrics
+from charlstm.runs.progress import Progress
+from charlstm.runs.texts import encode_text, read_split
+
+__all__ = [
+    "Checkpoint",
+    "MetricsRow",
+    "Progress",
+    "Run",
+    "TextIdentity",
+    "append_metrics",
+    "create_run",
+    "encode_text",
+    "cut_metrics",
+    "mark_newest",
+    "only_writer",
+    "open_run",
+    "point_best",
+    "read_checkpoint",
+    "read_metrics",
+    "read_newest_undamaged",
+    "read_split",
+    "refuse_taken",
+    "rewrite_settings",
+    "save_checkpoint",
+]

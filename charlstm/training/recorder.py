@@ -1,0 +1,91 @@
+"""What a training run leaves in its folder while it runs: rows of metrics and checkpoints.
+
+A disk that refuses does not end the run: what could not be written is written with what comes next.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from charlstm.errors import InputOutputError
+from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, save_checkpoint
+from charlstm.training.trainer import StepFacts, Trainer
+
+
+class Recorder:
+    """Logs at the interval and at validations; saves at the interval, at each new best and at the end."""
+
+    def __init__(self, run: Run, trainer: Trainer, *, warn: Callable[[str], None]) -> None:
+        """warn: told in a sentence what could not be written."""
+        self.run = run
+        self.trainer = trainer
+        self.warn = warn
+        self.chars_per_second = math.nan  # since the last logged step
+        self._steps, self._seconds = 0, 0.0
+        self._unwritten: deque[MetricsRow] = deque()
+        self._unsaved_best: Checkpoint | None = None
+        self._failed_saves = 0
+
+    def log(self, facts: StepFacts) -> None:
+        """Log a step if it is time to."""
+        self._steps += 1
+        self._seconds += facts.step_seconds
+        at_interval = facts.step % self.run.settings.training.log_every_steps == 0
+        if at_interval or math.isnan(self.chars_per_second):
+            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / self._seconds
+        if at_interval or facts.validation is not None or facts.stopped_by is not None:
+            self._unwritten.append(_metrics_row(facts, self.chars_per_second))
+            try:
+                self._write_metrics()
+            except InputOutputError as error:
+                self.warn(f"{error}; training goes on and will write it with the next line")
+        if at_interval:
+            self._steps, self._seconds = 0, 0.0
+
+    def save(self, facts: StepFacts, *, must: bool) -> None:
+        """Save after a step if it is time to, or if it must be; then a failure raises InputOutputError.
+
+        What was logged before is written first: a run resumed from the checkpoint would not log it again.
+        """
+        if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
+            return
+        try:
+            self._write_metrics()
+            self.save_now(is_best=facts.is_best)
+        except InputOutputError as error:
+            self._failed_saves += 1
+            if must:
+                raise
+            self.warn(f"{error}; training goes on and will try again at the next save ({self._failed_saves} failed)")
+
+    def save_now(self, *, is_best: bool) -> None:
+        """Save the trainer's state, and before it the best that an earlier failure left unsaved."""
+        checkpoint = self.trainer.export()
+        if is_best:
+            self._unsaved_best = checkpoint
+        elif self._unsaved_best is not None:
+            save_checkpoint(self.run, self._unsaved_best, is_best=True)
+        save_checkpoint(self.run, checkpoint, is_best=is_best)
+        self._unsaved_best = None
+
+    def _write_metrics(self) -> None:
+        while self._unwritten:
+            append_metrics(self.run.folder, self._unwritten[0])
+            self._unwritten.popleft()
+
+
+def _metrics_row(facts: StepFacts, chars_per_second: float) -> MetricsRow:
+    validation = facts.validation
+    return MetricsRow(
+        step=facts.step,
+        chars=facts.chars,
+        seconds=round(facts.seconds, 3),
+        loss=facts.loss,
+        bits_per_char=facts.loss / math.log(2),
+        learning_rate=facts.learning_rate,
+        grad_norm=facts.grad_norm,
+        chars_per_second=round(chars_per_second),
+        val_loss=None if validation is None else validation.loss,
+        val_bits_per_char=None if validation is None else validation.bits_per_char,
+        val_accuracy=None if validation is None else validation.accuracy,
+    )

@@ -1,0 +1,296 @@
+"""A training run as a library call: from settings and text to a run that trains, saves, and can be resumed.
+
+    with start_session(settings, name="novel") as session:
+        ended = session.train(tell=print)
+
+Whoever trains is told facts by a callable and may ask for the end by another; what is shown, and how, is theirs.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_field
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from msgspec.structs import replace
+
+from charlstm import runs
+from charlstm.environment import cache_folder
+from charlstm.errors import InputOutputError, RunError, SettingsError
+from charlstm.inference.engine import Engine
+from charlstm.inference.sampling import Choice, generate, take_text
+from charlstm.machine import prepare_training
+from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
+from charlstm.runs import Progress, Run, TextIdentity
+from charlstm.settings import ModelSettings, Settings, override_settings
+from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, open_corpus, read_corpus, shared_ids, split_ids
+from charlstm.training.recorder import Recorder
+from charlstm.training.trainer import StepFacts, Trainer
+from charlstm.weights import weight_shapes
+
+# What a resumed run may change: its limits, its intervals and the machine it runs on.
+FREE_SETTINGS = frozenset(
+    f"training.{name}"
+    for name in (
+        *("max_steps", "max_epochs", "max_minutes", "patience"),
+        *("log_every_steps", "validate_every_steps", "save_every_steps", "sample_length"),
+        *("device", "precision", "threads"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Began:
+    """The run folder stands, and the first step is about to be taken."""
+
+    run: Run
+    corpus: Corpus
+    trainer: Trainer
+    parameters: int
+    inherited: str | None  # whose weights it begins with
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step was taken and logged."""
+
+    facts: StepFacts
+    chars_per_second: float  # since the last logged step
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the model writes by now, asked for by training.sample_length."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something went wrong that does not end the run."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is saved and over for now."""
+
+    run: Run
+    progress: Progress
+    facts: StepFacts | None  # of the last step; None if there was none to take
+    stopped_by: str | None  # the setting whose limit was reached; None if the end was asked for
+
+
+Fact: TypeAlias = Began | Stepped | Sampled | Warned | Ended
+
+
+@dataclass
+class Session:
+    """A training run that is assembled; nothing of it is on disk yet, or its folder is locked."""
+
+    settings: Settings
+    corpus: Corpus
+    trainer: Trainer
+    open_folder: Callable[[], AbstractContextManager[Run]]
+    inherited: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def train(
+        self, *, tell: Callable[[Fact], None] = lambda _fact: None, stop: Callable[[], bool] = lambda: False
+    ) -> Ended:
+        """Take steps until a limit is reached or `stop`, asked after each, says so; save at the end in any case.
+
+        Raises DivergedError, and InputOutputError if the first or the last state cannot be saved.
+        """
+        trainer = self.trainer
+        with self.open_folder() as run:
+            recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
+            for message in [*self.warnings, *([] if trainer.progress.step else _save_beginning(run, recorder))]:
+                tell(Warned(message))
+            tell(Began(run, self.corpus, trainer, num_parameters(trainer.model), self.inherited))
+            ended = Ended(run, trainer.progress, None, trainer.stopped_by())
+            for facts in trainer.steps():
+                recorder.log(facts)
+                tell(Stepped(facts, recorder.chars_per_second))
+                if facts.validation is not None and (text := self._sample(facts.step)):
+                    tell(Sampled(text))
+                asked = stop()
+                recorder.save(facts, must=asked or facts.stopped_by is not None)
+                ended = Ended(run, trainer.progress, facts, facts.stopped_by)
+                if asked:
+                    break
+            tell(ended)
+            return ended
+
+    def _sample(self, step: int) -> str | None:
+        """What the model writes by now; None if the settings do not ask for it or the model cannot."""
+        length, sampling = self.settings.training.sample_length, self.settings.sampling
+        if length is None or not self.trainer.objective.carries_state:
+            return None
+        vocab = self.corpus.vocab
+        engine = Engine(self.trainer.export().weights, self.settings.model)
+        choice = Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+        steps = generate(engine, vocab, choice, prompt=[], length=length, seed=step)
+        return b"".join(take_text(one, vocab) for (one,) in steps).decode("utf-8", "replace")
+
+
+@contextmanager
+def start_session(
+    settings: Settings,
+    *,
+    folder: Path | None = None,
+    name: str = "default",
+    init_from: Path | None = None,
+    stdin: BinaryIO | None = None,
+) -> Iterator[Session]:
+    """Assemble a new run: read the text, prepare the machine, build the model, perhaps with another run's weights.
+
+    folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
+    """
+    if folder is not None:
+        runs.refuse_taken(folder)
+    corpus = read_corpus(settings.data, stdin=stdin)
+    settings, trainer = build_trainer(settings, corpus)
+    inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
+
+    @contextmanager
+    def open_folder() -> Iterator[Run]:
+        run = runs.create_run(folder, settings, corpus.vocab, TextIdentity(corpus.fingerprint), name=name)
+        with runs.only_writer(run):
+            yield run
+
+    yield Session(settings, corpus, trainer, open_folder, inherited)
+
+
+@contextmanager
+def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None) -> Iterator[Session]:
+    """Assemble a run that goes on from its latest checkpoint, perhaps with other FREE_SETTINGS; its folder is locked.
+
+    Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
+    """
+    run = runs.open_run(folder)
+    settings = override_settings(run.settings, overrides)
+    _refuse_changes(run, settings)
+    with runs.only_writer(run):
+        checkpoint, damage = runs.read_newest_undamaged(run)
+        corpus = _same_text(run, stdin)
+        if settings.training.max_minutes != run.settings.training.max_minutes:  # its steps are to be estimated anew
+            checkpoint = replace_field(checkpoint, progress=replace(checkpoint.progress, total_steps=None))
+        settings, trainer = build_trainer(settings, corpus)
+        trainer.restore(checkpoint)
+
+        @contextmanager
+        def open_folder() -> Iterator[Run]:
+            if checkpoint.progress.best_step is not None:
+                runs.point_best(run, checkpoint.progress.best_step)
+            runs.cut_metrics(run.folder, checkpoint.progress.step)
+            yield runs.rewrite_settings(run, settings)
+
+        warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
+        yield Session(settings, corpus, trainer, open_folder, warnings=warnings)
+
+
+def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer]:
+    """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
+    _refuse_too_large(settings.model, corpus.vocab.size)
+    parts = split_ids(corpus.ids, settings.data.split)
+    objective = OBJECTIVES[settings.model.objective]
+    layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
+    machine = prepare_training(
+        settings.training, settings.model, lambda: build_core(layer), cache=cache_folder() / "speeds.json"
+    )
+    trainer = Trainer(
+        objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
+        objective,
+        settings.training,
+        dropout=settings.model.dropout,
+        batches=Lanes(parts.train, settings.training.batch_size, settings.training.sequence_length),
+        validation_ids=parts.val,
+        machine=machine,
+    )
+    resolved = replace(
+        settings,
+        data=replace(settings.data, sources=absolute_sources(settings.data.sources)),
+        training=replace(settings.training, precision=machine.precision, shards=machine.shards),
+    )
+    return resolved, trainer
+
+
+def _save_beginning(run: Run, recorder: Recorder) -> list[str]:
+    """Save before the first step: a disk that refuses is noticed at once, and from now on any end can be resumed.
+
+    Returns what went wrong that does not matter that much.
+    """
+    try:
+        recorder.save_now(is_best=False)
+    except InputOutputError:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    try:
+        runs.mark_newest(run)
+    except InputOutputError as error:
+        return [f"{error}; name this run with --run to sample from it"]
+    return []
+
+
+def _same_text(run: Run, stdin: BinaryIO | None) -> Corpus:
+    """The text that the run was trained on; one that came from a pipe is looked for in the cache first."""
+    if run.text is None:
+        raise RunError(
+            f"{run.folder} is of an earlier version, which did not record its text: begin a new run from its weights "
+            "with --init-from"
+        )
+    cached = open_corpus(run.text.fingerprint, cache_folder()) if STDIN in run.settings.data.sources else None
+    corpus = cached or read_corpus(run.settings.data, stdin=stdin)
+    if corpus.fingerprint != run.text.fingerprint:
+        raise RunError(
+            f"the text of {run.folder} has changed since it was trained: restore it, or start a new run on the new text"
+        )
+    return corpus
+
+
+def _refuse_changes(run: Run, settings: Settings) -> None:
+    """Raise SettingsError for a change that would make it another run."""
+    for section in ("data", "model", "training"):
+        old, new = getattr(run.settings, section), getattr(settings, section)
+        for name in old.__struct_fields__:
+            before, now = getattr(old, name), getattr(new, name)
+            if before != now and f"{section}.{name}" not in FREE_SETTINGS:
+                raise SettingsError(
+                    f"--set {section}.{name}={now} differs from {before}, with which {run.folder} was trained: "
+                    "a resumed run may only change its limits and intervals, so start a new run for this"
+                )
+
+
+def _refuse_too_large(model: ModelSettings, vocab_size: int) -> None:
+    """Raise SettingsError for a model that no training run on this machine can hold."""
+    numbers = sum(math.prod(shape) for shape in weight_shapes(model, vocab_size).values())
+    needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise SettingsError(
+            f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
+            f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
+        )
+
+
+def _inherit(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
+    """Start from the best weights of another run; say which symbols were matched and which are new."""
+    for name in ("cell", "objective", "bidirectional", "embedding_size", "hidden_size", "num_layers"):
+        ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
+        if ours != theirs:
+            raise SettingsError(
+                f"model.{name} is {ours}, but {theirs} in {other.folder}: --init-from needs it the same"
+            )
+    checkpoint = runs.read_checkpoint(other, "best", model_only=True)
+    rows, their_rows = shared_ids(corpus.vocab, other.vocab)
+    inherit_weights(trainer.model, checkpoint.weights, rows, their_rows)
+    return (
+        f"{checkpoint.name} of {other.folder}: {len(rows)} symbols matched, {corpus.vocab.size - len(rows)} added, "
+        f"{other.vocab.size - len(rows)} left behind"
+    )

@@ -37,7 +37,9 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
     activity, symbols = inspection.activity, inspection.symbols[:count]
     lines = [range(start, min(start + _LINE_CHARS, len(symbols))) for start in range(0, len(symbols), _LINE_CHARS)]
     figure = Figure(figsize=(13, 0.6 + 1.55 * len(lines)), layout="constrained")
-    heading = textwrap.fill(f"{title} · {describe_unit(inspection, layer=layer, unit=unit)}", 110)
+    heading = textwrap.fill(
+        f"{title} · {describe_unit(inspection, layer=layer, unit=unit)}", 110, break_on_hyphens=False
+    )
     figure.suptitle(heading, x=0.01, ha="left", fontsize=11, parse_math=False)
     axes = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[0.5, 1.0] * len(lines))[:, 0]
     names = [activity.memory, *(name for name in activity.values if name != activity.memory)]

@@ -1,4 +1,4 @@
-"""An inspection as one self-contained page: the template `page.html` with the arrays packed into it.
+"""An inspection as one self-contained page: the template `page.html` with its style, scripts and the arrays in it.
 
 Letters: `T` characters, `L` layers, `H` hidden.
 
@@ -84,15 +84,26 @@ def _about_activity(inspection: Inspection) -> dict[str, Any]:
 
 
 def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]]) -> bytes:
-    page = resources.files("charlstm.analysis").joinpath("page.html").read_text(encoding="utf-8")
     # < is the only character that could end the element
     text = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     data = [f'<script type="application/json" id="facts">{text}</script>']
     for name, array in packed.items():
         encoded = base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
         data.append(f'<script type="text/plain" id="data-{name}">{encoded}</script>')
-    before, after = page.split("<!-- data -->")
-    return f"{before}{chr(10).join(data)}{after}".encode()
+    parts = {
+        "style": _read("page.css"),
+        "script": _read("page_drawing.js") + _read("page.js"),
+        "data": "\n".join(data),  # last, so that nothing is looked for in it
+    }
+    page = _read("page.html")
+    for name, part in parts.items():
+        before, after = page.split(f"<!-- {name} -->")
+        page = f"{before}{part}{after}"
+    return page.encode()
+
+
+def _read(name: str) -> str:
+    return resources.files("charlstm.analysis").joinpath(name).read_text(encoding="utf-8")
 
 
 def _scales(activity: GateActivity, name: str) -> NDArray[np.float32]:

@@ -237,14 +237,14 @@ def test_page_changes_with_the_scheme_of_the_system(show):
 
 
 def test_page_text_can_be_read_on_every_colour():
-    template = resources.files("charlstm.analysis").joinpath("page.html").read_text(encoding="utf-8")
+    style = resources.files("charlstm.analysis").joinpath("page.css").read_text(encoding="utf-8")
 
     def luminance(colour):
         channels = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
-    schemes = re.findall(r":root \{(.*?)\}", template, re.DOTALL)
+    schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(schemes) == 2
     for scheme in schemes:
         colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))

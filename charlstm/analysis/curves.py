@@ -1,14 +1,14 @@
-"""The training and validation curves of a run, from its metrics.jsonl."""
+"""The training and validation curves of a run, from its metrics."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from charlstm.errors import RunError
+from charlstm.runs import MetricsRow, read_metrics
 
 AXES: Mapping[str, str] = MappingProxyType(
     {"chars": "characters read", "step": "steps", "seconds": "seconds of training"}
@@ -18,41 +18,23 @@ _FIELDS = {"train": "bits_per_char", "val": "val_bits_per_char"}
 
 @dataclass(frozen=True)
 class Curve:
-    """A run's name and its logged lines, in order."""
+    """The logged steps of a run, in order, as points to draw; a figure that was not logged is None."""
 
     name: str
-    lines: tuple[dict[str, Any], ...]
+    rows: tuple[MetricsRow, ...]
 
     def series(self, which: Literal["train", "val"], *, by: str) -> tuple[list[float], list[float]]:
-        """x and bits per character of the lines that have them; `by` is one of AXES."""
-        field = _FIELDS[which]
-        points = [(line[by], line[field]) for line in self.lines if _is_number(line.get(by), line.get(field))]
-        return [x for x, _ in points], [y for _, y in points]
+        """x and bits per character of the steps that logged both as finite numbers; `by` is one of AXES."""
+        points = [(getattr(row, by), getattr(row, _FIELDS[which])) for row in self.rows]
+        finite = [
+            (x, y) for x, y in points if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
+        ]
+        return [x for x, _ in finite], [y for _, y in finite]
 
 
 def read_curve(folder: Path) -> Curve:
-    """The curve of a run folder; a last line that a kill cut short is left out. Raises RunError if there is none."""
-    path = folder / "metrics.jsonl"
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be read ({error.strerror}): name a run folder that `charlstm train` has logged to"
-        ) from None
-    lines = []
-    for number, raw in enumerate(text.split(b"\n"), start=1):
-        try:
-            line = json.loads(raw) if raw.strip() else None
-        except ValueError:
-            if number > text.count(b"\n"):
-                break  # being written, or cut short
-            raise RunError(f"{path}:{number} is not JSON: the file is damaged; remove that line") from None
-        if isinstance(line, dict):
-            lines.append(line)
-    if not any(_is_number(line.get("step"), line.get("bits_per_char")) for line in lines):
-        raise RunError(f"{path} holds no logged step yet: train the run further")
-    return Curve(folder.resolve().name, tuple(lines))
-
-
-def _is_number(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    """Read the curve of a run folder. Raises RunError if no step was logged there, or its metrics are damaged."""
+    curve = Curve(folder.resolve().name, tuple(read_metrics(folder)))
+    if not curve.series("train", by="step")[0]:
+        raise RunError(f"{folder / 'metrics.jsonl'} holds no logged step yet: train the run further")
+    return curve

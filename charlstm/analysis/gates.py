@@ -1,9 +1,8 @@
-"""Run text through a trained model and keep what every gate did, how surprised the model was, and what it expected.
+"""The gates of a model over a text, with the surprisal of every character and the likeliest ones to come next.
 
 Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
 """
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 
 from charlstm.errors import SettingsError
 from charlstm.inference.engine import Engine
-from charlstm.text.vocabulary import Vocab
 
 Values: TypeAlias = NDArray[np.float32]
 
-NAMES: Mapping[str, str] = MappingProxyType(
+LABELS: Mapping[str, str] = MappingProxyType(
     {
         "i": "input gate",
         "f": "forget gate",
@@ -41,24 +39,23 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "g": "what would be written into the cell",
         "n": "what would take the place of the old state",
         "c": "what the unit remembers",
-        "h": "what the unit tells the next layer and the next step",
+        "h": "what the unit passes to the next layer and the next step",
     }
 )
-CANDIDATES = frozenset({"g", "n"})  # what the cells list among their gates, but is a tanh from −1 to 1
+CANDIDATES = frozenset({"g", "n"})  # listed among the gates of a cell, but a tanh from −1 to 1
 OPEN, SHUT = 0.9, 0.1  # a gate above or below these is open or shut: Karpathy, Johnson & Li 2015, section 4.2
 GUESSES = 5  # kept for each character
-MOST_NUMBERS = 2**28  # of float32 that a trace may hold: 1 GiB
+MOST_NUMBERS = 2**28  # of float32, kept at once: 1 GiB
 _ROWS = 256  # of logits at a time
-_PICTURES = {"\n": "↵", "\t": "⇥", "\\x0a": "↵", "\\x09": "⇥"}
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What a model did while it read a text.
+class GateActivity:
+    """Every gate and state of a model while it read a text.
 
     ids         (T,)
     values      by name (`gates`, then `state`), (T, L, H): after reading the character at t
-    surprise    (T,) bits, −log2 of the probability given to the character at t before it was read; NaN at t = 0
+    surprisal   (T,) bits, −log2 of the probability given to the character at t before it was read; NaN at t = 0
     guess_ids   (T, K) the likeliest characters to come after the one at t, likeliest first
     guess_probs (T, K) their probabilities
     """
@@ -67,7 +64,7 @@ class Trace:
     gates: tuple[str, ...]
     state: tuple[str, ...]
     values: Mapping[str, Values]
-    surprise: NDArray[np.float32]
+    surprisal: NDArray[np.float32]
     guess_ids: NDArray[np.uint32]
     guess_probs: NDArray[np.float32]
 
@@ -84,19 +81,19 @@ class Trace:
 
     @property
     def sigmoid_gates(self) -> tuple[str, ...]:
-        """The gates that open and shut: all but the candidate."""
+        """The gates between 0 and 1: all but the candidate."""
         return tuple(name for name in self.gates if name not in CANDIDATES)
 
     @property
     def bits_per_char(self) -> float:
-        """Mean surprise of the characters after the first; NaN if there is no second."""
-        return float(self.surprise[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
+        """Mean surprisal of the characters after the first; NaN if there is no second."""
+        return float(self.surprisal[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
 
 
-def record(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> Trace:
-    """Read ids (T,) once from a zero state, keeping everything.
+def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> GateActivity:
+    """Read ids (T,) once from a zero state and keep every gate and state.
 
-    Raises SettingsError for a text whose trace would not fit into MOST_NUMBERS.
+    Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
     """
     gates, state_names = engine.cell.gates, engine.cell.state
     names = (*gates, *(name for name in state_names if name not in gates))
@@ -111,12 +108,12 @@ def record(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUES
                 values[name][t, layer] = value[0]
         for name, part in zip(state_names, state, strict=True):
             values[name][t] = part[:, 0]
-    surprise, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
-    return Trace(np.asarray(ids), gates, state_names, values, surprise, guess_ids, guess_probs)
+    surprisal, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
+    return GateActivity(np.asarray(ids), gates, state_names, values, surprisal, guess_ids, guess_probs)
 
 
 def read_memory(engine: Engine, ids: NDArray[np.integer[Any]]) -> Values:
-    """Only the memory of every unit, (T, L, H), for a text too long to keep everything; raises as `record` does."""
+    """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
     shape = (len(ids), engine.num_layers, engine.hidden_size)
     _refuse_too_long(len(ids), engine.num_layers * engine.hidden_size, option="--study")
     memory = np.empty(shape, dtype=np.float32)
@@ -128,45 +125,24 @@ def read_memory(engine: Engine, ids: NDArray[np.integer[Any]]) -> Values:
 
 
 def open_and_shut(values: Values) -> tuple[Values, Values]:
-    """The share of the time that each unit's gate is open, and is shut: values (T, L, H) to two arrays (L, H)."""
+    """The fractions of the time that each unit's gate is open and is shut: values (T, L, H) to two arrays (L, H)."""
     return (values > OPEN).mean(axis=0, dtype=np.float32), (values < SHUT).mean(axis=0, dtype=np.float32)
-
-
-def text_of(vocab: Vocab, ids: NDArray[np.integer[Any]]) -> str:
-    """The text of ids with exactly one character an id; a byte is the character of the same code."""
-    return vocab.to_bytes(ids).decode("latin-1" if vocab.unit == "byte" else "utf-8")
-
-
-def visible_symbols(vocab: Vocab) -> list[str]:
-    """Every symbol (V) as something that can be seen and moves no cursor: ↵ for a line end, ⇥ for a tab, …"""
-    return [_visible(vocab.symbol(symbol_id)) for symbol_id in range(vocab.size)]
 
 
 def _refuse_too_long(length: int, numbers_each: int, *, option: str) -> None:
     most = MOST_NUMBERS // numbers_each
     if length > most:
-        raise SettingsError(f"what a trace of {length:,} characters holds is over 1 GiB: give {option} {most} or less")
-
-
-def _visible(symbol: str) -> str:
-    if symbol in _PICTURES:
-        return _PICTURES[symbol]
-    if len(symbol) > 1:
-        return symbol  # a byte written \xff
-    if ord(symbol) < 0x20:
-        return chr(0x2400 + ord(symbol))
-    category = unicodedata.category(symbol)
-    if category.startswith("M"):
-        return "◌" + symbol
-    return f"U+{ord(symbol):04X}" if category in {"Cc", "Cf", "Cn", "Co", "Zl", "Zp"} else symbol
+        raise SettingsError(
+            f"the values kept of {length:,} characters would exceed 1 GiB: give {option} {most} or less"
+        )
 
 
 def _predictions(
     engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values, guesses: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Surprise (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
+    """Surprisal (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
     length, count = len(ids), min(guesses, len(engine.output_bias))
-    surprise = np.full(length, np.nan, dtype=np.float32)
+    surprisal = np.full(length, np.nan, dtype=np.float32)
     guess_ids = np.empty((length, count), dtype=np.uint32)
     guess_probs = np.empty((length, count), dtype=np.float32)
     for start in range(0, length, _ROWS):
@@ -178,5 +154,5 @@ def _predictions(
         guess_ids[rows] = best
         guess_probs[rows] = np.exp(np.take_along_axis(log_probs, best, axis=1))
         came = ids[rows.start + 1 : rows.stop + 1].astype(np.intp)  # one row fewer at the very end
-        surprise[rows.start + 1 : rows.start + 1 + len(came)] = -log_probs[np.arange(len(came)), came] / np.log(2)
-    return surprise, guess_ids, guess_probs
+        surprisal[rows.start + 1 : rows.start + 1 + len(came)] = -log_probs[np.arange(len(came)), came] / np.log(2)
+    return surprisal, guess_ids, guess_probs

@@ -1,16 +1,16 @@
-"""A trace as one self-contained page: the template `page.html` with the arrays packed into it.
+"""An inspection as one self-contained page: the template `page.html` with its style, scripts and the arrays in it.
 
 Letters: `T` characters, `L` layers, `H` hidden.
 
-Every array lies in its own script element as base64 of zlib, units first, so that the page unpacks only the layer that
-is looked at. A number is one byte: round(255·v) for a gate, 128 + round(127·v/s) for the rest, where s is 1 for a
+Every array is in its own script element as base64 of zlib, units first, so that the page unpacks only the layer that
+is shown. A number is one byte: round(255·v) for a gate, 128 + round(127·v/s) for the rest, where s is 1 for a
 candidate and each unit's own largest magnitude for the state.
 """
 
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -18,86 +18,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.correlated_units import Follower, Marks
-from charlstm.analysis.gates import CANDIDATES, MEANINGS, NAMES, Trace, open_and_shut, text_of, visible_symbols
-from charlstm.text.vocabulary import Vocab
+from charlstm.analysis.gates import CANDIDATES, LABELS, MEANINGS, GateActivity, open_and_shut
+from charlstm.analysis.inspection import Inspection
+from charlstm.analysis.symbols import visible_symbols
 
 
-def gates_page(
-    trace: Trace, vocab: Vocab, *, marks: Marks, followers: Sequence[Follower], studied: int, title: str, model: str
-) -> bytes:
-    """The page of a trace, which needs no network and nothing beside itself.
-
-    marks: as `follow.text_marks` gives them, (T,) each. studied: characters in which the followers were looked for.
-    title: what was read. model: what read it, in a few words.
-    """
-    shown = {name: mark for name, mark in marks.items() if mark.max(initial=0.0) > 0.0}
-    scales = {name: _scales(trace, name) for name in trace.values if name not in trace.sigmoid_gates}
-    shares = {name: open_and_shut(trace.values[name]) for name in trace.sigmoid_gates}
+def gates_page(inspection: Inspection, *, title: str) -> bytes:
+    """Return the page of an inspection, HTML that needs no network and no other file. title: what was read."""
+    activity = inspection.activity
+    features = {name: values for name, values in inspection.features.items() if values.max(initial=0.0) > 0.0}
+    scales = {name: _scales(activity, name) for name in activity.values if name not in activity.sigmoid_gates}
+    fractions = {name: open_and_shut(activity.values[name]) for name in activity.sigmoid_gates}
+    model, run = inspection.run.settings.model, inspection.run.folder.resolve().name
     facts = {
         "title": title,
-        "model": model,
-        "studied": studied,
-        **_about_trace(trace, vocab),
+        "model": f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run}",
+        "studied": inspection.studied_chars,
+        **_about_activity(inspection),
         "scales": {name: np.round(scale, 6).tolist() for name, scale in scales.items()},
-        "open": {name: _rounded(is_open) for name, (is_open, _) in shares.items()},
-        "shut": {name: _rounded(is_shut) for name, (_, is_shut) in shares.items()},
-        "marks": [{"name": name} for name in shown],
-        "followers": [{**asdict(follower), "agrees": follower.agreement > 0} for follower in followers],
+        "open": {name: _rounded(is_open) for name, (is_open, _) in fractions.items()},
+        "shut": {name: _rounded(is_shut) for name, (_, is_shut) in fractions.items()},
+        "features": list(features),
+        "correlated_units": [
+            {**asdict(found), "agreement": found.agreement, "beyond_chance": found.beyond_chance}
+            for found in inspection.correlated_units
+        ],
     }
     packed = {
-        "ids": trace.ids.astype("<u4"),
-        "surprise": np.nan_to_num(trace.surprise, nan=-1.0).astype("<f4"),
-        "guess-ids": trace.guess_ids.astype("<u4"),
-        "guess-probs": trace.guess_probs.astype("<f4"),
-        "marks": np.array([np.round(mark * (255 / mark.max())) for mark in shown.values()], dtype=np.uint8),
+        "ids": activity.ids.astype("<u4"),
+        "surprisal": np.nan_to_num(activity.surprisal, nan=-1.0).astype("<f4"),
+        "guess-ids": activity.guess_ids.astype("<u4"),
+        "guess-probs": activity.guess_probs.astype("<f4"),
+        "features": np.array([np.round(values * (255 / values.max())) for values in features.values()], dtype=np.uint8),
     }
-    for name, values in trace.values.items():
-        for layer in range(trace.shape[1]):
+    for name, values in activity.values.items():
+        for layer in range(activity.shape[1]):
             packed[f"{name}-{layer}"] = _quantised(values[:, layer], scales[name][layer] if name in scales else None)
     return _fill_template(facts, packed)
 
 
-def _about_trace(trace: Trace, vocab: Vocab) -> dict[str, Any]:
-    length, layers, hidden = trace.shape
+def _about_activity(inspection: Inspection) -> dict[str, Any]:
+    activity, vocab = inspection.activity, inspection.run.vocab
+    length, layers, hidden = activity.shape
     values = [
         {
             "name": name,
-            "label": NAMES.get(name, name),
+            "label": LABELS.get(name, name),
             "meaning": MEANINGS.get(name, ""),
-            "sigmoid": name in trace.sigmoid_gates,
+            "sigmoid": name in activity.sigmoid_gates,
         }
-        for name in trace.values
+        for name in activity.values
     ]
     return {
         "unit": "byte" if vocab.unit == "byte" else "character",
         "length": length,
         "layers": layers,
         "hidden": hidden,
-        "bits_per_char": None if np.isnan(trace.bits_per_char) else trace.bits_per_char,
+        "bits_per_char": None if np.isnan(activity.bits_per_char) else activity.bits_per_char,
         "symbols": visible_symbols(vocab),
-        "newlines": [t for t, character in enumerate(text_of(vocab, trace.ids)) if character == "\n"],
+        "newlines": [t for t, character in enumerate(inspection.text) if character == "\n"],
         "values": values,
-        "memory": trace.memory,
-        "guesses": trace.guess_ids.shape[1],
+        "memory": activity.memory,
+        "guesses": activity.guess_ids.shape[1],
     }
 
 
 def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]]) -> bytes:
-    page = resources.files("charlstm.analysis").joinpath("page.html").read_text(encoding="utf-8")
-    # < could end the element, and is the only character that could
+    # < is the only character that could end the element
     text = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     data = [f'<script type="application/json" id="facts">{text}</script>']
     for name, array in packed.items():
         encoded = base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
         data.append(f'<script type="text/plain" id="data-{name}">{encoded}</script>')
-    before, after = page.split("<!-- data -->")
-    return f"{before}{chr(10).join(data)}{after}".encode()
+    parts = {
+        "style": _read("page.css"),
+        "script": _read("page_drawing.js") + _read("page.js"),
+        "data": "\n".join(data),  # last, so that nothing is looked for in it
+    }
+    page = _read("page.html")
+    for name, part in parts.items():
+        before, after = page.split(f"<!-- {name} -->")
+        page = f"{before}{part}{after}"
+    return page.encode()
 
 
-def _scales(trace: Trace, name: str) -> NDArray[np.float32]:
-    """What the full scale of each unit stands for, (L, H)."""
-    values = trace.values[name]
+def _read(name: str) -> str:
+    return resources.files("charlstm.analysis").joinpath(name).read_text(encoding="utf-8")
+
+
+def _scales(activity: GateActivity, name: str) -> NDArray[np.float32]:
+    """The value of each unit that full scale stands for, (L, H)."""
+    values = activity.values[name]
     if name in CANDIDATES:
         return np.ones(values.shape[1:], dtype=np.float32)
     largest: NDArray[np.float32] = np.abs(values).max(axis=0)
@@ -110,5 +121,5 @@ def _quantised(values: NDArray[np.float32], scale: NDArray[np.float32] | None) -
     return np.ascontiguousarray(np.round(stretched).astype(np.uint8).T)
 
 
-def _rounded(shares: NDArray[np.float32]) -> list[list[float]]:
-    return [[round(share, 4) for share in layer] for layer in shares.tolist()]
+def _rounded(fractions: NDArray[np.float32]) -> list[list[float]]:
+    return [[round(fraction, 4) for fraction in layer] for layer in fractions.tolist()]

@@ -1,54 +1,72 @@
-"""Still pictures, drawn with matplotlib (the extra `plot`): what a unit did, and the curves of runs.
+"""Still pictures as PNG, drawn with matplotlib (the extra `plot`): what a unit did, and the curves of runs.
 
 Letters: `T` characters.
 """
 
+import io
 import textwrap
+import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from charlstm.analysis.curves import AXES, Curve
-from charlstm.analysis.gates import Trace
+from charlstm.analysis.gates import GateActivity
+from charlstm.analysis.inspection import Inspection, describe_unit
 
-_SIGNED = LinearSegmentedColormap.from_list("minus-plus", ["#5aa5e6", "#ffffff", "#f59e42"])
-_GATE = LinearSegmentedColormap.from_list("shut-open", ["#ffffff", "#f59e42"])
+if TYPE_CHECKING:  # matplotlib is optional, so it is loaded by the functions that draw
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WHITE, _PLUS, _MINUS = "#ffffff", "#f59e42", "#5aa5e6"  # those of the page
 _RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe & Ito 2008
 _LINE_CHARS = 80
 
 
-def gates_picture(trace: Trace, symbols: Sequence[str], *, layer: int, unit: int, count: int, title: str) -> Figure:
-    """Lines of text, each coloured by the unit's memory, with its surprise above and its gates below.
+def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, title: str) -> bytes:
+    """Draw the first `count` characters, coloured by a unit's memory, with the surprisal above and the gates below.
 
-    symbols: the visible form of each of the T characters, of which the first `count` are drawn.
+    title: what was read. Returns a PNG file.
     """
-    lines = [range(start, min(start + _LINE_CHARS, count)) for start in range(0, count, _LINE_CHARS)]
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    signed = LinearSegmentedColormap.from_list("minus-plus", [_MINUS, _WHITE, _PLUS])
+    sigmoid = LinearSegmentedColormap.from_list("shut-open", [_WHITE, _PLUS])
+    activity, symbols = inspection.activity, inspection.symbols[:count]
+    lines = [range(start, min(start + _LINE_CHARS, len(symbols))) for start in range(0, len(symbols), _LINE_CHARS)]
     figure = Figure(figsize=(13, 0.6 + 1.55 * len(lines)), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 110), x=0.01, ha="left", fontsize=11, parse_math=False)
+    heading = textwrap.fill(
+        f"{title} · {describe_unit(inspection, layer=layer, unit=unit)}", 110, break_on_hyphens=False
+    )
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=11, parse_math=False)
     axes = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[0.5, 1.0] * len(lines))[:, 0]
-    rows = [trace.memory, *(name for name in trace.values if name != trace.memory)]
-    largest = {name: 1.0 if name in trace.gates else _largest(trace, name, layer, unit) for name in rows}
-    most_bits = max(float(np.nanmax(trace.surprise[:count], initial=0.0)), 1.0)
+    names = [activity.memory, *(name for name in activity.values if name != activity.memory)]
+    largest = {name: 1.0 if name in activity.gates else _largest(activity, name, layer, unit) for name in names}
+    most_bits = max(float(np.nanmax(activity.surprisal[:count], initial=0.0)), 1.0)
     for line, above, below in zip(lines, axes[0::2], axes[1::2], strict=True):
-        above.bar(range(len(line)), np.nan_to_num(trace.surprise[line.start : line.stop]), color="#5a6070", width=0.8)
+        bits = np.nan_to_num(activity.surprisal[line.start : line.stop])
+        above.bar(range(len(line)), bits, color="#5a6070", width=0.8)
         above.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(0, most_bits), ylabel="bits", xticks=[])
         above.spines[["top", "right", "bottom"]].set_visible(False)
-        for row, name in enumerate(rows):
-            values = trace.values[name][line.start : line.stop, layer, unit][None] / largest[name]
-            is_gate = name in trace.sigmoid_gates
+        for row, name in enumerate(names):
+            values = activity.values[name][line.start : line.stop, layer, unit][None] / largest[name]
             extent = (-0.5, len(line) - 0.5, row + 0.5, row - 0.5)
-            colours, low = (_GATE, 0) if is_gate else (_SIGNED, -1)
+            colours, low = (sigmoid, 0) if name in activity.sigmoid_gates else (signed, -1)
             below.imshow(values, cmap=colours, vmin=low, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
-        _label(below, [symbols[t] for t in line], rows)
-    return figure
+        _label(below, [symbols[t] for t in line], names)
+    return _png(figure)
 
 
-def curves_picture(curves: Sequence[Curve], *, by: str) -> Figure:
-    """Training (thin) and validation (thick) bits per character of each run, a colour a run."""
+def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
+    """Draw the training (thin) and validation (thick) bits per character of each run, a colour a run.
+
+    by: one of AXES. Returns a PNG file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(curves):
@@ -64,12 +82,16 @@ def curves_picture(curves: Sequence[Curve], *, by: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     for text in axes.legend(frameon=False).get_texts():
         text.set_parse_math(False)
-    return figure
+    return _png(figure)
 
 
-def _label(axes: Axes, symbols: Sequence[str], rows: Sequence[str]) -> None:
-    axes.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(len(rows) - 0.5, -0.5))
-    axes.set_yticks(range(len(rows)), rows)
+def _largest(activity: GateActivity, name: str, layer: int, unit: int) -> float:
+    return max(float(np.abs(activity.values[name][:, layer, unit]).max()), 1e-6)
+
+
+def _label(axes: "Axes", symbols: Sequence[str], names: Sequence[str]) -> None:
+    axes.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -77,5 +99,9 @@ def _label(axes: Axes, symbols: Sequence[str], rows: Sequence[str]) -> None:
         axes.text(x, 0, symbol, ha="center", va="center", family="DejaVu Sans Mono", fontsize=9, parse_math=False)
 
 
-def _largest(trace: Trace, name: str, layer: int, unit: int) -> float:
-    return max(float(np.abs(trace.values[name][:, layer, unit]).max()), 1e-6)
+def _png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
+        figure.savefig(file, dpi=130)
+    return file.getvalue()

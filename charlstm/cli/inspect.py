@@ -1,7 +1,6 @@
 """`charlstm inspect`: what the gates of a trained model did on a text. Loads no torch."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +9,11 @@ import typer
 from charlstm import environment
 from charlstm.cli.output import plotting, saving
 from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
-from charlstm.errors import RunError, SettingsError, TextError
+from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
-    from charlstm.analysis.correlated_units import Follower, Marks
-    from charlstm.analysis.gates import Trace
-    from charlstm.inference.engine import Engine
-    from charlstm.runs import Progress, Run
+    from charlstm.analysis import Inspection
+    from charlstm.runs import Checkpoint, Run
     from charlstm.text.vocabulary import Ids
 
 
@@ -33,19 +30,19 @@ def inspect_command(
     ] = None,
     unit: Annotated[
         int | None,
-        typer.Option("--unit", metavar="N", min=0, help="Unit to show, from 0 (default: one that follows something)."),
+        typer.Option("--unit", metavar="N", min=0, help="Unit to show, from 0 (default: a correlated one)."),
     ] = None,
     length: Annotated[
         int, typer.Option("--length", metavar="N", min=1, help="Characters to keep the gates of, from the beginning.")
     ] = 5000,
     study: Annotated[
-        int, typer.Option("--study", metavar="N", min=1, help="Characters to look in for units that follow something.")
+        int, typer.Option("--study", metavar="N", min=1, help="Characters to look for correlated units in.")
     ] = 20000,
     show: Annotated[
         int, typer.Option("--show", metavar="N", min=1, help="Characters to draw in the terminal and in --png.")
     ] = 480,
     units: Annotated[
-        bool, typer.Option("--units", help="Print which unit follows what, instead of the text; tab-separated.")
+        bool, typer.Option("--units", help="Print the unit that correlates most with each feature of the text instead.")
     ] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page to explore.")] = None,
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a picture of one unit.")] = None,
@@ -53,178 +50,108 @@ def inspect_command(
 ) -> None:
     """Show what each gate did while the model read a text.
 
-    On a terminal: the text coloured by one unit's cell state, with its gates and the surprise below. In a pipe: one
+    On a terminal: the text coloured by one unit's cell state, with its gates and the surprisal below. In a pipe: one
     tab-separated line a character. With --html, --png or --npz: the files only.
     """
     if units and (html or png or npz):
         raise SettingsError("--units prints a table, so it goes without --html, --png and --npz: leave one out")
-    inspect(
-        text,
-        run,
-        layer=layer,
-        unit=unit,
-        length=length,
-        study=study,
-        show=show,
-        units=units,
-        html=html,
-        png=png,
-        npz=npz,
-    )
-
-
-def inspect(
-    text: str | None,
-    run_folder: Path | None,
-    *,
-    layer: int | None,
-    unit: int | None,
-    length: int,
-    study: int,
-    show: int,
-    units: bool,
-    html: Path | None,
-    png: Path | None,
-    npz: Path | None,
-) -> None:
-    """Read a text through a run's best checkpoint; write what the gates did to stdout or into the files named."""
     environment.limit_numpy_threads()
-    from charlstm.analysis.correlated_units import followers, text_marks
-    from charlstm.analysis.gates import read_memory, record, text_of
+    from charlstm.analysis import choose_unit, inspect_text
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
-    run, engine, _ = _open(run_folder, layer=layer, unit=unit)
-    ids = _ids(text, run, length=max(length, study))
-    trace = record(engine, ids[:length])
+    opened, checkpoint = _open(run, layer=layer, unit=unit)
+    name = "the run's validation text" if text is None else "standard input" if text == "-" else text
+    ids = _ids(text, opened, name=name, most=max(length, study))
     if length < len(ids):
-        print_diagnostic(f"showing the first {length:,} {run.vocab.unit}s; --length shows more")
-    marks = text_marks(text_of(run.vocab, ids))
-    memory = trace.values[trace.memory] if len(ids) <= length else read_memory(engine, ids)
-    found = followers(memory, marks)
-    layer, unit = _choose(found, layer, unit, layers=engine.num_layers)
-    title = "the run's validation text" if text is None else "standard input" if text == "-" else Path(text).name
+        print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
+    inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
+    layer, unit = choose_unit(inspection, layer, unit)
     if npz is not None:
-        _write_arrays(npz, trace, text_of(run.vocab, trace.ids))
+        _save_arrays(npz, inspection)
     if png is not None:
-        _write_picture(png, trace, run, found, layer=layer, unit=unit, show=show, title=title)
+        _save_picture(png, inspection, layer=layer, unit=unit, show=show, title=Path(name).name)
     if html is not None:
-        shown_marks = {name: mark[:length] for name, mark in marks.items()}
-        _write_page(html, trace, run, marks=shown_marks, found=found, studied=len(ids), title=title)
-    if html is None and png is None and npz is None:
-        _print(trace, run, found, layer=layer, unit=unit, show=show, units=units)
+        _save_page(html, inspection, title=Path(name).name)
+    if units:
+        _print_units(inspection)
+    elif html is None and png is None and npz is None:
+        _print_unit(inspection, layer=layer, unit=unit, show=show)
 
 
-def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, Progress]":
-    """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
-    from charlstm.inference.engine import Engine
-    from charlstm.runs import checkpoints
-    from charlstm.runs import folder as runs
+def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Checkpoint]":
+    """The run and its best checkpoint, for a layer and a unit that the model has."""
+    from charlstm.runs import open_run, read_checkpoint
 
-    run = runs.open_run(run_folder)
+    run = open_run(run_folder, needs="next")
     model = run.settings.model
-    if model.objective != "next":
-        raise RunError(
-            f"{run.folder} was trained to fill gaps, but inspect follows a model that reads on: name another"
-        )
     if layer is not None and layer >= model.num_layers:
         raise SettingsError(f"--layer {layer}: the model has {model.num_layers} layers, so 0 to {model.num_layers - 1}")
     if unit is not None and unit >= model.hidden_size:
         raise SettingsError(f"--unit {unit}: a layer has {model.hidden_size} units, so 0 to {model.hidden_size - 1}")
-    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
-    return run, Engine(checkpoint.weights, model), checkpoint.progress
+    return run, read_checkpoint(run, "best", model_only=True)
 
 
-def _ids(text: str | None, run: "Run", *, length: int) -> "Ids":
-    """The first ids of a text of the user's, or of the run's validation text."""
+def _ids(text: str | None, run: "Run", *, name: str, most: int) -> "Ids":
+    """The first ids of a text of the user's, or of the run's validation text; `name` is for diagnostics."""
     from charlstm.cli.texts import split_of, text_of
 
     ids = text_of(run, text) if text is not None else split_of(run, "val")
-    what = "the run's validation text" if text is None else "standard input" if text == "-" else text
     if not len(ids):
-        raise TextError(f"{what} is empty; give one with characters in it")
-    if len(ids) > length:
-        print_diagnostic(f"reading the first {length:,} of {len(ids):,} {run.vocab.unit}s of {what}")
-    return ids[:length]
+        raise TextError(f"{name} is empty; give one with characters in it")
+    if len(ids) > most:
+        print_diagnostic(f"reading the first {most:,} of {len(ids):,} {run.vocab.unit}s of {name}")
+    return ids[:most]
 
 
-def _choose(found: "Sequence[Follower]", layer: int | None, unit: int | None, *, layers: int) -> tuple[int, int]:
-    """The layer and unit to show: those given, else the best that follows something, else the last layer's first."""
-    if unit is None:
-        for follower in found:
-            if layer in {None, follower.layer} and follower.agreement > follower.chance:
-                return follower.layer, follower.unit
-    return layers - 1 if layer is None else layer, unit or 0
+def _print_units(inspection: "Inspection") -> None:
+    from charlstm.cli.gates_view import units_table
+
+    for line in units_table(inspection.correlated_units):
+        write_line(line)
 
 
-def _print(
-    trace: "Trace", run: "Run", found: "Sequence[Follower]", *, layer: int, unit: int, show: int, units: bool
-) -> None:
-    from charlstm.analysis.gates import visible_symbols
+def _print_unit(inspection: "Inspection", *, layer: int, unit: int, show: int) -> None:
+    from charlstm.analysis import describe_unit
     from charlstm.cli import gates_view
 
-    if units:
-        for line in gates_view.followers_table(found):
-            write_line(line)
-        return
-    print_diagnostic(gates_view.heading(trace, found, layer=layer, unit=unit))
-    vocab_symbols = visible_symbols(run.vocab)
-    symbols = [vocab_symbols[symbol_id] for symbol_id in trace.ids]
+    print_diagnostic(describe_unit(inspection, layer=layer, unit=unit))
     if sys.stdout is not None and sys.stdout.isatty() and environment.terminal_redraws():
-        write(gates_view.view(trace, symbols, layer=layer, unit=unit, count=show, file=sys.stdout))
-        if show < len(symbols):
-            print_diagnostic(f"the first {show:,} of {len(symbols):,}; --show draws more, --html all of them")
+        write(gates_view.view(inspection, layer=layer, unit=unit, count=show, file=sys.stdout))
+        chars = len(inspection.activity.ids)
+        if show < chars:
+            print_diagnostic(f"the first {show:,} of {chars:,}; --show draws more, --html all of them")
         return
-    lines = gates_view.table(trace, symbols, vocab_symbols, layer=layer, unit=unit)
-    write("".join(f"{line}\n" for line in lines).encode())
+    write("".join(f"{line}\n" for line in gates_view.table(inspection, layer=layer, unit=unit)).encode())
 
 
-def _write_arrays(path: Path, trace: "Trace", text: str) -> None:
+def _save_arrays(path: Path, inspection: "Inspection") -> None:
     import numpy as np
 
-    arrays: dict[str, Any] = {
-        "ids": trace.ids,
-        "text": np.array(text),
-        "surprise": trace.surprise,
-        "guess_ids": trace.guess_ids,
-        "guess_probs": trace.guess_probs,
-        **trace.values,
-    }
+    from charlstm.analysis import inspection_arrays
+
+    arrays: dict[str, Any] = inspection_arrays(inspection)
+    values = inspection.activity.values
     with saving(path, option="--npz") as file:
         np.savez(file, **arrays)
-    shape = " × ".join(str(size) for size in trace.shape)
-    print_diagnostic(
-        f"{path}: {', '.join(trace.values)} (characters, layers, units: {shape}), {', '.join(list(arrays)[:5])}"
-    )
+    shape = " × ".join(str(size) for size in inspection.activity.shape)
+    others = (name for name in arrays if name not in values)
+    print_diagnostic(f"{path}: {', '.join(values)} (characters, layers, units: {shape}), {', '.join(others)}")
 
 
-def _write_page(
-    path: Path, trace: "Trace", run: "Run", *, marks: "Marks", found: "Sequence[Follower]", studied: int, title: str
-) -> None:
-    from charlstm.analysis.page import gates_page
+def _save_picture(path: Path, inspection: "Inspection", *, layer: int, unit: int, show: int, title: str) -> None:
+    from charlstm.analysis import describe_unit, gates_picture
 
-    model = run.settings.model
-    about = f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run.folder.resolve().name}"
-    page = gates_page(trace, run.vocab, marks=marks, followers=found, studied=studied, title=title, model=about)
+    picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
+    with saving(path, option="--png") as file:
+        file.write(picture)
+    print_diagnostic(f"{path}: {describe_unit(inspection, layer=layer, unit=unit)}")
+
+
+def _save_page(path: Path, inspection: "Inspection", *, title: str) -> None:
+    from charlstm.analysis import gates_page
+
+    page = gates_page(inspection, title=title)
     with saving(path, option="--html") as file:
         file.write(page)
     print_diagnostic(f"{path}: {len(page) / 1e6:.1f} MB, open it in a browser")
-
-
-def _write_picture(
-    path: Path, trace: "Trace", run: "Run", found: "Sequence[Follower]", *, layer: int, unit: int, show: int, title: str
-) -> None:
-    import warnings
-
-    from charlstm.analysis.gates import visible_symbols
-    from charlstm.analysis.pictures import gates_picture
-    from charlstm.cli.gates_view import heading
-
-    vocab_symbols = visible_symbols(run.vocab)
-    symbols = [vocab_symbols[symbol_id] for symbol_id in trace.ids]
-    about = f"{title} · {heading(trace, found, layer=layer, unit=unit)}"
-    with warnings.catch_warnings(), saving(path, option="--png") as file:
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn in its place
-        count = min(show, len(symbols))
-        gates_picture(trace, symbols, layer=layer, unit=unit, count=count, title=about).savefig(file, dpi=130)
-    print_diagnostic(f"{path}: {heading(trace, found, layer=layer, unit=unit)}")

@@ -14,7 +14,7 @@ from charlstm.cli.output import plotting, saving
 from charlstm.cli.terminal import print_diagnostic, report_errors, write
 
 if TYPE_CHECKING:
-    from charlstm.analysis.curves import Curve
+    from charlstm.analysis import Curve
 
 _MARKERS = "ox+*#%@"  # of the validations, a run each
 
@@ -44,7 +44,7 @@ def plot_command(
 
 def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
     """Draw the curves of runs to stdout, or into the picture named."""
-    from charlstm.analysis.curves import read_curve
+    from charlstm.analysis import curves_picture, read_curve
     from charlstm.runs import folder as runs
 
     curves = [read_curve(folder) for folder in run_folders or [runs.open_run().folder]]
@@ -52,16 +52,15 @@ def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
         write(_drawn(curves, by=by))
         return
     plotting("matplotlib", option="--png")
-    from charlstm.analysis.pictures import curves_picture
-
+    picture = curves_picture(curves, by=by)
     with saving(png, option="--png") as file:
-        curves_picture(curves, by=by).savefig(file, dpi=130)
+        file.write(picture)
     print_diagnostic(f"{png}: {', '.join(curve.name for curve in curves)}")
 
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     """The curves as lines of characters, coloured if a terminal will show them."""
-    from charlstm.analysis.curves import AXES
+    from charlstm.analysis import AXES
 
     plotext = plotting("plotext", option="a plot in the terminal")
     colourful = sys.stdout.isatty() and environment.terminal_colours()

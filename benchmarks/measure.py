@@ -173,8 +173,7 @@ def finish(args: argparse.Namespace, figures: Any) -> None:
 
 def untrained_run(folder: Path, shape: Shape) -> list[str]:
     """Make a run folder that holds a model of random weights; returns the options that name it to charlstm."""
-    from charlstm.runs import checkpoints
-    from charlstm.runs import folder as runs
+    from charlstm.runs import Checkpoint, Progress, TextIdentity, create_run, save_checkpoint
     from charlstm.settings import ModelSettings, Settings
     from charlstm.weights import weight_shapes
 
@@ -185,16 +184,14 @@ def untrained_run(folder: Path, shape: Shape) -> list[str]:
     )
     vocab = random_vocab()
     weights = random_weights(weight_shapes(settings.model, vocab.size))
-    run = runs.create_run(folder, settings, vocab, name="benchmark")
-    checkpoints.save_checkpoint(
-        run, step=1, weights=weights, training={}, progress={"step": 1, "text_sha256": "0" * 64}, is_best=True
-    )
+    run = create_run(folder, settings, vocab, TextIdentity("0" * 64), name="benchmark")
+    save_checkpoint(run, Checkpoint(weights, {}, Progress(step=1)), is_best=True)
     return ["--run", str(folder)]
 
 
 def random_vocab() -> Any:
     """A vocabulary of 65 characters with a line end."""
-    from charlstm.text.vocabulary import Vocab
+    from charlstm.text import Vocab
 
     symbols = ("\n", *(chr(code) for code in range(32, 32 + VOCAB_SIZE - 1)))
     return Vocab(unit="char", symbols=symbols, unknown="error", newline="keep", has_unknown_symbol=False)

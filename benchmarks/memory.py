@@ -17,7 +17,7 @@ MB = 1_000_000
 ENCODE = """
 import json, resource, sys, time
 from pathlib import Path
-from charlstm.text.corpus import prepare_corpus
+from charlstm.text import prepare_corpus
 begin = time.perf_counter()
 corpus = prepare_corpus([sys.argv[1]], unit="char", min_count=1, unknown="error", newline="keep",
                         cache_folder=Path(sys.argv[2]), data_folder=None, stdin=None)

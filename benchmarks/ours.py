@@ -19,13 +19,17 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each step on random text, or on the ids of a file."""
-    trainer = _trainer(args, threads="auto")
+    trainer = _trainer(args, shards="auto")
     seconds, last = [], time.perf_counter()
     for _ in trainer.steps():
         now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
         seconds.append(now - last)
         last = now
-    facts = {"precision": trainer.runtime.precision, "threads": trainer.runtime.threads}
+    facts = {
+        "precision": trainer.machine.precision,
+        "shards": trainer.machine.shards,
+        "threads": trainer.machine.threads,
+    }
     return {**facts, "step_seconds": seconds[args.warmup_steps :]}
 
 
@@ -33,7 +37,7 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     """The operations that take most of a step's time on one thread, and their shares of it."""
     import torch.profiler
 
-    steps = _trainer(args, threads=1).steps()
+    steps = _trainer(args, shards=1).steps()
     for _ in range(args.warmup_steps):
         next(steps)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
@@ -44,31 +48,22 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     return {name: round(times[name] / sum(times.values()), 3) for name in highest}
 
 
-def _trainer(args: argparse.Namespace, *, threads: Any) -> Any:
+def _trainer(args: argparse.Namespace, *, shards: Any) -> Any:
     import numpy as np
 
-    from charlstm.environment import cache_folder
-    from charlstm.machine.runtime import prepare_runtime
-    from charlstm.networks.models import CharLM
-    from charlstm.settings import TrainingSettings
-    from charlstm.training.trainer import Trainer
+    from charlstm.settings import DataSettings, Settings, TrainingSettings
+    from charlstm.text import Corpus
+    from charlstm.training import build_trainer
 
-    settings = TrainingSettings(
+    training = TrainingSettings(
         batch_size=args.batch_size,
         sequence_length=args.sequence_length,
         max_steps=args.warmup_steps + args.steps,
-        threads=threads,
+        shards=shards,
     )
-    runtime = prepare_runtime(settings, hidden_size=args.hidden_size, measured=cache_folder() / "speeds.json")
+    settings = Settings(data=DataSettings(split=(1, 0, 0)), model=_model_settings(args), training=training)
     ids = np.memmap(args.ids, np.uint8, "r") if args.ids else _random_ids(1_000_000)
-    return Trainer(
-        CharLM(VOCAB_SIZE, _model_settings(args)),
-        settings,
-        dropout=0.0,  # as the plain trainer has none
-        train_ids=ids,
-        validation_ids=ids[:0],
-        runtime=runtime,
-    )
+    return build_trainer(settings, Corpus(vocab=random_vocab(), ids=ids, fingerprint="", sources=()))[1]
 
 
 def generate(args: argparse.Namespace) -> dict[str, Any]:
@@ -116,19 +111,19 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """Loss and seconds of a random text of `--chars`, or seconds of the forward passes alone over as many."""
     import torch
 
-    from charlstm.evaluation.evaluate import evaluate
-    from charlstm.machine.runtime import keep_freed_memory
-    from charlstm.machine.workers import Workers
-    from charlstm.networks.models import CharLM
+    from charlstm.evaluation import EVALUATED_LANES
+    from charlstm.evaluation import evaluate as evaluate_model
+    from charlstm.machine import prepare_evaluation
+    from charlstm.networks import OBJECTIVES
 
-    keep_freed_memory()
-    torch.set_flush_denormal(True)
-    settings = _model_settings(args)
-    model = CharLM(VOCAB_SIZE, settings)
+    machine = prepare_evaluation(EVALUATED_LANES)
+    objective = OBJECTIVES["next"]
+    model = objective.build_model(VOCAB_SIZE, _model_settings(args))
     weights = random_weights({name: tuple(weight.shape) for name, weight in model.state_dict().items()})
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     ids = _random_ids(args.chars)
     if args.forward_alone:
+        torch.set_num_threads(machine.threads)
         batch = torch.from_numpy(ids[: args.batch_size * args.sequence_length].astype(int))
         batch = batch.view(args.sequence_length, args.batch_size)
         begin, state = time.perf_counter(), None
@@ -136,10 +131,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             for _ in range(args.chars // batch.numel()):
                 _, state = model(batch, state)
         return {"seconds": time.perf_counter() - begin}
-    workers = Workers(torch.get_num_threads(), lanes=args.batch_size)
     begin = time.perf_counter()
-    tally = evaluate(model, ids, batch_size=args.batch_size, sequence_length=args.sequence_length, workers=workers)
-    return {"seconds": time.perf_counter() - begin, "loss": tally.loss}
+    evaluation = evaluate_model(
+        model, objective, ids, machine=machine, lanes=args.batch_size, sequence_length=args.sequence_length
+    )
+    return {"seconds": time.perf_counter() - begin, "loss": evaluation.tally.loss}
 
 
 def peak(_: argparse.Namespace) -> dict[str, Any]:

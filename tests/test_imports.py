@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "charlstm"
 ROWS = """
 cli
+api
 export
 training analysis
 evaluation inference runs

@@ -1,6 +1,5 @@
 """The training and validation curves of a run, from its metrics."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,10 @@ class Curve:
     rows: tuple[MetricsRow, ...]
 
     def series(self, which: Literal["train", "val"], *, by: str) -> tuple[list[float], list[float]]:
-        """x and bits per character of the steps that logged both as finite numbers; `by` is one of AXES."""
+        """x and bits per character of the steps that logged them; `by` is one of AXES."""
         points = [(getattr(row, by), getattr(row, _FIELDS[which])) for row in self.rows]
-        finite = [
-            (x, y) for x, y in points if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
-        ]
-        return [x for x, _ in finite], [y for _, y in finite]
+        logged = [(x, y) for x, y in points if y is not None]
+        return [x for x, _ in logged], [y for _, y in logged]
 
 
 def read_curve(folder: Path) -> Curve:

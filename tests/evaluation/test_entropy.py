@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charlstm.evaluation.evaluate import evaluate
-from charlstm.machine.runtime import Runtime
-from charlstm.networks.models import CharLM
+from charlstm.evaluation import Tally
+from charlstm.evaluation import evaluate as evaluate_model
+from charlstm.machine import Machine
+from charlstm.networks import OBJECTIVES, CharLM
 from charlstm.settings import ModelSettings, TrainingSettings
-from charlstm.text.corpus import Splits, prepare_corpus, split_ids
-from charlstm.training.trainer import Trainer
+from charlstm.text import Lanes, Splits, prepare_corpus, split_ids
+from charlstm.training import Trainer
 
 ALPHABET = "aé→😀\nz0 Ω"  # of 1, 2, 3 and 4 bytes
 
@@ -55,10 +56,21 @@ def train(parts: Splits, vocab_size: int, *, steps: int, learning_rate: float, h
         warmup_steps=9,
     )
     model = CharLM(vocab_size, settings, seed=3)
-    runtime = Runtime(torch.device("cpu"), "fp32", 1)
-    trainer = Trainer(model, training, dropout=0.0, train_ids=parts.train, validation_ids=parts.val, runtime=runtime)
+    trainer = Trainer(
+        model,
+        OBJECTIVES["next"],
+        training,
+        dropout=0.0,
+        batches=Lanes(parts.train, training.batch_size, training.sequence_length),
+        validation_ids=parts.val,
+        machine=Machine(torch.device("cpu"), "fp32", shards=1, threads=1),
+    )
     assert len(list(trainer.steps())) == steps
     return model
+
+
+def evaluate(model: CharLM, ids: np.ndarray) -> Tally:
+    return evaluate_model(model, OBJECTIVES["next"], ids).tally
 
 
 def surprisal_bits(model: CharLM, ids: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Letters: `N` characters of the text, `V` vocabulary, `E` embedding, `H` hidden, 
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,18 @@ import torch
 from torch.nn import functional as F
 
 from charlstm.errors import TextError
-from charlstm.evaluation.evaluate import UNCOUNTED, WARM_UP_CHARS, WINDOW_CHARS, Tally, evaluate, tally
+from charlstm.evaluation import Evaluation, Tally
+from charlstm.evaluation import evaluate as evaluate_model
+from charlstm.evaluation.protocols import WINDOW_CHARS
+from charlstm.evaluation.stream import LEAST_LANE_CHARS
+from charlstm.evaluation.tally import tally_lanes
 from charlstm.inference.engine import Engine
-from charlstm.networks.models import CharLM
+from charlstm.machine import Machine
+from charlstm.networks import OBJECTIVES, UNCOUNTED, CharLM
 from charlstm.settings import ModelSettings
 
 V, E, H, L = 11, 5, 7, 2
-N = 3 * 16 * WARM_UP_CHARS + 214  # enough for three lanes, the last of them shorter
+N = 9 * LEAST_LANE_CHARS + 214  # enough for nine lanes, the last of them shorter
 
 
 def random_model(cell: str = "lstm", *, std: float = 0.8, seed: int = 3) -> CharLM:
@@ -31,6 +37,10 @@ def random_model(cell: str = "lstm", *, std: float = 0.8, seed: int = 3) -> Char
         for parameter in model.parameters():
             parameter.normal_(std=std, generator=generator)
     return model
+
+
+def evaluate(model: CharLM, ids: np.ndarray, **how: Any) -> Evaluation:
+    return evaluate_model(model, OBJECTIVES["next"], ids, **how)
 
 
 def random_text(n: int = N) -> np.ndarray:
@@ -59,38 +69,102 @@ def plain() -> Tally:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "sequence_length"),
-    [(64, 1), (1, 7), (2, 7), *itertools.product([1, 2, 3, 64], [128, 600, 3001])],
+    ("lanes", "sequence_length"), [(64, 1), (1, 7), (2, 7), *itertools.product([1, 2, 3, 64], [128, 600, 3001])]
 )
-def test_evaluation_stream_is_a_plain_loop_however_it_is_cut(
-    plain: Tally, batch_size: int, sequence_length: int
-) -> None:
-    found = evaluate(random_model(), random_text(), batch_size=batch_size, sequence_length=sequence_length)
-    assert found.chars == N - 1
-    assert found.loss == pytest.approx(plain.loss, abs=1e-4)
-    assert found.hits == pytest.approx(plain.hits, abs=5)  # two logits may be equal but for rounding
+def test_stream_is_a_plain_loop_however_it_is_batched(plain: Tally, lanes: int, sequence_length: int) -> None:
+    found = evaluate(random_model(), random_text(), lanes=lanes, sequence_length=sequence_length)
+    assert found.lanes == min(lanes, 9)
+    assert found.tally.chars == N - 1
+    assert found.tally.loss == pytest.approx(plain.loss, abs=1e-4)
+    assert found.tally.hits == pytest.approx(plain.hits, abs=5)  # two logits may be equal but for rounding
 
 
-@pytest.mark.parametrize("batch_size", [2, 4, 64])
-def test_evaluation_stream_is_a_plain_loop_for_a_model_that_remembers_for_thousands_of_characters(
-    batch_size: int,
-) -> None:
-    model = random_model(std=0.3)
+def make_forgetful(model: CharLM, forget_bias: float) -> CharLM:
+    """Let the forget gates of a random model stay open or shut."""
     with torch.no_grad():
         for layer in range(L):
-            model.core.layer_weights(layer)["bias_ih"][H : 2 * H] += 5.0  # the forget gates stay above 0.99
+            model.core.layer_weights(layer)["bias_ih"][H : 2 * H] += forget_bias
         model.output.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return model
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 64])
+def test_stream_is_a_plain_loop_for_a_model_that_remembers_for_thousands_of_characters(lanes: int) -> None:
+    model = make_forgetful(random_model(std=0.3), 5.0)  # above 0.99
     expected = naive_tally(model, random_text()).loss
-    assert evaluate(model, random_text(), batch_size=batch_size).loss == pytest.approx(expected, abs=1e-4)
-    once = evaluate(model, random_text(), batch_size=batch_size, settle=False).loss
-    assert batch_size == 4 or abs(once - expected) > 1e-4  # what settling is for
+    found = evaluate(model, random_text(), lanes=lanes)
+    assert found.tally.loss == pytest.approx(expected, abs=1e-4)
+    assert found.reread_chars > 0
+
+
+def test_stream_reads_nothing_twice_for_a_model_that_forgets_at_once() -> None:
+    assert evaluate(make_forgetful(random_model(std=0.3), -9.0), random_text()).reread_chars == 0
+
+
+A, Q, OTHER = 0, 1, 2
+
+
+def latch() -> CharLM:
+    """An LSTM that keeps which of A and another symbol was first, and shows it only after a Q.
+
+    One unit: a large input gate writes what the first character says, and closes once the cell is no longer zero:
+    the sign of the cell is carried by h, at a size that the logits do not show but the gates see.
+    """
+    model = CharLM(3, ModelSettings(embedding_size=3, hidden_size=3, num_layers=1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.embedding.weight.copy_(torch.eye(3))
+        weights = model.core.layer_weights(0)
+        i, f, g, o = (slice(3 * gate, 3 * gate + 3) for gate in range(4))
+        weights["bias_ih"][f] = 30.0  # everything is kept
+        # unit 0 remembers A if it came first; unit 1 that something came, which shuts the input gate of unit 0
+        weights["bias_ih"][i] = torch.tensor([30.0, 30.0, 30.0])
+        weights["weight_hh"][i.start, 1] = -400.0
+        weights["weight_ih"][g.start, A] = 20.0
+        weights["bias_ih"][g.start + 1] = 20.0
+        weights["bias_ih"][o] = torch.tensor([-15.0, 30.0, -30.0])
+        weights["weight_ih"][o.start, Q] = 30.0  # unit 0 is shown on Q alone
+        model.output.weight[A, 0] = 9.0
+    return model
+
+
+def test_stream_is_a_plain_loop_for_a_model_that_shows_what_it_latched_only_on_a_rare_symbol() -> None:
+    """Nothing at the heads of the lanes tells that they began with another state than they should have."""
+    draw = np.random.default_rng(3)
+    ids = np.where(draw.random(60_000) < 0.1, Q, OTHER)
+    ids[draw.random(60_000) < 0.5] = A
+    lane_chars = -(-59_999 // 7)
+    for start in range(0, 60_000, lane_chars):
+        head = slice(start - 600 if start else 0, start + 3000)
+        ids[head] = np.where(ids[head] == Q, OTHER, ids[head])
+    ids[0] = A
+    ids[[lane_chars * lane - 512 for lane in range(1, 7)]] = OTHER  # what the warm-up sees first
+    model = latch()
+    expected = evaluate(model, ids, lanes=1)
+    other_first = ids.copy()
+    other_first[0] = OTHER
+    assert abs(evaluate(model, other_first, lanes=1).tally.loss - expected.tally.loss) > 0.01  # it does matter
+    found = evaluate(model, ids, lanes=7)
+    assert found.lanes == 7
+    assert found.tally.loss == pytest.approx(expected.tally.loss, abs=1e-5)
+    assert found.reread_chars >= 6 * lane_chars - 7  # lane after lane
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stream_in_shards_and_threads_has_the_same_bits(precision: str) -> None:
+    def measure(threads: int) -> Evaluation:
+        machine = Machine(torch.device("cpu"), precision, shards=3, threads=threads)
+        return evaluate(random_model(), random_text(), machine=machine)
+
+    assert measure(1) == measure(2) == measure(3)
 
 
 def test_evaluation_of_numbers_that_are_not_finite_ends() -> None:
     model = random_model()
     with torch.no_grad():
         model.embedding.weight.fill_(math.nan)
-    assert math.isnan(evaluate(model, random_text(), batch_size=3).loss)
+    assert math.isnan(evaluate(model, random_text(), lanes=3).tally.loss)
 
 
 def test_evaluation_the_plain_loop_depends_on_its_state(plain: Tally) -> None:
@@ -99,26 +173,26 @@ def test_evaluation_the_plain_loop_depends_on_its_state(plain: Tally) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, WINDOW_CHARS, WINDOW_CHARS + 1, WINDOW_CHARS + 2, 5 * WINDOW_CHARS + 99])
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_evaluation_windows_are_a_plain_loop_from_zero_states(n: int, batch_size: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 64])
+def test_windows_are_a_plain_loop_from_zero_states(n: int, lanes: int) -> None:
     model, ids = random_model("gru"), random_text(n)
-    found = evaluate(model, ids, protocol="windows", batch_size=batch_size)
+    found = evaluate(model, ids, protocol="windows", lanes=lanes).tally
     expected = naive_tally(model, ids, window=WINDOW_CHARS)
     assert found.chars == n - 1
     assert found.loss == pytest.approx(expected.loss, abs=1e-5)
     assert found.hits == expected.hits
 
 
-@pytest.mark.parametrize("n", [2, 3, 129, 130, 2 * 16 * WARM_UP_CHARS, 2 * 16 * WARM_UP_CHARS + 1, 24977])
-@pytest.mark.parametrize(("batch_size", "settle"), [(1, True), (3, True), (5000, False)])
-def test_evaluation_counts_every_character_once(n: int, batch_size: int, settle: bool) -> None:
+@pytest.mark.parametrize("n", [2, 3, 129, 130, 2 * LEAST_LANE_CHARS, 2 * LEAST_LANE_CHARS + 1, 24977])
+@pytest.mark.parametrize("lanes", [1, 3, 5000])
+def test_evaluation_counts_every_character_once(n: int, lanes: int) -> None:
     """With the nats of character x being a number of its own, a character missed or counted twice shows."""
     model = random_model()
     with torch.no_grad():
         model.output.weight.zero_()
     ids = random_text(n)
     surprisals = -F.log_softmax(model.output.bias.detach().double(), dim=0).numpy()
-    found = evaluate(model, ids, batch_size=batch_size, settle=settle)
+    found = evaluate(model, ids, lanes=lanes).tally
     assert found.chars == n - 1
     assert found.nats == pytest.approx(surprisals[ids[1:]].sum(), rel=1e-5)
     assert found.hits == (ids[1:] == surprisals.argmin()).sum()
@@ -130,7 +204,7 @@ def test_evaluation_of_a_uniform_model_is_ln_v(protocol: str) -> None:
     with torch.no_grad():
         model.output.weight.zero_()
         model.output.bias.fill_(0.7)
-    found = evaluate(model, random_text(4567), protocol=protocol)  # type: ignore[arg-type]
+    found = evaluate(model, random_text(4567), protocol=protocol).tally
     assert found.loss == pytest.approx(math.log(V), rel=1e-5)
     assert found.bits_per_char == pytest.approx(math.log2(V), rel=1e-5)
     assert found.perplexity == pytest.approx(V, rel=1e-5)
@@ -146,22 +220,24 @@ def test_evaluation_figures_are_ratios_of_sums() -> None:
     assert total.accuracy == 13 / 604
     assert long + Tally() == long
     assert Tally(nats=1e6, chars=10).perplexity == math.inf
+    assert total.figures("cloze_")["cloze_loss"] == total.figures()["loss"] == total.loss
 
 
 def test_evaluation_tally_is_cross_entropy_of_what_is_counted() -> None:
     logits = torch.tensor([[[0.0, math.log(3.0)], [5.0, 5.0]], [[math.log(7.0), 0.0], [1.0, 2.0]]])  # (T, B, V)
     targets = torch.tensor([[1, UNCOUNTED], [1, UNCOUNTED]])
-    found = tally(logits, targets)
-    assert found.nats == pytest.approx(math.log(4 / 3) + math.log(8))
-    assert (found.hits, found.chars) == (1, 2)
-    assert tally(logits, torch.full((2, 2), UNCOUNTED)) == Tally()
+    found = tally_lanes(logits, targets)
+    assert found.total().nats == pytest.approx(math.log(4 / 3) + math.log(8))
+    assert (found.total().hits, found.total().chars) == (1, 2)
+    assert [sums[1] for sums in found] == [0, 0, 0]  # the other lane
+    assert tally_lanes(logits, torch.full((2, 2), UNCOUNTED)).total() == Tally()
 
 
 def test_evaluation_needs_two_characters() -> None:
     for n in (0, 1):
         with pytest.raises(TextError, match=f"at least 2 characters, this one has {n}"):
             evaluate(random_model(), random_text(n))
-    assert evaluate(random_model(), random_text(2)).chars == 1
+    assert evaluate(random_model(), random_text(2)).tally.chars == 1
 
 
 @pytest.mark.parametrize("protocol", ["stream", "windows"])
@@ -174,7 +250,7 @@ def test_evaluation_is_deterministic_and_leaves_no_trace(protocol: str) -> None:
     before = {name: (p.detach().clone(), p.grad.clone()) for name, p in model.named_parameters()}
     torch.manual_seed(5)
     random_numbers = torch.get_rng_state()
-    first, second = (evaluate(model, ids, protocol=protocol, batch_size=3) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (evaluate(model, ids, protocol=protocol, lanes=3) for _ in range(2))
     assert first == second
     assert torch.equal(torch.get_rng_state(), random_numbers)
     assert torch.is_grad_enabled()

@@ -1,4 +1,4 @@
-"""Lanes: every character is predicted once an epoch, windows continue each other, and nothing is copied whole.
+"""Batches: lanes predict every character once an epoch and continue each other; parts are read from end to end.
 
 Letters: `B` lanes, `T` steps, `N` characters of the text. A text of 0, 1, 2, … makes an id its own position.
 """
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.text.lanes import Lanes
+from charlstm.text import Lanes, Parts
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 9)).flatmap(
     lambda bt: st.tuples(st.integers(bt[0] * bt[1] + 1, 10 * bt[0] * bt[1] + 12), st.just(bt[0]), st.just(bt[1]))
@@ -25,7 +25,7 @@ def positions(n: int, dtype: Any = np.uint16) -> np.ndarray:
 
 
 def epoch_of(lanes: Lanes) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [lanes.window(step) for step in range(lanes.steps_per_epoch)]
+    return [lanes.batch(step)[:2] for step in range(lanes.steps_per_epoch)]
 
 
 @given(SIZES)
@@ -60,9 +60,11 @@ def test_lanes_epochs_repeat_and_begin_where_they_say(sizes: tuple[int, int, int
     lanes = Lanes(positions(sizes[0]), *sizes[1:])
     per_epoch = lanes.steps_per_epoch
     for step in range(per_epoch):
-        again = lanes.window(step + epoch * per_epoch)
-        assert all(np.array_equal(*parts) for parts in zip(again, lanes.window(step), strict=True))
-        assert lanes.starts_epoch(step + epoch * per_epoch) == (step == 0)
+        again = lanes.batch(step + epoch * per_epoch)
+        assert all(np.array_equal(*parts) for parts in zip(again, lanes.batch(step), strict=True))
+        assert again.fresh.tolist() == [step == 0] * lanes.batch_size
+        assert again.mask.all()
+        assert again.mask.size == lanes.chars_per_step
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
@@ -94,7 +96,7 @@ def test_lanes_read_any_array_of_ids_as_int64(dtype: str, every: int) -> None:
 
 def test_lanes_windows_are_their_own_and_leave_the_text_alone() -> None:
     ids = positions(41)
-    inputs, targets = Lanes(ids, 2, 5).window(1)
+    inputs, targets = Lanes(ids, 2, 5).batch(1)[:2]
     inputs[:], targets[:] = 77, 88
     assert np.array_equal(ids, positions(41))
 
@@ -109,8 +111,34 @@ def test_lanes_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
     try:
         lanes = Lanes(ids, 3, 17)
         for step in (0, 1, lanes.steps_per_epoch - 1):
-            lanes.window(step)
+            lanes.batch(step)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak_bytes < 100_000
+
+
+# Parts
+
+
+def test_parts_are_read_from_their_first_characters_and_count_what_is_asked() -> None:
+    ids = positions(50, "u1")
+    counted = (np.array([3, 20, 45]), np.array([9, 99, 49]))
+    parts = Parts(ids, np.array([-2, 18, 44]), 11, counted=counted, fresh=True)
+    batches = list(parts.batches(4))
+    assert [batch.inputs.shape for batch in batches] == [(4, 3), (4, 3), (3, 3)]
+    assert [batch.fresh.tolist() for batch in batches] == [[True] * 3, [False] * 3, [False] * 3]
+    inputs, following, mask = (np.concatenate([batch[n] for batch in batches]).T for n in range(3))
+    assert inputs.tolist() == [[0, 0, *range(9)], [*range(18, 29)], [*range(44, 50), *[49] * 5]]
+    assert np.array_equal(following, (np.array([[-1], [19], [45]]) + np.arange(11)).clip(0, 49))
+    assert [inputs[lane][mask[lane]].tolist() for lane in range(3)] == [
+        [*range(3, 9)],
+        [*range(20, 29)],
+        [*range(45, 49)],
+    ]
+    assert {part.dtype for batch in batches for part in batch[:2]} == {np.dtype(np.int64)}
+
+
+def test_parts_that_do_not_begin_afresh_never_say_so() -> None:
+    parts = Parts(positions(9), np.array([1, 5]), 3, counted=(np.array([1, 5]), np.array([4, 8])))
+    assert not any(batch.fresh.any() for batch in parts.batches(2))

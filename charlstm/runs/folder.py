@@ -75,12 +75,12 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: Text
 
 
 def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
-    """Open the run in a folder; without one, that which CHARLSTM_RUN names, else the newest, which runs/latest names.
+    """Open the run in a folder, or without one the run that `find_run` finds.
 
     needs: the objective that the run must have been trained for; None for any.
     Raises RunError if there is none, if it is no run folder, or if it has another objective.
     """
-    run = _read_run(folder or environment.run_folder() or _newest())
+    run = _read_run(find_run(folder))
     objective = run.settings.model.objective
     if needs is not None and needs != objective:
         use = OBJECTIVES[objective]
@@ -89,6 +89,18 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
             "name another with --run"
         )
     return run
+
+
+def find_run(folder: Path | None = None) -> Path:
+    """The folder given, else the one that CHARLSTM_RUN names, else that of the newest run. Raises RunError."""
+    if (named := folder or environment.run_folder()) is not None:
+        return named
+    try:
+        return RUNS_FOLDER / read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+    except (RunError, ValueError):
+        raise RunError(
+            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
+        ) from None
 
 
 def mark_newest(run: Run) -> None:
@@ -134,15 +146,6 @@ def only_writer(run: Run) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _newest() -> Path:
-    try:
-        return RUNS_FOLDER / read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
-    except (RunError, ValueError):
-        raise RunError(
-            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
-        ) from None
 
 
 def _read_run(folder: Path) -> Run:

@@ -41,4 +41,4 @@ def engine_of(vocab_size, **changes):
 def run_of(vocab, **changes):
     """A run that is nowhere on disk."""
     settings = Settings(model=model_settings(**changes), data=DataSettings(unit=vocab.unit))
-    return Run(Path("made"), settings, vocab)
+    return Run(Path("made"), settings, vocab, text=None)

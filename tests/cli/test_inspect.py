@@ -12,18 +12,16 @@ from typer.testing import CliRunner
 
 from charlstm.analysis import find_correlated_units, inspect_text, read_gates, text_features
 from charlstm.cli import app, gates_view
-from charlstm.runs.checkpoints import save_checkpoint
-from charlstm.runs.folder import create_run
+from charlstm.runs import Checkpoint, Progress, TextIdentity, create_run, save_checkpoint
 
 from ..analysis.small_models import BYTES, TEXT, engine_of, run_of, vocab_of, weights_of
 
 
 def make_run(folder, *, vocab, **model):
     unsaved = run_of(vocab, **model)
-    run = create_run(folder, unsaved.settings, vocab, name="made")
+    run = create_run(folder, unsaved.settings, vocab, TextIdentity("0" * 64), name="made")
     weights = weights_of(run.settings.model, vocab.size)
-    progress = {"step": 1, "text_sha256": "none"}
-    save_checkpoint(run, step=1, weights=weights, training={}, progress=progress, is_best=True)
+    save_checkpoint(run, Checkpoint(weights, {}, Progress(step=1)), is_best=True)
 
 
 def activity_of_text():
@@ -171,7 +169,7 @@ def test_inspect_refuses_a_model_that_fills_gaps(place):
     make_run(place / "cloze", vocab=vocab_of(TEXT), objective="cloze", bidirectional=True)
     result = call("text.txt", "--run", "cloze")
     assert (result.exit_code, result.stderr.count("\n")) == (4, 1)
-    assert "fill gaps" in result.stderr
+    assert "fills gaps" in result.stderr
 
 
 @pytest.mark.usefixtures("place")

@@ -13,7 +13,8 @@ def make_run(folder, *, steps=8):
     folder.mkdir()
     with (folder / "metrics.jsonl").open("w") as file:
         for step in range(1, steps + 1):
-            line = {"step": step, "chars": step * 100, "seconds": step / 7, "bits_per_char": 6 / step}
+            line = {"step": step, "chars": step * 100, "seconds": step / 7, "loss": 4 / step, "bits_per_char": 6 / step}
+            line |= {"learning_rate": 0.1, "grad_norm": 2.0, "chars_per_second": 700}
             line |= {"val_bits_per_char": 7 / step} if step % 2 == 0 else {}
             file.write(json.dumps(line) + "\n")
     return folder

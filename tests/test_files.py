@@ -51,9 +51,8 @@ def test_abandoned_files_are_those_whose_writer_is_gone(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path; from charlstm.files import atomic_file\n"
         "with atomic_file(Path('dead')) as file: os._exit(9)"
     )
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": _root()}, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=False)
     assert [name for name in os.listdir(tmp_path) if name.startswith(UNFINISHED)]
     (tmp_path / "unfinished-story").write_text("not ours")
     with atomic_file(tmp_path / "alive") as file:

@@ -41,7 +41,7 @@ def trace_command(
 def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, png: Path | None) -> None:
     """Work out every cell of an example, and write that to stdout and its picture to `png`."""
     from charlstm.cli import trace_tables
-    from charlstm.settings.yaml12 import plain
+    from charlstm.settings import plain
     from charlstm.teaching.example_file import load_example
     from charlstm.teaching.worked_example import input_gradients, learn
     from charlstm.teaching.worksheet import work_out

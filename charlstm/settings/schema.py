@@ -39,7 +39,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(description="what happens to a character outside the vocabulary, in any text and prompt"),
     ] = "error"
     newline: Annotated[
-        Literal["keep", "unify"], Meta(description='line ends as they stand, or all turned into "\\n"')
+        Literal["keep", "normalize"], Meta(description='line ends as they stand, or all turned into "\\n"')
     ] = "keep"
 
 

@@ -169,7 +169,7 @@ BAD_FILES = {
     "model: {cell: peephole,\n  kernel: builtin}": "2: model.kernel is builtin, but torch has no kernel for peephole",
     "sampling: {top_p: 0}": "1: sampling.top_p is 0, but must be a number above 0 and at most 1, or null",
     "sampling: {top_k: no}": '1: sampling.top_k is "no", but must be an integer of at least 1, or null',
-    "data: {newline: no}": '1: data.newline is "no", but must be "keep" or "unify"',
+    "data: {newline: unify}": '1: data.newline is "unify", but must be "keep" or "normalize"',
     "data: {sources: my.txt}": '1: data.sources is "my.txt", but must be a list of one or more texts: write ["my.txt"]',
     "data: {sources: []}": "1: data.sources is [], but must be a list of one or more texts",
     "data: {sources: [1984]}": "1: data.sources is [1984], but must be a list of one or more texts",

@@ -107,6 +107,7 @@ def test_settings_override_is_typed_by_its_field(override: str, value: object) -
 def test_settings_override_wins_over_the_file_and_the_last_over_the_first() -> None:
     settings = parse("training: {seed: 2, batch_size: 3}", "training.seed=5", "training.seed=7")
     assert (settings.training.seed, settings.training.batch_size) == (7, 3)
+    assert refusal("\ntraining: {seed: -1}", "training.seed=5").startswith("my.yaml:2: training.seed is -1, but")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +250,11 @@ def test_settings_options_and_overrides_change_settings_and_are_checked() -> Non
         SettingsError, match=r"--temp: sampling\.temperature is -1\.0, but must be a number of at least 0"
     ):
         override_setting(base, "sampling.temperature", -1.0, option="--temp")
+    builtin = override_settings(base, ["model.kernel=builtin"])
+    with pytest.raises(
+        SettingsError, match=r"^the settings: model\.kernel is builtin, but torch has no kernel for peep"
+    ):
+        override_settings(builtin, ["model.cell=peephole"])
 
 
 def test_settings_yes_and_no_are_not_true_and_false() -> None:

@@ -26,6 +26,7 @@ def written(text: str) -> dict[str, object]:
 def test_settings_shipped_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     settings, defaults = (msgspec.to_builtins(which) for which in (load_settings(path), Settings()))
+    assert written(text)
     for dotted in written(text):
         section, name = dotted.split(".")
         assert settings[section][name] != defaults[section][name], dotted
@@ -47,7 +48,7 @@ def test_settings_schema_refers_only_to_itself() -> None:
 
 
 @pytest.mark.parametrize("path", FIELDS)
-def test_settings_setting_has_a_short_description_and_a_row_of_the_reference(path: str) -> None:
+def test_settings_each_has_a_short_description_and_a_row_of_the_reference(path: str) -> None:
     (row,) = (line for line in settings_reference().splitlines() if line.startswith(f"| `{path}` |"))
     assert row.count("|") == 5
     description = row.split(" | ")[-1].removesuffix(" |")

@@ -11,10 +11,8 @@ import torch
 
 from charlstm.cells import CELLS
 from charlstm.errors import SettingsError
-from charlstm.settings.yaml12 import dump_yaml
-from charlstm.teaching.example_file import load_example
-from charlstm.teaching.worked_example import Example, input_gradients, learn, walk
-from charlstm.teaching.worksheet import work_out
+from charlstm.settings import dump_yaml
+from charlstm.teaching import Example, input_gradients, learn, load_example, walk, work_out
 
 WORKED = Path(__file__).parents[2] / "configs" / "worked"
 T, X, H = 4, 3, 2
@@ -29,7 +27,7 @@ ONE_UNIT = "inputs: [1, 2]\nrnn:\n  candidate: {h: 1, x: 1}\n"
 
 
 def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -> dict[str, Any]:
-    """A file with a cell of random weights, all that it can hold."""
+    """The content of a file with a cell of random weights, all that it can hold."""
     random = np.random.default_rng(3)
 
     def numbers(*shape: int) -> Any:
@@ -42,17 +40,17 @@ def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -
             gates[gate]["c"] = numbers(units) if cell == "peephole" else numbers(units, units)
         if cell == "gru" and gate == "candidate":
             gates[gate]["bias_h"] = numbers(units)
-    whole = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
+    content = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
     if "c" in CELLS[cell].state:
-        whole["c"] = numbers(units)
+        content["c"] = numbers(units)
     if readout:
-        whole["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
-    return whole | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
+        content["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
+    return content | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
 
 
-def loaded(whole: dict[str, Any] | str, folder: Path, **options: str) -> Example:
+def loaded(content: dict[str, Any] | str, folder: Path, **options: str) -> Example:
     file = folder / "cell.yaml"
-    file.write_text(whole if isinstance(whole, str) else dump_yaml(whole))
+    file.write_text(content if isinstance(content, str) else dump_yaml(content))
     return load_example(file, **options)
 
 
@@ -189,8 +187,8 @@ def test_worked_inputs_and_target_can_be_given_instead(tmp_path: Path) -> None:
     assert example.inputs.tolist() == [[1], [5], [7]]
     assert example.target is not None
     assert example.target.tolist() == [-2]
-    whole = document("lstm", readout=False)
-    assert loaded(whole, tmp_path, inputs="[1,0,0],[0,1,0]").inputs.tolist() == [[1, 0, 0], [0, 1, 0]]
+    content = document("lstm", readout=False)
+    assert loaded(content, tmp_path, inputs="[1,0,0],[0,1,0]").inputs.tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
@@ -271,9 +269,9 @@ def test_worked_user_errors_on_the_command_line_name_the_option(
 
 
 def test_worked_cells_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    whole = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
+    content = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
     with pytest.raises(SettingsError, match="gru is a second cell, but cells are compared by one output"):
-        loaded(whole, tmp_path)
+        loaded(content, tmp_path)
 
 
 def test_worked_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from msgspec import Struct, ValidationError, convert, structs, to_builtins
 
@@ -77,7 +77,7 @@ def _read_settings(*documents: Located, base: Settings | None = None) -> Setting
 
 
 def _override(override: str) -> Located:
-    """`section.name=value`: a value that the field takes as it stands, or else YAML."""
+    """`section.name=value`: words and a single text stand as they are, anything else is read as YAML."""
     path, equals, raw = override.partition("=")
     path = path.strip()
     if not (path and equals):
@@ -86,9 +86,10 @@ def _override(override: str) -> Located:
     if section := _struct_in(field_type):
         example = f"{path}.{next(iter(_fields(section)))}"
         raise SettingsError(f"--set {path} is not a setting but a section; name one of its settings, as in {example}")
-    for value in (raw, *([] if raw.startswith("[") else [[raw]])):
-        if _fits(value, field_type):
-            return _document(path, value, "--set ")
+    if _fits(raw, field_type) or get_origin(get_args(field_type)[0]) is Literal:
+        return _document(path, raw, "--set ")
+    if _fits([raw], field_type) and not raw.startswith("["):
+        return _document(path, [raw], "--set ")
     return _document(path, read_yaml(raw, lambda _: f"--set {path}: ").value, "--set ")
 
 
@@ -139,7 +140,7 @@ def read_document(kind: Format[S], *documents: Located, base: S | None = None) -
             raise mapping.mismatch(expected(struct))
         for name, node in (mapping.value or {}).items():
             if name not in types:
-                raise node.error(f"is not {kind.field}; {_hint(kind.struct, node.path, types)}")
+                raise node.error(f"is not {kind.field}; {_hint(kind.struct, name, node.path, types)}")
             if inner := _struct_in(types[name]):
                 into[name] = into.get(name) or {}
                 add(node, inner, into[name])
@@ -170,14 +171,13 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _hint(struct: type[Struct], path: str, siblings: Collection[str]) -> str:
-    """The field that a path that is none may stand for: one beside it, or one whose name stands in one place only."""
-    leaf = path.rpartition(".")[2]
-    leaves = [(known.rpartition(".")[2], known) for known in _paths(struct)]
-    names = [name for name, _ in leaves]
-    near = {name: known for name, known in leaves if names.count(name) == 1}
-    near |= {name: path.removesuffix(leaf) + name for name in siblings}
-    nearest = difflib.get_close_matches(leaf, near, n=1, cutoff=0.7)
+def _hint(struct: type[Struct], unknown: str, path: str, siblings: Collection[str]) -> str:
+    """The field that an unknown name may stand for: one beside it, or one whose name stands in one place only."""
+    paths = [*_paths(struct)]
+    names = [known.rpartition(".")[2] for known in paths]
+    near = {name: known for name, known in zip(names, paths, strict=True) if names.count(name) == 1}
+    near |= {name: path.removesuffix(unknown) + name for name in siblings}
+    nearest = difflib.get_close_matches(unknown, near, n=1, cutoff=0.7)
     return f"did you mean {near[nearest[0]]}?" if nearest else f"it must be one of {', '.join(siblings)}"
 
 

@@ -125,7 +125,7 @@ def test_settings_override_wins_over_the_file_and_the_last_over_the_first() -> N
             "--set model is not a setting but a section; name one of its settings, as in model.cell",
         ),
         ("data.unit=bytes", '--set data.unit is "bytes", but must be "byte" or "char"'),
-        ("data.unit=\udcff", "--set data.unit: character U+DCFF may not stand in YAML"),
+        ("data.unit=\udcff", '--set data.unit is "\\udcff", but must be "byte" or "char"'),
         ("data.sources=", "--set data.sources is null, but must be a list of one or more texts"),
         ("data.sources=[a", "--set data.sources: this is not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("data.split=[1, 0, 0.5]", "--set data.split sums to 1.5, but its three fractions must sum to 1"),

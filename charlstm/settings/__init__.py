@@ -2,7 +2,6 @@
 
 from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
-    Format,
     dump_settings,
     load_settings,
     load_yaml,
@@ -20,7 +19,6 @@ __all__ = [
     "MAX_SETTINGS_BYTES",
     "Cell",
     "DataSettings",
-    "Format",
     "Located",
     "ModelSettings",
     "SamplingSettings",

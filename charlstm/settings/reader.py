@@ -8,9 +8,8 @@ import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from msgspec import Struct, ValidationError, convert, structs, to_builtins
 
@@ -24,24 +23,12 @@ MAX_SETTINGS_BYTES = 100_000  # fifty times the longest sensible file; PyYAML ne
 S = TypeVar("S", bound=Struct)
 
 
-@dataclass(frozen=True)
-class Format(Generic[S]):
-    """A kind of document: its struct, and what sentences call it and one of its fields."""
-
-    struct: type[S]
-    name: str  # "the settings"
-    field: str  # "a setting"
-
-
-SETTINGS = Format(Settings, "the settings", "a setting")
-
-
 def load_settings(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
     """Settings of a YAML file (of the defaults for None) with `section.name=value` overrides on top.
 
     Raises SettingsError, one sentence with file and line, for anything that is not a valid settings file.
     """
-    root = Located("", None, "defaults: ") if path is None else load_yaml(path, SETTINGS)
+    root = Located("", None, "defaults: ") if path is None else load_yaml(path, "the settings")
     return _read_settings(root, *map(_override, overrides))
 
 
@@ -50,7 +37,7 @@ def parse_settings(text: bytes, *, where: str, overrides: Sequence[str] = ()) ->
 
     Whatever the bytes, the answer is a Settings or a SettingsError.
     """
-    return _read_settings(parse_yaml(text, SETTINGS, where=where), *map(_override, overrides))
+    return _read_settings(parse_yaml(text, "the settings", where=where), *map(_override, overrides))
 
 
 def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
@@ -69,7 +56,7 @@ def dump_settings(settings: Settings) -> str:
 
 
 def _read_settings(*documents: Located, base: Settings | None = None) -> Settings:
-    settings, given = read_document(SETTINGS, *documents, base=base)
+    settings, given = read_document(Settings, *documents, base=base, field_noun="a setting")
     settings = with_a_limit(settings)
     for path, problem in contradictions(settings):
         raise given.get(path, given[""]._replace(path=path)).error(problem)
@@ -96,36 +83,38 @@ def _override(override: str) -> Located:
 def _document(path: str, value: Any, place: str) -> Located:
     """The document that gives one value."""
     section, _, name = path.partition(".")
-    fields = Located(section, {name: Located(path, value, place)}, place)
+    fields = Located(section or path, {name: Located(path, value, place)}, place)
     return Located("", {section: fields}, place)
 
 
-def load_yaml(path: Path, kind: Format[Any]) -> Located:
-    """The YAML in a file. Raises SettingsError."""
+def load_yaml(path: Path, name: str) -> Located:
+    """The YAML in a file; errors call what it should hold by its name, "the settings". Raises SettingsError."""
     where = plain(str(path))
     try:
         with path.open("rb") as file:
             text = file.read(MAX_SETTINGS_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{where}: {kind.name} cannot be read: {reason}") from error
-    return parse_yaml(text, kind, where=where)
+        raise SettingsError(f"{where}: {name} cannot be read: {reason}") from error
+    return parse_yaml(text, name, where=where)
 
 
-def parse_yaml(text: bytes, kind: Format[Any], *, where: str) -> Located:
+def parse_yaml(text: bytes, name: str, *, where: str) -> Located:
     """The YAML in UTF-8 text, which errors call `where`. Raises SettingsError, whatever the bytes."""
     if len(text) > MAX_SETTINGS_BYTES:
-        raise SettingsError(f"{where} is longer than {MAX_SETTINGS_BYTES:,} bytes, which {kind.name} should never be")
+        raise SettingsError(f"{where} is longer than {MAX_SETTINGS_BYTES:,} bytes, which {name} should never be")
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{text[error.start]:02x} is not UTF-8"
-        raise SettingsError(f"{where}:{line}: {found}, but {kind.name} must be saved as UTF-8") from error
+        raise SettingsError(f"{where}:{line}: {found}, but {name} must be saved as UTF-8") from error
     return read_yaml(decoded, lambda line: f"{where}:{line}: ")
 
 
-def read_document(kind: Format[S], *documents: Located, base: S | None = None) -> tuple[S, Mapping[str, Located]]:
+def read_document(
+    struct: type[S], *documents: Located, base: S | None = None, field_noun: str = "a field"
+) -> tuple[S, Mapping[str, Located]]:
     """The struct that documents give, later ones over earlier ones and all over the base, and what they gave by path.
 
     Every value is checked, also one that a later document replaces. Raises SettingsError.
@@ -133,14 +122,14 @@ def read_document(kind: Format[S], *documents: Located, base: S | None = None) -
     values: dict[str, Any] = {} if base is None else to_builtins(base)
     given: dict[str, Located] = {}
 
-    def add(mapping: Located, struct: type[Struct], into: dict[str, Any]) -> None:
+    def add(mapping: Located, kind: type[Struct], into: dict[str, Any]) -> None:
         given.setdefault(mapping.path, mapping)
-        types = _fields(struct)
+        types = _fields(kind)
         if not isinstance(mapping.value, dict | None):
-            raise mapping.mismatch(expected(struct))
+            raise mapping.mismatch(expected(kind))
         for name, node in (mapping.value or {}).items():
             if name not in types:
-                raise node.error(f"is not {kind.field}; {_hint(kind.struct, name, node.path, types)}")
+                raise node.error(f"is not {field_noun}; {_hint(struct, name, node.path, types)}")
             if inner := _struct_in(types[name]):
                 into[name] = into.get(name) or {}
                 add(node, inner, into[name])
@@ -149,13 +138,13 @@ def read_document(kind: Format[S], *documents: Located, base: S | None = None) -
             else:
                 in_brackets = f": write [{shown(node.value)}]" if _fits([node.value], types[name]) else ""
                 raise node.mismatch(expected(types[name]) + in_brackets)
-        for field in structs.fields(struct):
+        for field in structs.fields(kind):
             if field.required and (name := field.encode_name) not in into:
                 raise mapping.error(f"has no {name}, but must have {name}: {expected(field.type)}")
 
     for document in documents:
-        add(document, kind.struct, values)
-    return convert(values, kind.struct), given
+        add(document, struct, values)
+    return convert(values, struct), given
 
 
 def _fits(value: Any, field_type: Any) -> bool:

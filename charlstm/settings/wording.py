@@ -28,17 +28,13 @@ def shown(value: Any) -> str:
             return json.dumps(value)
 
 
-def expected(field_type: Any) -> str:
-    """What a field takes, in words, from its type and range, or the `words` in the `extra` of its Meta."""
-    return _words(inspect.type_info(field_type))
-
-
-def _words(kind: inspect.Type) -> str:
-    match kind:
+def expected(kind: Any) -> str:
+    """What a type takes, in words, from its values and range, or from the `words` in the `extra` of its Meta."""
+    match kind if isinstance(kind, inspect.Type) else inspect.type_info(kind):
         case inspect.Metadata(extra={"words": words}):
             return str(words)
         case inspect.Metadata(type=bare):
-            return _words(bare)
+            return expected(bare)
         case inspect.BoolType():
             return "true or false"
         case inspect.NoneType():
@@ -49,13 +45,13 @@ def _words(kind: inspect.Type) -> str:
             *others, last = map(shown, values)
             return f"{', '.join(others)} or {last}" if others else last
         case inspect.UnionType(types=kinds):
-            return ", or ".join(map(_words, kinds))
+            return ", or ".join(map(expected, kinds))
         case inspect.StructType(fields=fields):
             return f"a mapping of {', '.join(field.encode_name for field in fields)}"
         case inspect.VarTupleType(item_type=item):
-            return f"a list of one or more {_words(item)}s"
+            return f"a list of one or more {expected(item)}s"
         case inspect.TupleType(item_types=items):
-            return f"a list of {len(items)}, each {_words(items[0])}"
+            return f"a list of {len(items)}, each {expected(items[0])}"
         case inspect.IntType() | inspect.FloatType() as number:
             noun = "an integer" if isinstance(number, inspect.IntType) else "a number"
             bounds = {"above": number.gt, "of at least": number.ge, "below": number.lt, "at most": number.le}

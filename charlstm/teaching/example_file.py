@@ -26,7 +26,7 @@ import numpy as np
 from msgspec import Meta, Struct, defstruct, field
 
 from charlstm.cells import CELLS, Array
-from charlstm.settings import Format, Located, load_yaml, read_document, read_yaml
+from charlstm.settings import Located, load_yaml, read_document, read_yaml
 from charlstm.teaching.worked_example import GATE_NAMES, Example
 
 LARGEST = 1_000_000  # of the numbers in a file, so that no sum overflows
@@ -83,18 +83,16 @@ def _cell_struct(cell: str) -> type[Struct]:
 
 
 _CELL_FIELDS = [(cell.replace("-", "_"), _cell_struct(cell) | None, field(name=cell, default=None)) for cell in CELLS]
-EXAMPLE_FILE: Format[Any] = Format(
-    defstruct("ExampleFile", _CELL_FIELDS, bases=(ExampleFields,), frozen=True), "the worked example", "a field"
-)
+ExampleFile: Any = defstruct("ExampleFile", _CELL_FIELDS, bases=(ExampleFields,), frozen=True)
 
 
 def load_example(path: Path, *, inputs: str | None = None, target: str | None = None) -> Example:
     """The example in a YAML file, with other inputs or another target ("1,5,7,4") if given. Raises SettingsError."""
-    root = load_yaml(path, EXAMPLE_FILE)
+    root = load_yaml(path, "the worked example")
     options = {"inputs": inputs, "target": target}
     if isinstance(root.value, dict):
         root.value.update({name: _option(name, numbers) for name, numbers in options.items() if numbers is not None})
-    return _example(*read_document(EXAMPLE_FILE, root))
+    return _example(*read_document(ExampleFile, root))
 
 
 def _option(name: str, numbers: str) -> Located:

@@ -66,9 +66,9 @@ def _read_settings(*documents: Located, base: Settings | None = None) -> Setting
 def _override(override: str) -> Located:
     """`section.name=value`: words and a single text stand as they are, anything else is read as YAML."""
     path, equals, raw = override.partition("=")
-    path = path.strip()
-    if not (path and equals):
-        raise SettingsError(f"--set {plain(override)} must be SETTING=VALUE, as in training.learning_rate=0.002")
+    path = path.strip() or '""'
+    if not equals:
+        raise SettingsError(f"--set {plain(override)} has no =, but must be like training.learning_rate=0.002")
     field_type = _paths(Settings).get(path, str)
     if section := _struct_in(field_type):
         example = f"{path}.{next(iter(_fields(section)))}"

@@ -23,14 +23,14 @@ Array: TypeAlias = Any  # numpy.ndarray or torch.Tensor
 Namespace: TypeAlias = Any  # the modules numpy or torch
 State: TypeAlias = tuple[Array, ...]
 Gates: TypeAlias = tuple[Array, ...]
-Step: TypeAlias = Callable[[Array, Array, State, Array | None, Namespace], tuple[State, Gates]]
+CellStep: TypeAlias = Callable[[Array, Array, State, Array | None, Namespace], tuple[State, Gates]]
 
 
 @dataclass(frozen=True)
 class Cell:
     """A cell: its step, the names of its gates and of its state, and the shape of its peepholes if it has any."""
 
-    step: Step
+    step: CellStep
     gates: tuple[str, ...]
     state: tuple[str, ...]
     weight_ch_shape: Callable[[int], tuple[int, ...]] | None = None  # of the hidden size

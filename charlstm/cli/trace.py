@@ -12,8 +12,7 @@ from charlstm.cli.terminal import report_errors, write_line
 
 if TYPE_CHECKING:
     from charlstm.cells import Array
-    from charlstm.teaching.worked_example import Example, Lesson
-    from charlstm.teaching.worksheet import Work
+    from charlstm.teaching import Example, Lesson, Work
 
 
 @report_errors
@@ -41,10 +40,8 @@ def trace_command(
 def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, png: Path | None) -> None:
     """Work out every cell of an example, and write that to stdout and its picture to `png`."""
     from charlstm.cli import trace_tables
-    from charlstm.settings.yaml12 import plain
-    from charlstm.teaching.example_file import load_example
-    from charlstm.teaching.worked_example import input_gradients, learn
-    from charlstm.teaching.worksheet import work_out
+    from charlstm.settings import plain
+    from charlstm.teaching import input_gradients, learn, load_example, work_out
 
     example = load_example(file, inputs=inputs, target=target)
     works = {cell: work_out(example, cell) for cell in example.cells}
@@ -54,12 +51,12 @@ def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, 
     title = f"{plain(file.name)}: {' and '.join(works)}, {size}"
     if png is not None:
         plotting("matplotlib", option="--png")
-        from charlstm.teaching.pictures import comparison_picture, work_picture
+        from charlstm.teaching import pictures
 
         if gradients:
-            figure = comparison_picture(works, gradients, title=title)
+            figure = pictures.comparison_picture(works, gradients, title=title)
         else:
-            figure = work_picture(*works.values(), title=title)
+            figure = pictures.work_picture(*works.values(), title=title)
         with saving(png, option="--png") as picture:
             figure.savefig(picture, format="png", dpi=130)
     if as_json:

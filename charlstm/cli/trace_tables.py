@@ -11,10 +11,9 @@ from rich.table import Table as RichTable
 
 from charlstm.cells import Array
 from charlstm.cli.terminal import write, write_line
-from charlstm.teaching.worked_example import Example, Lesson
-from charlstm.teaching.worksheet import Stage, Work
+from charlstm.teaching import Example, Lesson, Stage, Work
 
-_SHARES = {
+_GATE_VERBS = {
     "forget_gate": "kept",
     "input_gate": "written",
     "output_gate": "shown",
@@ -78,8 +77,8 @@ def work_tables(work: Work, weights: Mapping[str, Array]) -> Iterator[Table]:
 def _stage_rows(stage: Stage) -> Iterator[tuple[str, ...]]:
     for unit, (products, total, value) in enumerate(zip(stage.sums, stage.totals, stage.value, strict=True), 1):
         name = stage.name.replace("_", " ") + (f" {unit}" if len(stage.value) > 1 else "")
-        share = f"{value:.1%} {_SHARES[stage.name]}" if stage.name in _SHARES else ""
-        yield name, _written_out(stage.activation, products, total), _rounded(value), share
+        meaning = f"{value:.1%} {_GATE_VERBS[stage.name]}" if stage.name in _GATE_VERBS else ""
+        yield name, _written_out(stage.activation, products, total), _rounded(value), meaning
 
 
 def _written_out(activation: str, products: Sequence[Sequence[float]], total: float) -> str:

@@ -1,39 +1,40 @@
-"""The settings of a run: their schema, their reader and their reference page."""
+"""The settings of a run: their schema, their reader, which reads other YAML documents too, and their reference page."""
 
 from charlstm.settings.objectives import OBJECTIVES
-from charlstm.settings.settings import (
+from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
-    Cell,
-    DataSettings,
-    ModelSettings,
-    SamplingSettings,
-    Settings,
-    TrainingSettings,
     dump_settings,
     load_settings,
+    load_yaml,
     override_setting,
     override_settings,
     parse_settings,
-    settings_reference,
-    settings_schema,
+    read_document,
 )
-from charlstm.settings.yaml12 import plain, read_yaml
+from charlstm.settings.reference import settings_reference, settings_schema
+from charlstm.settings.schema import Cell, DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
+from charlstm.settings.wording import plain
+from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
 
 __all__ = [
     "MAX_SETTINGS_BYTES",
     "OBJECTIVES",
     "Cell",
     "DataSettings",
+    "Located",
     "ModelSettings",
     "SamplingSettings",
     "Settings",
     "TrainingSettings",
     "dump_settings",
+    "dump_yaml",
     "load_settings",
+    "load_yaml",
     "override_setting",
     "override_settings",
     "parse_settings",
     "plain",
+    "read_document",
     "read_yaml",
     "settings_reference",
     "settings_schema",

@@ -13,13 +13,28 @@ from typing import Any, NamedTuple
 import yaml
 
 from charlstm.errors import SettingsError
+from charlstm.settings.wording import plain, shown
+
+MAX_DEPTH = 5  # of lists and mappings in one another
 
 
 class Located(NamedTuple):
-    """A YAML node: a scalar, a list of values, or a dict of located ones, and the line where it (or its key) stands."""
+    """What a user wrote: a scalar, a list of values, or a dict of located ones, its dotted path, and where it stands.
 
+    The place is how a sentence about it begins, "my.yaml:7: " or "--set ".
+    """
+
+    path: str
     value: Any
-    line: int
+    place: str
+
+    def error(self, problem: str) -> SettingsError:
+        """The sentence that it `problem`, as in "is given twice"."""
+        return SettingsError(f"{self.place}{plain(self.path) or 'this file'} {problem}")
+
+    def mismatch(self, right: str) -> SettingsError:
+        """The sentence that it is what was found, but must be what is right."""
+        return self.error(f"is {shown(self.value)}, but must be {right}")
 
 
 def dump_yaml(document: Any) -> str:
@@ -27,8 +42,8 @@ def dump_yaml(document: Any) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
-def read_yaml(text: str, at: Callable[[int], str], *, depth: int = 3) -> Located:
-    """One YAML document, lists and mappings at most `depth` deep; `at(line)` begins the sentence of an error."""
+def read_yaml(text: str, at: Callable[[int], str]) -> Located:
+    """One YAML document; `at(line)` is the place of what stands on a line (from 1). Raises SettingsError."""
     root = None
     try:
         loader: Any = yaml.SafeLoader(text)
@@ -37,8 +52,8 @@ def read_yaml(text: str, at: Callable[[int], str], *, depth: int = 3) -> Located
             line = event.start_mark.line + 1
             if isinstance(event, yaml.NodeEvent):
                 if root:
-                    raise SettingsError(f"{at(line)}a second document begins here, but settings must be in one")
-                root = _node(event, events, at, depth)
+                    raise SettingsError(f"{at(line)}a second document begins here, but there must be only one")
+                root = Located("", _value(event, events, at), at(line))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SettingsError(f"{at(line)}character U+{error.character:04X} may not stand in YAML") from error
@@ -47,42 +62,36 @@ def read_yaml(text: str, at: Callable[[int], str], *, depth: int = 3) -> Located
         raise SettingsError(f"{at(line)}this is not valid YAML: {error.problem}") from error
     except (ValueError, OverflowError) as error:  # what PyYAML makes of "\UFFFFFFFF" and %YAML 1.<5,000 digits>
         raise SettingsError(f"{at(loader.line + 1)}this is not valid YAML: its number is out of range") from error
-    return root or Located(None, 1)
+    return root or Located("", None, at(1))
 
 
-def plain(text: str) -> str:
-    """Text that a terminal shows as it is: control characters escaped, the middle of a long one left out."""
-    short = text if len(text) <= 80 else f"{text[:50]}…{text[-20:]}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
-
-
-def _node(
-    event: Any, events: Iterator[Any], at: Callable[[int], str], depth: int, path: tuple[str, ...] = ()
-) -> Located:
-    """The node that begins with `event`, without the tags, anchors and unbounded depth that YAML allows."""
-    line = event.start_mark.line + 1
+def _value(event: Any, events: Iterator[Any], at: Callable[[int], str], path: tuple[str, ...] = ()) -> Any:
+    """The value that begins with `event`, without the tags, anchors and unbounded depth that YAML allows."""
+    place = at(event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-        raise SettingsError(f"{at(line)}settings take no anchors and aliases (& and *), but the value itself")
+        raise SettingsError(f"{place}anchors and aliases (& and *) are not read, but only the value itself")
     if event.tag is not None:
-        raise SettingsError(f"{at(line)}settings take no tags ({plain(event.tag)}), but the plain value")
+        raise SettingsError(f"{place}tags ({plain(event.tag)}) are not read, but only the plain value")
     if isinstance(event, yaml.ScalarEvent):
-        return Located(event.value if event.style else _scalar(event.value), line)
-    if len(path) == depth:
-        raise SettingsError(f"{at(line)}this is nested too deep, but a setting must be a value or a list of values")
+        return event.value if event.style else _scalar(event.value)
+    if len(path) == MAX_DEPTH:
+        raise SettingsError(f"{place}this is nested too deep, but may be {MAX_DEPTH} lists and mappings deep")
     inside = takewhile(lambda event: not isinstance(event, yaml.CollectionEndEvent), events)
     if isinstance(event, yaml.SequenceStartEvent):
-        return Located([_node(item, events, at, depth, (*path, "[]")).value for item in inside], line)
+        return [_value(item, events, at, (*path, "[]")) for item in inside]
     fields: dict[str, Located] = {}
+    lines: dict[str, int] = {}
     for key in inside:
-        key_line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarEvent) or key.anchor or key.tag:
-            raise SettingsError(f"{at(key_line)}a key must be a plain word, the name of a section or a setting")
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarEvent) or key.anchor or key.tag or not key.value:
+            raise SettingsError(f"{at(line)}a key must be a plain word, the name of a field")
         name = key.value
+        field = Located(".".join((*path, name)), None, at(line))
         if name in fields:
-            dotted = plain(".".join((*path, name)))
-            raise SettingsError(f"{at(key_line)}{dotted} is given twice, here and on line {fields[name].line}")
-        fields[name] = Located(_node(next(events), events, at, depth, (*path, name)).value, key_line)
-    return Located(fields, line)
+            raise field.error(f"is given twice, here and on line {lines[name]}")
+        fields[name] = field._replace(value=_value(next(events), events, at, (*path, name)))
+        lines[name] = line
+    return fields
 
 
 _NULL = re.compile(r"~|null|Null|NULL|")

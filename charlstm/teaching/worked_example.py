@@ -33,7 +33,7 @@ class Example:
     learning_rate: float
 
 
-class Step(NamedTuple):
+class WorkedStep(NamedTuple):
     """One step of a cell as `cells` computed it: x (X,), and by their letters there state and gates, each (H,)."""
 
     x: Array
@@ -52,7 +52,7 @@ class Lesson(NamedTuple):
 
 def walk(
     example: Example, cell: str, weights: Mapping[str, Array], inputs: Array, xp: Namespace
-) -> tuple[list[Step], Array]:
+) -> tuple[list[WorkedStep], Array]:
     """Every step of a cell over inputs (T, X), and the last output: (H,), or (1,) of a readout.
 
     weights: as in `Example.cells`. They and the inputs are all NumPy's or all torch's, as `xp` says.
@@ -71,7 +71,7 @@ def walk(
         old = _named(CELLS[cell].state, state)
         from_input, from_hidden = x @ weight_ih.T + bias_ih, state[0] @ weight_hh.T + bias_hh
         state, gates = CELLS[cell].step(from_input, from_hidden, state, weight_ch, xp)
-        steps.append(Step(x[0], old, _named(CELLS[cell].gates, gates), _named(CELLS[cell].state, state)))
+        steps.append(WorkedStep(x[0], old, _named(CELLS[cell].gates, gates), _named(CELLS[cell].state, state)))
     output = state[0][0]
     if example.readout is not None:
         output = (output @ weights["readout.weight"] + weights["readout.bias"])[None]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from charlstm.cells import Array
-from charlstm.teaching.worked_example import GATE_NAMES, Example, Step, walk
+from charlstm.teaching.worked_example import GATE_NAMES, Example, WorkedStep, walk
 
 Product: TypeAlias = tuple[float, ...]  # its factors
 Sum: TypeAlias = tuple[Product, ...]
@@ -33,7 +33,7 @@ class Stage(NamedTuple):
 class Work(NamedTuple):
     """What becomes of one cell of an example: its steps, the lines for each of them, and the last output."""
 
-    steps: list[Step]
+    steps: list[WorkedStep]
     stages: list[list[Stage]]
     output: Array
 
@@ -50,7 +50,7 @@ def work_out(example: Example, cell: str) -> Work:
     return Work(steps, stages, output)
 
 
-def _lstm_stages(cell: str, weights: Mapping[str, Array], step: Step) -> list[Stage]:
+def _lstm_stages(cell: str, weights: Mapping[str, Array], step: WorkedStep) -> list[Stage]:
     i, f, g, o = (step.gates[letter] for letter in "ifgo")
     c, new_c, new_h = step.state["c"], step.new_state["c"], step.new_state["h"]
     shown = np.tanh(new_c)
@@ -67,7 +67,7 @@ def _lstm_stages(cell: str, weights: Mapping[str, Array], step: Step) -> list[St
     ]
 
 
-def _gru_stages(cell: str, weights: Mapping[str, Array], step: Step) -> list[Stage]:
+def _gru_stages(cell: str, weights: Mapping[str, Array], step: WorkedStep) -> list[Stage]:
     z, n, h = step.gates["z"], step.gates["n"], step.state["h"]
     return [
         *(_gate(cell, weights, step, letter) for letter in "rzn"),
@@ -77,7 +77,7 @@ def _gru_stages(cell: str, weights: Mapping[str, Array], step: Step) -> list[Sta
     ]
 
 
-def _rnn_stages(cell: str, weights: Mapping[str, Array], step: Step) -> list[Stage]:
+def _rnn_stages(cell: str, weights: Mapping[str, Array], step: WorkedStep) -> list[Stage]:
     return [_gate(cell, weights, step, "n"), _combined("new_h", step.new_state["h"], (step.gates["n"],))]
 
 
@@ -96,7 +96,7 @@ def _combined(name: str, value: Array, *products: tuple[Array, ...], activation:
     return Stage(name, _floats(sums), activation, _floats(value))
 
 
-def _gate(cell: str, weights: Mapping[str, Array], step: Step, letter: str) -> Stage:
+def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
     name = GATE_NAMES[letter]
     h, x = step.state["h"], step.x

@@ -29,7 +29,7 @@ from charlstm.text.vocabulary import (
     code_points,
     decode_utf8,
     drop_byte_order_mark,
-    unify_newlines,
+    normalize_newlines,
 )
 
 
@@ -190,7 +190,7 @@ def _read_text(files: Sequence[TextFile], *, unit: Unit, newline: Newline, diges
     r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
     decoded = _decoded if unit == "char" else _as_bytes
     pieces = (piece for file in files for piece in decoded(file, digest))
-    return _unified(pieces) if newline == "unify" else pieces
+    return _normalized(pieces) if newline == "normalize" else pieces
 
 
 def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:
@@ -215,14 +215,14 @@ def _decoded(file: TextFile, digest: _Digest) -> Iterator[str]:
     decode_utf8(waiting, final=True, where=file.name, offset=offset, line=line)
 
 
-def _unified(pieces: Iterable[str]) -> Iterator[str]:
+def _normalized(pieces: Iterable[str]) -> Iterator[str]:
     r"""The pieces with \r\n and \r as \n, as if they were one; a final \r waits to see what follows."""
     waiting = ""
     for piece in pieces:
         text = waiting + piece
         waiting = "\r" if text.endswith("\r") else ""
-        yield unify_newlines(text.removesuffix("\r"))
-    yield unify_newlines(waiting)
+        yield normalize_newlines(text.removesuffix("\r"))
+    yield normalize_newlines(waiting)
 
 
 def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from charlstm.errors import RunError, TextError
 
 Unit: TypeAlias = Literal["char", "byte"]
 UnknownPolicy: TypeAlias = Literal["error", "skip", "replace"]
-Newline: TypeAlias = Literal["keep", "unify"]
+Newline: TypeAlias = Literal["keep", "normalize"]
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -146,7 +146,7 @@ class Vocab:
         elif isinstance(text, bytes):
             body = drop_byte_order_mark(text, where=where)
             text, _ = decode_utf8(body, final=True, where=where, offset=len(text) - len(body), line=1)
-        return code_points(unify_newlines(text) if self.newline == "unify" else text)
+        return code_points(normalize_newlines(text) if self.newline == "normalize" else text)
 
     @cached_property
     def _code_of_id(self) -> npt.NDArray[np.uint32]:
@@ -219,7 +219,7 @@ def code_points(text: str) -> Codes:
         return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
 
 
-def unify_newlines(text: str) -> str:
+def normalize_newlines(text: str) -> str:
     r"""The text with \r\n and \r as \n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -1,4 +1,4 @@
-"""`charlstm trace`: what it prints on a terminal and in a pipe, its object, its picture, and its mistakes."""
+"""`charlstm trace`: what it prints on a terminal and in a pipe, its object, its picture, and its user errors."""
 
 import json
 import os
@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 
 from charlstm.cells import CELLS
 from charlstm.cli import app
-from charlstm.settings.yaml12 import dump_yaml
-from charlstm.teaching.example_file import load_example
-from charlstm.teaching.worked_example import learn
+from charlstm.settings import dump_yaml
+from charlstm.teaching import learn, load_example
 
 from ..teaching.test_worked_example import GATES, WORKED, document
 
@@ -34,7 +33,7 @@ def lines(*arguments: object) -> list[str]:
     return result.stdout.splitlines()
 
 
-def told(*arguments: object) -> dict[str, Any]:
+def printed_object(*arguments: object) -> dict[str, Any]:
     (line,) = lines(*arguments, "--json")
     found: dict[str, Any] = json.loads(line)
     return found
@@ -119,7 +118,7 @@ def test_trace_compares_several_cells() -> None:
 
 def test_trace_object_holds_everything_that_the_table_shows(file: Path) -> None:
     """Every number of the lines is, rounded alike, one of the object, or the difference that a step of Adam makes."""
-    found = told(file)
+    found = printed_object(file)
     ((cell, one),) = found["cells"].items()
     now, then = flat(one["weights"]), flat(one["lesson"]["weights"])
     numbers = {abs(number) for number in [*flat(found), *(b - a for a, b in zip(now, then, strict=True))]}
@@ -151,7 +150,7 @@ def every_form(number: float) -> list[str]:
 
 
 def test_trace_object_is_what_a_script_needs() -> None:
-    found = told(ONE_UNIT)
+    found = printed_object(ONE_UNIT)
     assert found["source"].startswith("one unit, one input")
     assert (found["inputs"], found["target"], found["learning_rate"]) == ([[1.0]], [0.5], 0.001)
     step = found["cells"]["lstm"]["steps"][0]
@@ -160,7 +159,7 @@ def test_trace_object_is_what_a_script_needs() -> None:
     assert (forget["sums"], forget["activation"]) == ([[[2.7, 1.0], [1.63, 1.0], [1.62]]], "sigmoid")
     assert forget["totals"] == [pytest.approx(5.95)]
     assert step["stages"]["new_c"]["value"] == step["new_state"]["c"]
-    lag = told(LONG_LAG)
+    lag = printed_object(LONG_LAG)
     assert lag["target"] is None
     assert [len(lag["cells"][cell]["input_gradients"]) for cell in ("rnn", "lstm")] == [40, 40]
     assert lag["cells"]["rnn"]["lesson"] is None
@@ -217,7 +216,7 @@ def test_trace_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyP
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentence)
 
 
-def test_trace_mistakes_end_with_one_sentence_and_code_2(tmp_path: Path) -> None:
+def test_trace_user_errors_end_with_one_sentence_and_code_2(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("inputs: [1]\nrnn:\n  candidate: {h: 1, x: y}\n")
     for arguments in ([bad], [ONE_UNIT, "--inputs", "a"], [ONE_UNIT, "--target", "[["], [tmp_path / "none.yaml"]):

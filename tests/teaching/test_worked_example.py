@@ -11,10 +11,8 @@ import torch
 
 from charlstm.cells import CELLS
 from charlstm.errors import SettingsError
-from charlstm.settings.yaml12 import dump_yaml
-from charlstm.teaching.example_file import load_example
-from charlstm.teaching.worked_example import Example, input_gradients, learn, walk
-from charlstm.teaching.worksheet import work_out
+from charlstm.settings import dump_yaml
+from charlstm.teaching import Example, input_gradients, learn, load_example, walk, work_out
 
 WORKED = Path(__file__).parents[2] / "configs" / "worked"
 T, X, H = 4, 3, 2
@@ -29,7 +27,7 @@ ONE_UNIT = "inputs: [1, 2]\nrnn:\n  candidate: {h: 1, x: 1}\n"
 
 
 def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -> dict[str, Any]:
-    """A file with a cell of random weights, all that it can hold."""
+    """The content of a file with a cell of random weights, all that it can hold."""
     random = np.random.default_rng(3)
 
     def numbers(*shape: int) -> Any:
@@ -42,17 +40,17 @@ def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -
             gates[gate]["c"] = numbers(units) if cell == "peephole" else numbers(units, units)
         if cell == "gru" and gate == "candidate":
             gates[gate]["bias_h"] = numbers(units)
-    whole = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
+    content = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
     if "c" in CELLS[cell].state:
-        whole["c"] = numbers(units)
+        content["c"] = numbers(units)
     if readout:
-        whole["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
-    return whole | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
+        content["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
+    return content | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
 
 
-def loaded(whole: dict[str, Any] | str, folder: Path, **options: str) -> Example:
+def loaded(content: dict[str, Any] | str, folder: Path, **options: str) -> Example:
     file = folder / "cell.yaml"
-    file.write_text(whole if isinstance(whole, str) else dump_yaml(whole))
+    file.write_text(content if isinstance(content, str) else dump_yaml(content))
     return load_example(file, **options)
 
 
@@ -189,8 +187,8 @@ def test_worked_inputs_and_target_can_be_given_instead(tmp_path: Path) -> None:
     assert example.inputs.tolist() == [[1], [5], [7]]
     assert example.target is not None
     assert example.target.tolist() == [-2]
-    whole = document("lstm", readout=False)
-    assert loaded(whole, tmp_path, inputs="[1,0,0],[0,1,0]").inputs.tolist() == [[1, 0, 0], [0, 1, 0]]
+    content = document("lstm", readout=False)
+    assert loaded(content, tmp_path, inputs="[1,0,0],[0,1,0]").inputs.tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
@@ -205,25 +203,30 @@ def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "1: the worked example is null, but must be a mapping of source, inputs"),
-        ("inputs: [1]", "1: the worked example has no cell, but must have one, under its name: lstm, peephole"),
-        ("rnn:\n  candidate: {h: 1, x: 1}", "1: the worked example has no inputs"),
-        (ONE_UNIT + "lstn: 1", "4: lstn is not known, but only source, inputs"),
-        (ONE_UNIT.replace("x: 1", "w: 1"), "3: rnn.candidate.w is not known, but only h, x, bias"),
-        (ONE_UNIT.replace(", x: 1", ""), "3: rnn.candidate has no x, but must have h and x"),
+        ("", "1: this file has no inputs, but must have inputs: a list of numbers, or of lists"),
+        ("inputs: [1]", "1: this file has no cell, but must have one, under its name: lstm, peephole"),
+        (ONE_UNIT + "lstn: 1", "4: lstn is not a field; did you mean lstm?"),
+        (
+            ONE_UNIT.replace("x: 1", "w: 1"),
+            "3: rnn.candidate.w is not a field; it must be one of h, x",
+        ),
+        (ONE_UNIT.replace(", x: 1", ""), "3: rnn.candidate has no x, but must have x: a number between"),
         (
             ONE_UNIT.replace("h: 1", "h: one"),
             '3: rnn.candidate.h is "one", but must be a number between -1,000,000 and',
         ),
         (ONE_UNIT.replace("h: 1", "h: [1, 2]"), "3: rnn.candidate.h is [1, 2], but must be 2 lists of 2 numbers each"),
         (ONE_UNIT.replace("h: 1", "h: []"), "3: rnn.candidate.h is [], but must be a number"),
-        (ONE_UNIT.replace("h: 1", "h: .nan"), "3: rnn.candidate.h is NaN, but must be a number"),
+        (ONE_UNIT.replace("h: 1", "h: .nan"), "3: rnn.candidate.h is not a number, but must be a number"),
         (ONE_UNIT.replace("h: 1", "h: 1e7"), "3: rnn.candidate.h is 10000000.0, but must be a number between"),
         (ONE_UNIT.replace("h: 1", "h: true"), "3: rnn.candidate.h is true, but must be a number"),
         (ONE_UNIT.replace("h: 1", "h: {a: 1}"), "3: rnn.candidate.h is a mapping, but must be a number"),
         (ONE_UNIT.replace("h: 1", "h: [[1, 2], [3]]"), "3: rnn.candidate.h is [[1, 2], [3]], but must be 2 lists of 2"),
         (ONE_UNIT.replace("{h: 1, x: 1}", "5"), "3: rnn.candidate is 5, but must be a mapping of h, x, bias"),
-        (ONE_UNIT.replace("candidate", "forget"), "3: rnn.forget is not known, but only candidate"),
+        (
+            ONE_UNIT.replace("candidate", "forget"),
+            "3: rnn.forget is not a field; it must be one of candidate",
+        ),
         (ONE_UNIT.replace("[1, 2]", "3"), "1: inputs is 3, but must be a list of numbers, or of lists"),
         (ONE_UNIT.replace("[1, 2]", "[[1], [2, 3]]"), "1: inputs is [[1], [2, 3]], but must be a list of numbers"),
         (ONE_UNIT.replace("[1, 2]", "[]"), "1: inputs is [], but must be a list of numbers"),
@@ -231,17 +234,16 @@ def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
         (ONE_UNIT + "c: 1", "4: c is given, but rnn keeps no cell state: leave it out"),
         (ONE_UNIT + "h: [1, 2]", "4: h is [1, 2], but must be a number"),
         (ONE_UNIT + "source: 3", "4: source is 3, but must be text"),
-        (ONE_UNIT + "learning_rate: 0", "4: learning_rate is 0, but must be above 0"),
-        (ONE_UNIT + "readout: {bias: 1}", "4: readout has no weight, but must have weight"),
-        (ONE_UNIT + "readout: {weight: 1, activation: relu}", "but must be sigmoid or none"),
-        (ONE_UNIT + "h: &a 1", "4: settings take no anchors"),
+        (ONE_UNIT + "learning_rate: 0", "4: learning_rate is 0, but must be a number above 0"),
+        (ONE_UNIT + "readout: {bias: 1}", "4: readout has no weight, but must have weight: a number"),
+        (
+            ONE_UNIT + "readout: {weight: 1, activation: relu}",
+            '4: readout.activation is "relu", but must be "none" or "sigmoid"',
+        ),
         (ONE_UNIT + "h: 1\nh: 2", "5: h is given twice, here and on line 4"),
-        (ONE_UNIT + "h: [[[[[[1]]]]]]", "4: this is nested too deep"),
-        (ONE_UNIT + "h: [", "this is not valid YAML"),
-        (ONE_UNIT + "#" * 100_000, "is longer than 100,000 bytes"),
     ],
 )
-def test_worked_mistakes_are_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+def test_worked_user_errors_are_one_sentence_with_file_and_line(text: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         loaded(text, tmp_path)
     assert sentence in str(caught.value)
@@ -258,7 +260,7 @@ def test_worked_mistakes_are_refused_in_one_sentence(text: str, sentence: str, t
         ({"target": "1,2"}, "--target is [1, 2], but must be a number"),
     ],
 )
-def test_worked_mistakes_on_the_command_line_name_the_option(
+def test_worked_user_errors_on_the_command_line_name_the_option(
     options: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -267,15 +269,11 @@ def test_worked_mistakes_on_the_command_line_name_the_option(
 
 
 def test_worked_cells_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    whole = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
+    content = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
     with pytest.raises(SettingsError, match="gru is a second cell, but cells are compared by one output"):
-        loaded(whole, tmp_path)
+        loaded(content, tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff"])
-def test_worked_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(SettingsError, match="cannot be read"):
-        load_example(file)
+def test_worked_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"c\.yaml: the worked example cannot be read: No such file"):
+        load_example(tmp_path / "c.yaml")

@@ -49,13 +49,13 @@ def cached(suffix):
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 4, 5, 7, 11])
 @pytest.mark.parametrize("unit", ["char", "byte"])
 def test_corpus_is_the_same_wherever_chunks_end(chunk_bytes, unit, monkeypatch):
-    keep, unify = (prepare_bytes(TEXT.encode() * 5, unit=unit, newline=newline) for newline in ("keep", "unify"))
+    keep, normal = (prepare_bytes(TEXT.encode() * 5, unit=unit, newline=newline) for newline in ("keep", "normalize"))
     assert text_of(keep) == TEXT.encode() * 5
-    assert text_of(unify) == (TEXT * 5).replace("\r\n", "\n").replace("\r", "\n").encode()
+    assert text_of(normal) == (TEXT * 5).replace("\r\n", "\n").replace("\r", "\n").encode()
     for path in Path("cache").iterdir():
         path.unlink()
     monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
-    for whole in keep, unify:
+    for whole in keep, normal:
         pieces = prepare_bytes(TEXT.encode() * 5, unit=unit, newline=whole.vocab.newline)
         assert pieces.fingerprint == whole.fingerprint
         assert pieces.vocab == whole.vocab
@@ -68,7 +68,7 @@ def test_corpus_joins_files_without_their_byte_order_marks(chunk_bytes, monkeypa
     Path("a").write_bytes(b"\xef\xbb\xbfone\r")
     Path("b").write_bytes(b"\xef\xbb\xbf\nt\xef\xbb\xbfwo")
     assert text_of(prepare("a", "b")) == "one\r\nt\ufeffwo".encode()
-    assert text_of(prepare("a", "b", newline="unify")) == "one\nt\ufeffwo".encode()
+    assert text_of(prepare("a", "b", newline="normalize")) == "one\nt\ufeffwo".encode()
     assert text_of(prepare("a", unit="byte")) == b"\xef\xbb\xbfone\r"
 
 
@@ -155,7 +155,7 @@ def test_corpus_fingerprint_tells_content_and_settings_apart():
         prepare("x", "y"),
         prepare("x", unit="byte"),
         prepare("x", unknown="replace"),
-        prepare("x", newline="unify"),
+        prepare("x", newline="normalize"),
         prepare("x", "x", min_count=2),
         prepare("x", "x"),
     ]
@@ -256,7 +256,7 @@ def test_corpus_removes_what_dead_processes_left_and_nothing_else():
 
 
 def test_corpus_encodes_another_text_with_the_same_vocabulary():
-    vocab = prepare_bytes(b"abc\n", newline="unify", unknown="replace").vocab
+    vocab = prepare_bytes(b"abc\n", newline="normalize", unknown="replace").vocab
     Path("other").write_bytes("\ufeffaéb\r\né😀".encode())
     encoded = encode(vocab, "other")
     assert encoded.ids.tolist() == [1, 4, 2, 0, 4, 4]
@@ -282,7 +282,7 @@ def test_corpus_and_prompt_agree_on_ids(tmp_path_factory, text, chunk_bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
-        corpus = prepare_bytes(text.encode(), newline="unify")
+        corpus = prepare_bytes(text.encode(), newline="normalize")
         assert np.array_equal(corpus.ids, corpus.vocab.encode_text(text, where="it"))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
-from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, unify_newlines
+from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, normalize_newlines
 
 
 def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):
@@ -17,7 +17,7 @@ def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep")
 
 
 char_vocabs = st.builds(
-    vocab_of, st.text(min_size=1), unknown=st.sampled_from(["error", "skip", "replace"]), newline=st.just("unify")
+    vocab_of, st.text(min_size=1), unknown=st.sampled_from(["error", "skip", "replace"]), newline=st.just("normalize")
 )
 
 
@@ -49,9 +49,9 @@ def test_vocab_of_bytes_takes_a_string_as_utf8():
 
 @pytest.mark.parametrize("unit", ["char", "byte"])
 def test_vocab_unifies_line_ends_of_a_prompt(unit):
-    vocab = vocab_of("ab\n", unit=unit, newline="unify")
+    vocab = vocab_of("ab\n", unit=unit, newline="normalize")
     assert vocab.to_bytes(vocab.encode_text("a\r\nb\ra\n\r", where="it")) == b"a\nb\na\n\n"
-    assert unify_newlines("\u2028\x85\x0c") == "\u2028\x85\x0c"
+    assert normalize_newlines("\u2028\x85\x0c") == "\u2028\x85\x0c"
 
 
 def test_vocab_keeps_line_ends_by_default():

@@ -1,0 +1,174 @@
+"""The settings of a run: names, types, ranges, defaults and descriptions, each once, and what they must not contradict.
+
+The reader, the JSON Schema, the reference page and the help of the commands all derive from these classes.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, structs
+
+DEFAULT_MINUTES = 1.0  # of training, when the settings set no limit at all
+
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+Cell: TypeAlias = Literal["lstm", "peephole", "peephole-full", "gru", "rnn"]
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is read, and how it becomes ids."""
+
+    sources: Annotated[
+        tuple[Text, ...],
+        Meta(
+            min_length=1, description="files, folders, globs, - for stdin, or a corpus: python-stdlib, tinyshakespeare"
+        ),
+    ] = ("python-stdlib",)
+    unit: Annotated[Literal["char", "byte"], Meta(description="what one id stands for")] = "char"
+    split: Annotated[
+        tuple[Fraction, Fraction, Fraction],
+        Meta(description="fractions of the text, in order, that train, validate and test; they sum to 1"),
+    ] = (0.9, 0.1, 0.0)
+    min_count: Annotated[
+        Count, Meta(description="characters met fewer times than this become the one unknown symbol (char only)")
+    ] = 1
+    unknown: Annotated[
+        Literal["error", "skip", "replace"],
+        Meta(description="what happens to a character outside the vocabulary, in any text and prompt"),
+    ] = "error"
+    newline: Annotated[
+        Literal["keep", "normalize"], Meta(description='line ends as they stand, or all turned into "\\n"')
+    ] = "keep"
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The network: embedding, recurrent layers, linear output."""
+
+    cell: Annotated[Cell, Meta(description="the recurrent cell")] = "lstm"
+    kernel: Annotated[
+        Literal["auto", "builtin", "unrolled"],
+        Meta(description="torch's kernel, or the cell's equations step by step; auto: torch's where it has the cell"),
+    ] = "auto"
+    objective: Annotated[
+        Literal["next", "cloze"],
+        Meta(description="predict the next character, or each one from those before and after it (bidirectional only)"),
+    ] = "next"
+    bidirectional: Annotated[bool, Meta(description="a second stack of layers reads the text backwards")] = False
+    embedding_size: Annotated[Count, Meta(description="numbers that stand for one character on the way in")] = 128
+    hidden_size: Annotated[Count, Meta(description="units of each recurrent layer")] = 256
+    num_layers: Annotated[int, Meta(ge=1, le=100, description="recurrent layers, one on top of the other")] = 2
+    dropout: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="fraction of each layer's outputs dropped before the next, one mask a window"),
+    ] = 0.1
+    forget_bias: Annotated[float, Meta(ge=-100, le=100, description="initial bias of the forget gate")] = 1.0
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the network learns, how long, and what is recorded on the way."""
+
+    batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 64
+    sequence_length: Annotated[
+        Count, Meta(description="characters of each lane in a step, the reach of the gradient back in time")
+    ] = 128
+    optimizer: Annotated[Literal["adamw", "adam"], Meta(description="rule that moves the weights")] = "adamw"
+    learning_rate: Annotated[float, Meta(gt=0, description="highest step size, reached after the warm-up")] = 0.004
+    weight_decay: Annotated[
+        float, Meta(ge=0, description="decoupled weight decay of the weight matrices (adamw only)")
+    ] = 0.1
+    schedule: Annotated[
+        Literal["cosine", "constant"], Meta(description="course of the learning rate after the warm-up")
+    ] = "cosine"
+    warmup_steps: Annotated[int, Meta(ge=0, description="steps over which the learning rate rises from zero")] = 50
+    clip_norm: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="longest gradient a step may follow; null: no clipping")
+    ] = 1.0
+    max_steps: Annotated[Count | None, Meta(description="steps before training ends; null: no such limit")] = None
+    max_epochs: Annotated[
+        Count | None, Meta(description="passes over the training text before training ends; null: no such limit")
+    ] = None
+    max_minutes: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="minutes before training ends; null: no such limit, or 1 if there is no other"),
+    ] = None
+    log_every_steps: Annotated[Count, Meta(description="steps between two lines of metrics")] = 10
+    validate_every_steps: Annotated[Count, Meta(description="steps between two validations on the whole split")] = 200
+    save_every_steps: Annotated[Count, Meta(description="steps between two checkpoints")] = 200
+    patience: Annotated[
+        Count | None, Meta(description="validations without a new best before training stops; null: never")
+    ] = None
+    sample_length: Annotated[
+        Count | None, Meta(description="characters sampled and shown at each validation; null: none")
+    ] = None
+    seed: Annotated[
+        int, Meta(ge=0, le=2**63 - 1, description="start of every random number: initial weights and dropout")
+    ] = 1
+    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="where training runs; auto: a GPU if any")] = (
+        "auto"
+    )
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Meta(description="arithmetic of the matrix products; auto: bf16 where it is faster"),
+    ] = "auto"
+    shards: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="parts of a batch, each computed by one thread; they decide the bits; auto: the fastest here"),
+    ] = "auto"
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores"),
+    ] = "auto"
+
+
+class SamplingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How text is drawn from the model, unless the command says otherwise."""
+
+    temperature: Annotated[
+        float, Meta(ge=0, description="divides the logits: below 1 safer, above 1 bolder, 0 the likeliest character")
+    ] = 0.8
+    top_k: Annotated[Count | None, Meta(description="draw among the k likeliest characters; null: among all")] = 10
+    top_p: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="draw among the likeliest characters that together hold this probability; null: among all"),
+    ] = None
+    length: Annotated[int, Meta(ge=0, description="characters generated; 0: until the reader closes the pipe")] = 500
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides a run, in four sections."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+def with_a_limit(settings: Settings) -> Settings:
+    """The settings, with one minute of training if they set no limit at all."""
+    training = settings.training
+    if training.max_steps is None and training.max_epochs is None and training.max_minutes is None:
+        training = structs.replace(training, max_minutes=DEFAULT_MINUTES)
+    return structs.replace(settings, training=training)
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Every check across fields that fails: the dotted path of the field to change, and what is wrong with it."""
+    data, model = settings.data, settings.model
+    if abs(sum(data.split) - 1) > 1e-6:
+        yield "data.split", f"sums to {sum(data.split):.7g}, but its three fractions must sum to 1"
+    if data.split[0] == 0:
+        yield "data.split", "leaves nothing to train on, but its first fraction must be above 0"
+    if data.unit == "byte" and data.min_count > 1:
+        yield "data.min_count", f"is {data.min_count}, but must be 1 where data.unit is byte"
+
+    if model.kernel == "builtin" and model.cell.startswith("peephole"):
+        yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"
+
+    if model.bidirectional and model.objective == "next":
+        problem = "is true, so the model sees the next character that model.objective next asks for"
+        yield "model.bidirectional", f"{problem}: set model.objective to cloze, or model.bidirectional to false"
+    if model.objective == "cloze" and not model.bidirectional:
+        problem = "is cloze, which looks at the text on both sides of a character"
+        yield "model.objective", f"{problem}: set model.bidirectional to true as well"

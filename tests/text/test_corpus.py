@@ -2,7 +2,6 @@
 
 import io
 import os
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import InputOutputError, TextError
+from charlstm.files import UNFINISHED, atomic_file
 from charlstm.text import corpus as corpus_module
 from charlstm.text import sources
 from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus, split_ids
@@ -220,7 +220,7 @@ def test_corpus_refuses_a_text_that_changes_while_it_is_read(later, monkeypatch)
 
 def test_corpus_says_that_the_cache_cannot_be_written():
     Path("cache").write_bytes(b"a file")
-    with pytest.raises(InputOutputError, match="cannot write to the cache 'cache': File exists"):
+    with pytest.raises(InputOutputError, match="could not write to the cache 'cache': File exists"):
         prepare_bytes(b"text")
 
 
@@ -236,23 +236,13 @@ def test_corpus_leaves_nothing_unfinished_when_the_disk_is_full(monkeypatch):
 
 def test_corpus_removes_what_dead_processes_left_and_nothing_else():
     Path("cache").mkdir()
-    host = os.uname().nodename
-    living, dead, other, old, mine = (
-        Path("cache", name)
-        for name in (
-            f"unfinished-{host}-{os.getpid()}-aa",
-            f"unfinished-{host}-{2**22 + 1}-bb",  # above the largest process id
-            "unfinished-else-where-1-cc",
-            "unfinished-else-where-1-dd",
-            "unfinished-story",
-        )
-    )
-    for path in living, dead, other, old, mine:
-        path.write_bytes(b"x")
-    two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(old, (two_days_ago, two_days_ago))
-    prepare_bytes(b"text")
-    assert [path.exists() for path in (living, dead, other, old, mine)] == [True, False, True, False, True]
+    Path("cache", f"{UNFINISHED}dead").write_bytes(b"x")
+    Path("cache", "unfinished-story").write_bytes(b"x")
+    with atomic_file(Path("cache", "alive")) as file:
+        prepare_bytes(b"text")
+        file.write(b"of another process")
+    left = {path.name for path in Path("cache").iterdir() if path.suffix not in (".ids", ".json")}
+    assert left == {"alive", "unfinished-story"}
 
 
 def test_corpus_encodes_another_text_with_the_same_vocabulary():

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from charlstm.settings import Cell
+from charlstm.settings import CellName
 
 CONFIG = Path(__file__).parent.parent / "configs" / "tinyshakespeare-minute.yaml"
 STEPS_AVERAGED = 200
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = {cell: train(cell, Path(folder) / cell, options.seconds) for cell in get_args(Cell)}
+        metrics = {cell: train(cell, Path(folder) / cell, options.seconds) for cell in get_args(CellName)}
     common = min(lines[-1]["step"] for lines in metrics.values())
     rows = [
         {

@@ -112,7 +112,7 @@ def first_byte_seconds(command: Sequence[str]) -> float:
 
 
 @contextmanager
-def busy_neighbours(count: int) -> Iterator[None]:
+def background_load(count: int) -> Iterator[None]:
     """`count` processes that spin meanwhile."""
     spinners = [subprocess.Popen([PYTHON, "-c", "while True: pass"]) for _ in range(count)]
     try:
@@ -128,7 +128,7 @@ def median(figures: Sequence[float]) -> float:
 
 
 def spread(figures: Sequence[float]) -> str:
-    """How far the figures lie apart: the range as a share of the median; nobody knows of a single one."""
+    """How far the figures lie apart: the range as a fraction of the median; unknown for a single one."""
     if len(figures) == 1:
         return "?"
     return f"{(max(figures) - min(figures)) / median(figures):.0%}"

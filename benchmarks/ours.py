@@ -34,7 +34,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def profile(args: argparse.Namespace) -> dict[str, Any]:
-    """The operations that take most of a step's time on one thread, and their shares of it."""
+    """The operations that take most of a step's time on one thread, and their fractions of it."""
     import torch.profiler
 
     steps = _trainer(args, shards=1).steps()

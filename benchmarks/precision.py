@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def validation_loss(folder: Path, precision: str, seed: int, steps: int) -> float:
-    """Nats per character on the validation part, of a training with these settings."""
+    """Nats per character on the validation part, of a run with these settings."""
     settings = {
         "training.precision": precision,
         "training.seed": seed,

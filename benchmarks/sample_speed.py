@@ -63,7 +63,7 @@ def streams(rounds: int, seconds: float, *, neighbours: int) -> dict[str, Any]:
             "one": partial(chars_per_second, "ours.py", shape, seconds),
             "64": partial(chars_per_second, "ours.py", shape, seconds, "--streams", 64),
         }
-        with measure.busy_neighbours(neighbours):
+        with measure.background_load(neighbours):
             found = measure.interleaved(sides, rounds)
         figures[shape.name] = found
         best = max(median(found["plain, 1 thread"]), median(found["plain, 2 threads"]))

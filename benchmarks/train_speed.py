@@ -24,7 +24,7 @@ def chars_per_second(program: str, shape: Shape, *, quick: bool) -> float:
     return shape.batch_size * shape.sequence_length / seconds
 
 
-def beside_a_neighbour(rounds: int) -> dict[str, Any]:
+def with_background_load(rounds: int) -> dict[str, Any]:
     """Characters a second of both trainers while another process spins."""
     figures, rows = {}, []
     for shape in SHAPES:
@@ -32,13 +32,13 @@ def beside_a_neighbour(rounds: int) -> dict[str, Any]:
             program: partial(chars_per_second, f"{program}.py", shape, quick=shape.num_layers > 2)
             for program in ("plain", "ours")
         }
-        with measure.busy_neighbours(1):
+        with measure.background_load(1):
             found = measure.interleaved(sides, rounds)
         figures[shape.name] = found
         plain, ours = median(found["plain"]), median(found["ours"])
         shown = (f"{median(found[side]):,.0f} (±{spread(found[side])})" for side in sides)
         rows.append([shape.long_name, *shown, f"{ours / plain:.2f}"])
-    measure.table(["one busy neighbour", "plain, chars/s", "ours, chars/s", "ratio"], rows)
+    measure.table(["background load: one busy process", "plain, chars/s", "ours, chars/s", "ratio"], rows)
     return figures
 
 
@@ -58,8 +58,8 @@ def main() -> None:
         figures[shape.name] = found
         peaks += found["peak"]
         plain, ours = median(found["plain"]), median(found["ours"])
-        ratio, share = ours / plain, ours * shape.flop_per_char / max(found["peak"])
-        wanted_ratio, wanted_share = TARGETS[shape.name]
+        ratio, fraction = ours / plain, ours * shape.flop_per_char / max(found["peak"])
+        wanted_ratio, wanted_fraction = TARGETS[shape.name]
         rows.append(
             [
                 shape.long_name,
@@ -67,15 +67,15 @@ def main() -> None:
                 f"{ours:,.0f} (±{spread(found['ours'])})",
                 f"{ratio:.2f}",
                 target(ratio >= wanted_ratio, f"≥ {wanted_ratio}"),
-                f"{share:.0%}",
-                target(share >= wanted_share, f"≥ {wanted_share:.0%}"),
+                f"{fraction:.0%}",
+                target(fraction >= wanted_fraction, f"≥ {wanted_fraction:.0%}"),
             ]
         )
     measure.table(["shape", "plain, chars/s", "ours, chars/s", "ratio", "target", "of bf16 peak", "target"], rows)
     print(f"\nMedian of {rounds} processes a side, in turns; ± is the range. Peak of bf16 matrix products: ", end="")
     print(f"{max(peaks) / 1e9:,.0f} GFLOP/s.")
     if not args.quick:
-        figures["busy"] = beside_a_neighbour(max(1, rounds - 2))
+        figures["busy"] = with_background_load(max(1, rounds - 2))
     measure.finish(args, figures)
 
 

@@ -7,7 +7,7 @@ import signal
 def main() -> None:
     """Run the command line; from its first moment SIGINT ends the process at once and without a traceback.
 
-    Nothing needs to be cleaned up: files are written whole or not at all. A signal that the parent process set to be
+    Nothing needs to be cleaned up: files are written atomically. A signal that the parent process set to be
     ignored (as `nohup` does) stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

@@ -173,7 +173,7 @@ def _step_of(facts: StepFacts) -> str:
 
 
 def _limits(settings: TrainingSettings, steps_per_epoch: int) -> str:
-    """What ends the training, whichever comes first."""
+    """What ends the run, whichever comes first."""
     limits = []
     if settings.max_steps is not None:
         limits.append(_count(settings.max_steps, "step"))

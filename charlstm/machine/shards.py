@@ -1,4 +1,4 @@
-"""Shards: the parts of a batch, each computed whole by one thread.
+"""Shards: the parts of a batch, each computed by one thread from beginning to end.
 
 A batch could be cut inside each matrix product instead, which is what OpenMP does. Its threads wait for each other,
 spinning, after every product; let one of them lose its core for a moment and all stand still. Shards meet once a step:

@@ -137,7 +137,7 @@ def read_newest_undamaged(run: Run) -> tuple[Checkpoint, list[RunError]]:
 def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> Checkpoint:
     """Read one checkpoint of the run by its name, verify it against its manifest and the run's settings.
 
-    Whether the training's arrays and scalars fit the training is for the trainer to say.
+    Whether the training arrays fit the run is checked by the trainer.
     """
     folder = run.checkpoints / name
     data = read_bounded(folder / MANIFEST, MAX_SCALARS_BYTES)
@@ -184,7 +184,7 @@ def point_best(run: Run, step: int) -> None:
 
 
 class _Pointed(NamedTuple):
-    """What a pointer says; both None if there is no such pointer, the second alone if a person wrote it."""
+    """What a pointer names; both None if there is no such pointer, the second alone if a person wrote it."""
 
     name: str | None
     checksum: str | None
@@ -258,7 +258,7 @@ def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: i
     entry = manifest.get(path.name)
     data = read_bounded(path, max_bytes)
     if entry is None or len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise RunError(f"{path} is damaged: it is not what the checkpoint's manifest says; {_advice(run)}")
+        raise RunError(f"{path} is damaged: it differs from the checkpoint's manifest; {_advice(run)}")
     return data
 
 

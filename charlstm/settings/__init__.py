@@ -12,14 +12,14 @@ from charlstm.settings.reader import (
     read_document,
 )
 from charlstm.settings.reference import settings_reference, settings_schema
-from charlstm.settings.schema import Cell, DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
+from charlstm.settings.schema import CellName, DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
 from charlstm.settings.wording import plain
 from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
 
 __all__ = [
     "MAX_SETTINGS_BYTES",
     "OBJECTIVES",
-    "Cell",
+    "CellName",
     "DataSettings",
     "Located",
     "ModelSettings",

@@ -14,7 +14,7 @@ DEFAULT_MINUTES = 1.0  # of training, when the settings set no limit at all
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Cell: TypeAlias = Literal["lstm", "peephole", "peephole-full", "gru", "rnn"]
+CellName: TypeAlias = Literal["lstm", "peephole", "peephole-full", "gru", "rnn"]
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The network: embedding, recurrent layers, linear output."""
 
-    cell: Annotated[Cell, Meta(description="the recurrent cell")] = "lstm"
+    cell: Annotated[CellName, Meta(description="the recurrent cell")] = "lstm"
     kernel: Annotated[
         Literal["auto", "builtin", "unrolled"],
         Meta(description="torch's kernel, or the cell's equations step by step; auto: torch's where it has the cell"),

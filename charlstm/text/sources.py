@@ -49,7 +49,7 @@ def open_sources(
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
     hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input. What can be read only once (stdin, a FIFO) is copied to a nameless file in `cache_folder` first.
+    is standard input. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -153,7 +153,7 @@ def _regular(path: Path) -> TextFile:
 
 
 def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:
-    """A copy of a stream in a file without a name, so that nothing can leave it behind."""
+    """A copy of a stream in an anonymous temporary file, so that nothing can leave it behind."""
     try:
         spool = stack.enter_context(tempfile.TemporaryFile(dir=cache_folder))  # noqa: SIM115 - the stack closes it
         for chunk in _until_end(stream, name):

@@ -68,7 +68,7 @@ class Vocab:
         return self.encode_codes(self._codes(text, where=where), where=where)
 
     def encode_codes(self, codes: Codes, *, where: str) -> Ids:
-        """The ids of codes whose line ends are settled; raises TextError where the policy refuses."""
+        """The ids of codes whose line ends are normalized already; raises TextError where the policy refuses."""
         ids = self.lookup(codes)
         known = ids >= 0
         if not known.all():

@@ -51,7 +51,7 @@ class Engine:
 
     def step_gates(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State, list[Gates]]:
         """Like `step`, up to the last layer's hidden state (B, H), with every layer's gates."""
-        from_input = self.input_table[ids]  # (B, G·H)
+        from_input = self.input_table.take(ids, axis=0)  # (B, G·H)
         after: list[State] = []
         gates: list[Gates] = []
         for number, layer in enumerate(self.layers):
@@ -62,7 +62,7 @@ class Engine:
             stepped, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
             after.append(stepped)
             gates.append(values)
-        return after[-1][0], tuple(np.stack(parts) for parts in zip(*after, strict=True)), gates
+        return after[-1][0], tuple(np.array(parts) for parts in zip(*after, strict=True)), gates
 
 
 def directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:

@@ -8,7 +8,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write
-from charlstm.errors import RunError, SettingsError
+from charlstm.errors import SettingsError
 
 
 @one_sentence
@@ -41,26 +41,18 @@ def fill(raw: bytes, run_folder: Path | None, *, mask: str, temperature: float, 
     environment.limit_numpy_threads()
     import numpy as np
 
-    from charlstm.inference.engine import directions
-    from charlstm.inference.filling import fill_gaps
-    from charlstm.inference.sampling import Choice
+    from charlstm.inference import SamplingParameters, build_directions, fill_text
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
-    if run.settings.model.objective != "cloze":
-        raise RunError(
-            f"{run.folder} predicts the next character, which fills no gaps: "
-            "train a run with model.bidirectional true and model.objective cloze, or use `charlstm sample`"
-        )
     checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
-    vocab = run.vocab
-    pieces = raw.split(mask.encode())
-    encoded = [vocab.encode_text(piece, where="the text") for piece in pieces]
-    ids = np.concatenate([encoded[0], *(np.append([0], piece) for piece in encoded[1:])]).astype(np.intp)
-    gaps = (np.cumsum([len(piece) + 1 for piece in encoded])[:-1] - 1).tolist()
-    forwards, backwards = directions(checkpoint.weights, run.settings.model)
-    choice = Choice(temperature=temperature, never=vocab.unknown_id)
-    filled = fill_gaps(forwards, backwards, ids, gaps, choice=choice, rng=np.random.default_rng(seed))
-    chosen = [vocab.to_bytes(filled[[at]]) for at in gaps]
-    write(b"".join(part for pair in zip(pieces, [*chosen, b""], strict=True) for part in pair))
+    filled = fill_text(
+        *build_directions(checkpoint.weights, run.settings.model, where=run.folder),
+        run.vocab,
+        raw,
+        mask=mask.encode(),
+        parameters=SamplingParameters(temperature=temperature),
+        rng=np.random.default_rng(seed),
+    )
+    write(filled)

@@ -15,7 +15,7 @@ from charlstm.errors import RunError, SettingsError, TextError
 if TYPE_CHECKING:
     from charlstm.analysis.correlated_units import Follower, Marks
     from charlstm.analysis.gates import Trace
-    from charlstm.inference.engine import Engine
+    from charlstm.inference import Engine
     from charlstm.runs.folder import Run
     from charlstm.text.vocabulary import Ids
 
@@ -117,7 +117,7 @@ def inspect(
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Engine, dict[str, Any]]":
     """The run, its best checkpoint ready to read, and that one's progress; a layer and unit given must be there."""
-    from charlstm.inference.engine import Engine
+    from charlstm.inference import Engine
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 

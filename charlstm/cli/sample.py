@@ -10,10 +10,10 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.terminal import RunOption, one_sentence, read_input, say, write, write_line
-from charlstm.errors import RunError, SettingsError
+from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
-    from charlstm.inference.sampling import Sample
+    from charlstm.inference import Sample
     from charlstm.settings import SamplingSettings, Settings
     from charlstm.text.vocabulary import Ids, Vocab
 
@@ -87,16 +87,19 @@ def sample(
     as_json: bool,
 ) -> None:
     """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
-    threads = environment.limit_numpy_threads()
-    from charlstm.inference.fast_lstm import build_stepper
-    from charlstm.inference.pace import paced, several_threads
-    from charlstm.inference.sampling import STREAMS, Choice, encode_stop, generate
+    cores = environment.limit_numpy_threads()
+    from charlstm.inference import (
+        SamplingParameters,
+        build_stepper,
+        encode_stop,
+        generate,
+        numpy_threads,
+        sampling_threads,
+    )
     from charlstm.runs import checkpoints
     from charlstm.runs import folder as runs
 
     run = runs.open_run(runs.find_run(run_folder or environment.run_folder()))
-    if run.settings.model.objective == "cloze":
-        raise RunError(f"{run.folder} was trained to fill gaps, not to go on with a text: use `charlstm fill`")
     sampling = _sampling_settings(run.settings, options, overrides)
     length = sampling.length or None
     if length is None and (samples > 1 or as_json):
@@ -104,13 +107,14 @@ def sample(
     stop_ids = encode_stop(run.vocab, stop)
     prompt_ids = _prompt_ids(prompt, run.vocab)
     checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
+    stepper = build_stepper(checkpoint.weights, run.settings.model, where=run.folder)
     if seed is None:
         seed = secrets.randbelow(2**32)
         say(f"seed {seed}")
     steps = generate(
-        build_stepper(checkpoint.weights, run.settings.model),
+        stepper,
         run.vocab,
-        Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
+        SamplingParameters(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
         prompt=prompt_ids,
         length=length,
         seed=seed,
@@ -118,17 +122,18 @@ def sample(
         stop_ids=stop_ids,
         scored=as_json,
     )
-    steps = paced(steps, several_threads(threads, run.settings.model, streams=min(samples, STREAMS)))
     head = prompt if echo else b""
-    if samples == 1 and not as_json:
-        _stream(steps, run.vocab, stop_ids, head)
-    else:
-        _write_finished(steps, run.vocab, head, first_seed=seed, as_json=as_json)
+    threads = sampling_threads(run.settings.model, cores=cores, load=environment.load_average())
+    with numpy_threads(threads):
+        if samples == 1 and not as_json:
+            _stream(steps, run.vocab, stop_ids, head)
+        else:
+            _write_finished(steps, run.vocab, head, first_seed=seed, as_json=as_json)
 
 
 def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
     """Write one text as it is made, ending in one newline."""
-    from charlstm.inference.sampling import take_text
+    from charlstm.inference import take_text
 
     write(head)
     last, due = head, 0.0
@@ -143,7 +148,7 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
 
 def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
     """Write each text when it and those before it are finished, in the order of their seeds."""
-    from charlstm.inference.sampling import Sample, take_text
+    from charlstm.inference import Sample, take_text
 
     waiting: dict[int, Sample] = {}
     seed = first_seed

@@ -263,12 +263,11 @@ def _show_sample(run: "Run", trainer: "Trainer", facts: "StepFacts", report: "Re
     length = run.settings.training.sample_length
     if facts.validation is None or length is None or report.quiet or run.settings.model.objective == "cloze":
         return
-    from charlstm.inference.engine import Engine
-    from charlstm.inference.sampling import Choice, generate, take_text
+    from charlstm.inference import Engine, SamplingParameters, generate, take_text
 
     sampling, vocab = run.settings.sampling, run.vocab
     weights, _, _ = trainer.export()
-    choice = Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-    steps = generate(Engine(weights, run.settings.model), vocab, choice, prompt=[], length=length, seed=facts.step)
+    parameters = SamplingParameters(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+    steps = generate(Engine(weights, run.settings.model), vocab, parameters, prompt=[], length=length, seed=facts.step)
     text = b"".join(take_text(one, vocab) for (one,) in steps)
     report.line("".join(c if c.isprintable() or c == "\n" else " " for c in text.decode("utf-8", "replace")))

@@ -14,7 +14,7 @@ from charlstm.weights import Weights
 
 
 class Stepper(Protocol):
-    """What samples: `Engine`, or a form of it that is quicker and gives the same."""
+    """Steps a model of the next character: `Engine`, or `FastLSTM` to rounding."""
 
     def zero_state(self, streams: int) -> State:
         """The state before any text."""

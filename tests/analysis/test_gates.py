@@ -7,7 +7,7 @@ from charlstm.analysis import correlated_units as follow
 from charlstm.analysis import gates
 from charlstm.cells import CELLS
 from charlstm.errors import SettingsError
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points
 from charlstm.weights import weight_shapes

@@ -17,7 +17,7 @@ from charlstm.analysis import correlated_units as follow
 from charlstm.analysis import gates
 from charlstm.analysis.page import gates_page
 from charlstm.cli import app, gates_view
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
 from charlstm.settings import DataSettings, ModelSettings, Settings

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from charlstm.errors import TextError
 from charlstm.evaluation.evaluate import UNCOUNTED, WARM_UP_CHARS, WINDOW_CHARS, Tally, evaluate, tally
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.networks.models import CharLM
 from charlstm.settings import ModelSettings
 

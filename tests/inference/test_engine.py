@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.networks.models import CharLM, build_model
 from charlstm.settings import ModelSettings
 from charlstm.weights import check_weights, weight_shapes

@@ -70,41 +70,45 @@ def generate(args: argparse.Namespace) -> dict[str, Any]:
     """Characters a second of `--streams` samples, drawn and decoded."""
     from charlstm import environment
 
-    threads = environment.limit_numpy_threads()
-    from charlstm.inference.fast_lstm import build_stepper
-    from charlstm.inference.pace import paced, several_threads
-    from charlstm.inference.sampling import Choice, generate, take_text
+    cores = environment.limit_numpy_threads()
+    from charlstm.inference import (
+        SamplingParameters,
+        build_stepper,
+        generate,
+        numpy_threads,
+        sampling_threads,
+        take_text,
+    )
     from charlstm.weights import weight_shapes
 
     settings = _model_settings(args)
     stepper = build_stepper(random_weights(weight_shapes(settings, VOCAB_SIZE)), settings)
     vocab = random_vocab()
-    steps = paced(
-        generate(
-            stepper,
-            vocab,
-            Choice(temperature=0.8, top_k=10),
-            prompt=[],
-            length=None,
-            seed=1,
-            samples=args.streams,
-            streams=args.streams,
-            scored=False,
-        ),
-        several_threads(threads, settings, streams=args.streams),
+    steps = generate(
+        stepper,
+        vocab,
+        SamplingParameters(temperature=0.8, top_k=10),
+        prompt=[],
+        length=None,
+        seed=1,
+        samples=args.streams,
+        streams=args.streams,
+        scored=False,
     )
-    for _ in range(50):
-        next(steps)
-    between = 0.005 if args.streams == 1 else 0.5  # about as often as `charlstm sample` writes
-    chars, begin, taken = 0, time.perf_counter(), 0.0
-    while (now := time.perf_counter() - begin) < args.seconds:
-        live = next(steps)
-        chars += len(live)
-        if now - taken >= between:
-            taken = now
-            for sample in live:
-                take_text(sample, vocab)
-    return {"chars_per_second": chars / (time.perf_counter() - begin)}
+    threads = args.threads or sampling_threads(settings, cores=cores, load=environment.load_average())
+    with numpy_threads(threads):
+        for _ in range(50):
+            next(steps)
+        between = 0.005 if args.streams == 1 else 0.5  # about as often as `charlstm sample` writes
+        chars, begin, taken = 0, time.perf_counter(), 0.0
+        while (now := time.perf_counter() - begin) < args.seconds:
+            live = next(steps)
+            chars += len(live)
+            if now - taken >= between:
+                taken = now
+                for sample in live:
+                    take_text(sample, vocab)
+        return {"chars_per_second": chars / (time.perf_counter() - begin), "threads": threads}
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -182,6 +186,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
     parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of NumPy's products in `generate`; without, as `charlstm sample`")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--chars", type=int, default=1_000_000)
     parser.add_argument("--forward-alone", action="store_true")

@@ -3,14 +3,99 @@
 `evaluate` loads torch when it is called; nothing else here does.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+from msgspec.structs import replace
+
+from charlstm.environment import available_cores, load_average
 from charlstm.errors import SettingsError
+from charlstm.inference import (
+    Sample,
+    SamplingParameters,
+    build_directions,
+    build_stepper,
+    encode_stop,
+    fill_text,
+    generate,
+    numpy_threads,
+    sampling_threads,
+    take_text,
+)
 from charlstm.runs import Run, read_checkpoint
+from charlstm.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
     from charlstm.text import Ids
+
+
+def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int = 1) -> str:
+    """A text that goes on from the prompt, which it does not repeat.
+
+    length: characters, None for that of the run's sampling settings, which also say how each is chosen. The same seed
+    gives the same text. Raises TextError for a prompt that the vocabulary refuses.
+    """
+    sampling = run.settings.sampling if length is None else replace(run.settings.sampling, length=length)
+    steps = sample_stepwise(run, sampling, prompt=prompt.encode(), seed=seed)
+    return b"".join(take_text(one, run.vocab) for (one,) in steps).decode("utf-8", "replace")
+
+
+def sample_stepwise(
+    run: Run,
+    sampling: SamplingSettings,
+    *,
+    prompt: bytes = b"",
+    stop: bytes = b"",
+    samples: int = 1,
+    seed: int = 1,
+    scored: bool = False,
+    cores: int | None = None,
+) -> Iterator[list[Sample]]:
+    """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
+
+    sampling: its length 0 is without end. cores: that NumPy may use, None for all of this process.
+    Everything is read and checked before this returns; raises RunError and TextError.
+    """
+    prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
+    stop_ids = encode_stop(run.vocab, stop)
+    weights = read_checkpoint(run, "best", model_only=True).weights
+    steps = generate(
+        build_stepper(weights, run.settings.model),
+        run.vocab,
+        SamplingParameters.from_settings(sampling),
+        prompt=prompt_ids,
+        length=sampling.length or None,
+        seed=seed,
+        samples=samples,
+        stop_ids=stop_ids,
+        scored=scored,
+    )
+    threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
+
+    def with_threads() -> Iterator[list[Sample]]:
+        with numpy_threads(threads):
+            yield from steps
+
+    return with_threads()
+
+
+def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0, seed: int = 1) -> bytes:
+    """A text with every mask in it filled by a run trained for the cloze objective; the rest stays as it is.
+
+    temperature: 0 for the likeliest characters, else they are drawn, by the seed. Raises TextError for characters that
+    the vocabulary refuses.
+    """
+    weights = read_checkpoint(run, "best", model_only=True).weights
+    return fill_text(
+        *build_directions(weights, run.settings.model),
+        run.vocab,
+        text,
+        mask=mask,
+        parameters=SamplingParameters(temperature=temperature),
+        rng=np.random.default_rng(seed),
+    )
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":

@@ -8,7 +8,7 @@ A step takes what the gates see, already summed over the input and over the hidd
     from_hidden   (B, G·H)   h @ weight_hh.T + bias_hh
     state         a tuple of (B, H) arrays: (h, c) for the LSTM family, (h,) for the others
     weight_ch     what looks at the cell state (the peepholes); None for a cell without
-    xp            the array namespace, `numpy` or `torch`; only its `tanh` is used
+    xp            the array namespace, `numpy` or `torch`; only its `tanh` and `exp` are used
 
 and returns the new state and the gates' values, each (B, H), in the order of `Cell.gates`. Names and the order of
 the gates are torch's (i f g o; r z n), so weights move between these equations and torch's kernel as they are.
@@ -24,6 +24,8 @@ Namespace: TypeAlias = Any  # the modules numpy or torch
 State: TypeAlias = tuple[Array, ...]
 Gates: TypeAlias = tuple[Array, ...]
 CellStep: TypeAlias = Callable[[Array, Array, State, Array | None, Namespace], tuple[State, Gates]]
+
+SATURATION = 40.0  # σ of it and of all above rounds to 1, in float64 too
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Cell:
 
 
 def sigmoid(x: Array, xp: Namespace) -> Array:
-    """σ(x) = (tanh(x/2) + 1) / 2: never overflows, and exact where 1/(1+exp(−x)) is."""
-    return (xp.tanh(x * 0.5) + 1.0) * 0.5
+    """σ(x) = eˣ / (eˣ + 1), to a few units in the last place for every x: nothing cancels and nothing overflows."""
+    e = xp.exp(x.clip(max=SATURATION))
+    return e / (e + 1.0)
 
 
 def lstm(

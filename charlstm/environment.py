@@ -49,14 +49,19 @@ def available_cores() -> int:
 
 
 def limit_numpy_threads() -> int:
-    """Have NumPy's matrix products begin with one thread; only works before NumPy is first imported.
+    """Give NumPy's matrix products one thread; only works before NumPy is first imported.
 
-    Returns how many may be tried later (`pace` does): those of the processor, or one where the user has set a number.
+    Returns the cores that more threads may use: those of this process, or one where the user has set a number.
     """
     chosen = any(variable in os.environ for variable in THREAD_VARIABLES)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
     return 1 if chosen else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_average() -> float:
+    """The average number of processes running in the last minute, infinite where the system does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("inf")
 
 
 def _path(variable: str) -> Path | None:

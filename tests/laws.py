@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS, Cell
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.networks.cores import BUILTIN_KERNELS, Bidirectional, Core, Scan, builtin_scan, unrolled_scan
 from charlstm.settings import ModelSettings
 

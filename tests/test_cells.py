@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,51 @@ def test_cells_weights_have_torchs_names_shapes_and_order() -> None:
     assert CELLS["peephole-full"].weight_shapes(E, H)["weight_ch"] == (3 * H, H)
 
 
+def exact_sigmoid(x: float) -> Decimal:
+    with localcontext(prec=40):
+        return 1 / (1 + (-Decimal(x)).exp())
+
+
+def points(xp: Any, dtype: str) -> Any:
+    """Numbers of a precision from where σ is the smallest normal number to where it has long been 1."""
+    lowest = math.log(np.finfo(dtype).tiny)
+    ends = [lowest, -40.0, -17.0, -1e-9, -0.0, 1e-9, 0.5, 16.0, 17.0, 36.7, 40.0, 41.0, 90.0, 800.0]
+    numbers = np.concatenate([np.linspace(lowest, 50.0, 997), np.linspace(-3.0, 3.0, 101), ends])
+    return xp.asarray(numbers.astype(dtype))
+
+
 @pytest.mark.parametrize("xp", [np, torch])
-def test_cells_sigmoid_is_exact_and_never_overflows(xp: Any) -> None:
-    points = [-1000.0, -700.0, -30.0, -5.0, -0.1, 0.0, 1e-9, 0.5, 3.0, 36.0, 1000.0]
-    found = sigmoid(xp.asarray(points, dtype=xp.float64), xp).tolist()
-    expected = [1.0 / (1.0 + math.exp(-x)) if x > -709 else 0.0 for x in points]
-    assert np.abs(np.subtract(found, expected)).max() <= 2e-16
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cells_sigmoid_is_right_to_its_last_places_everywhere(xp: Any, dtype: str) -> None:
+    x = points(xp, dtype)
+    for number, found in zip(x.tolist(), sigmoid(x, xp).tolist(), strict=True):
+        expected = exact_sigmoid(number)
+        assert abs(Decimal(found) - expected) <= expected * Decimal(3 * float(np.finfo(dtype).eps)), number
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cells_sigmoid_of_minus_x_is_what_is_missing_to_1(xp: Any, dtype: str) -> None:
+    x = points(xp, dtype)
+    assert abs(sigmoid(-x, xp) + sigmoid(x, xp) - 1.0).max() <= 2 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("xp", [np, torch])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cells_sigmoid_never_overflows(xp: Any, dtype: str) -> None:
+    x = xp.asarray(np.array([-np.inf, -1e30, -1e4, 1e4, 1e30, np.inf], dtype=dtype))
+    assert sigmoid(x, xp).tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cells_sigmoid_has_the_gradient_of_the_sigmoid_everywhere(dtype: str) -> None:
+    x, eps = points(torch, dtype).requires_grad_(), float(np.finfo(dtype).eps)
+    (found,) = torch.autograd.grad(sigmoid(x, torch).sum(), x)
+    expected = np.array([float(exact_sigmoid(number) * exact_sigmoid(-number)) for number in x.tolist()])
+    error = np.abs(found.numpy() - expected)
+    assert error.max() <= 2 * eps
+    closed = x.detach().numpy() < -1.0  # gates that are almost shut: not only the rounding of 1
+    assert (error[closed] <= 4 * eps * expected[closed]).all()
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -48,3 +48,7 @@ def test_environment_tests_see_nothing_of_the_users(session_cache: Path) -> None
     assert environment.run_folder() is None
     assert environment.data_folder() is None
     assert environment.cache_folder() == session_cache
+
+
+def test_environment_load_is_a_number_of_processes() -> None:
+    assert environment.load_average() >= 0.0

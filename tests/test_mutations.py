@@ -158,7 +158,7 @@ PROGRAMS = [
             ("F.linear(state[0], ", "F.linear(state[0] * 0.0, "),
             ("from_input[t]", "from_input[-1 - t]"),
             ("from_input[t]", "from_input[max(t - 1, 0)]"),
-            ("from_input[t]", "from_input[t:].mean(0)"),
+            ("from_input[t]", "torch.stack(from_input[t:]).mean(0)"),
             ("from_input[t]", "from_input[t].mean(0, keepdim=True)"),
             ("outputs.append(state[0])", "outputs.append(state[1])"),
             ("outputs.append(state[0])", "outputs.insert(0, state[0])"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import SettingsError
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 
 Values: TypeAlias = NDArray[np.float32]
 

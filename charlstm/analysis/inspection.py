@@ -13,7 +13,7 @@ from charlstm.analysis.correlated_units import CorrelatedUnit, find_correlated_u
 from charlstm.analysis.gates import LABELS, GateActivity, read_gates, read_memory
 from charlstm.analysis.symbols import text_of, visible_symbols
 from charlstm.analysis.text_features import TextFeatures, text_features
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.runs import Run
 from charlstm.weights import Weights
 

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -10,12 +9,12 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
-from charlstm.errors import RunError, SettingsError
+from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
-    from charlstm.inference.sampling import Sample
+    from charlstm.inference import Sample
     from charlstm.settings import SamplingSettings, Settings
-    from charlstm.text.vocabulary import Ids, Vocab
+    from charlstm.text import Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
 
@@ -61,74 +60,40 @@ def sample_command(
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     if prompt and prompt_file is not None:
         raise SettingsError("--prompt and --prompt-file are both given: give one of them")
-    sample(
-        run,
-        options=options,
-        overrides=overrides or (),
-        prompt=read_input(prompt_file) if prompt_file is not None else _bytes(prompt),
-        echo=echo,
+    cores = environment.limit_numpy_threads()
+    from charlstm.api import sample_stepwise
+    from charlstm.inference import encode_stop
+    from charlstm.runs import open_run
+
+    opened = open_run(run, needs="next")
+    sampling = _sampling_settings(opened.settings, options, overrides or ())
+    if sampling.length == 0 and (samples > 1 or as_json):
+        raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
+    head = read_input(prompt_file) if prompt_file is not None else _bytes(prompt)
+    _report_unknown(head, opened.vocab)
+    told = secrets.randbelow(2**32) if seed is None else seed
+    steps = sample_stepwise(
+        opened,
+        sampling,
+        prompt=head,
         stop=_bytes(stop),
         samples=samples,
-        seed=seed,
-        as_json=as_json,
-    )
-
-
-def sample(
-    run_folder: Path | None,
-    *,
-    options: dict[str, tuple[str, Any]],
-    overrides: Sequence[str],
-    prompt: bytes,
-    echo: bool,
-    stop: bytes,
-    samples: int,
-    seed: int | None,
-    as_json: bool,
-) -> None:
-    """Sample from a run's best checkpoint and write the texts to stdout, a single one as it is made."""
-    threads = environment.limit_numpy_threads()
-    from charlstm.inference.fast_lstm import build_stepper
-    from charlstm.inference.pace import paced, several_threads
-    from charlstm.inference.sampling import STREAMS, Choice, encode_stop, generate
-    from charlstm.runs import checkpoints
-    from charlstm.runs import folder as runs
-
-    run = runs.open_run(run_folder)
-    if run.settings.model.objective == "cloze":
-        raise RunError(f"{run.folder} was trained to fill gaps, not to go on with a text: use `charlstm fill`")
-    sampling = _sampling_settings(run.settings, options, overrides)
-    length = sampling.length or None
-    if length is None and (samples > 1 or as_json):
-        raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
-    stop_ids = encode_stop(run.vocab, stop)
-    prompt_ids = _prompt_ids(prompt, run.vocab)
-    checkpoint = checkpoints.read_checkpoint(run, "best", model_only=True)
-    if seed is None:
-        seed = secrets.randbelow(2**32)
-        print_diagnostic(f"seed {seed}")
-    steps = generate(
-        build_stepper(checkpoint.weights, run.settings.model),
-        run.vocab,
-        Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
-        prompt=prompt_ids,
-        length=length,
-        seed=seed,
-        samples=samples,
-        stop_ids=stop_ids,
+        seed=told,
         scored=as_json,
+        cores=cores,
     )
-    steps = paced(steps, several_threads(threads, run.settings.model, streams=min(samples, STREAMS)))
-    head = prompt if echo else b""
+    if seed is None:
+        print_diagnostic(f"seed {told}")
+    head = head if echo else b""
     if samples == 1 and not as_json:
-        _stream(steps, run.vocab, stop_ids, head)
+        _stream(steps, opened.vocab, encode_stop(opened.vocab, _bytes(stop)), head)
     else:
-        _write_finished(steps, run.vocab, head, first_seed=seed, as_json=as_json)
+        _write_finished(steps, opened.vocab, head, first_seed=told, as_json=as_json)
 
 
 def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
     """Write one text as it is made, ending in one newline."""
-    from charlstm.inference.sampling import take_text
+    from charlstm.inference import take_text
 
     write(head)
     last, due = head, 0.0
@@ -143,7 +108,7 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
 
 def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
     """Write each text when it and those before it are finished, in the order of their seeds."""
-    from charlstm.inference.sampling import Sample, take_text
+    from charlstm.inference import Sample, take_text
 
     waiting: dict[int, Sample] = {}
     seed = first_seed
@@ -167,7 +132,7 @@ def _sampling_settings(
     for override in overrides:
         if override.partition(".")[0].strip() in ("data", "model", "training"):
             raise SettingsError(
-                f"--set {override} is settled since the run was trained: only sampling.… can change here"
+                f"--set {override} was decided when the run was trained: only sampling.… can change here"
             )
     changed = override_settings(settings, overrides)
     for option, (name, value) in options.items():
@@ -176,15 +141,14 @@ def _sampling_settings(
     return changed.sampling
 
 
-def _prompt_ids(prompt: bytes, vocab: "Vocab") -> "Ids":
-    """The ids of the prompt; says which of its characters were unknown, where the policy lets them pass."""
-    from charlstm.text.vocabulary import name_characters
+def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
+    """Print which characters of the prompt are unknown; where the policy refuses them, encoding will raise."""
+    from charlstm.text import name_characters
 
-    ids = vocab.encode_text(prompt, where="the prompt")
-    if unknown := vocab.unknown_characters(prompt, where="the prompt"):
+    unknown = vocab.unknown_characters(prompt, where="the prompt")
+    if unknown and vocab.unknown != "error":
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
         print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
-    return ids
 
 
 def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:

@@ -14,7 +14,7 @@ from charlstm.weights import Weights
 
 
 class Stepper(Protocol):
-    """What samples: `Engine`, or a form of it that is quicker and gives the same."""
+    """Steps a model of the next character: `Engine`, or `FastLSTM` to rounding."""
 
     def zero_state(self, streams: int) -> State:
         """The state before any text."""
@@ -51,7 +51,7 @@ class Engine:
 
     def step_gates(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State, list[Gates]]:
         """Like `step`, up to the last layer's hidden state (B, H), with every layer's gates."""
-        from_input = self.input_table[ids]  # (B, G·H)
+        from_input = self.input_table.take(ids, axis=0)  # (B, G·H)
         after: list[State] = []
         gates: list[Gates] = []
         for number, layer in enumerate(self.layers):
@@ -62,10 +62,10 @@ class Engine:
             stepped, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
             after.append(stepped)
             gates.append(values)
-        return after[-1][0], tuple(np.stack(parts) for parts in zip(*after, strict=True)), gates
+        return after[-1][0], tuple(np.array(parts) for parts in zip(*after, strict=True)), gates
 
 
-def directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:
+def build_directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:
     """The two engines of a cloze model, one to step forwards and one backwards; the logits of a gap are their sum."""
     size = settings.hidden_size
     shared = {"embedding.weight": weights["embedding.weight"]}

@@ -1,4 +1,4 @@
-"""From logits to text: temperature, top-k, top-p, and streams of samples that advance together.
+"""From logits to text: temperature, top-k, top-p, and samples that advance together, each in a stream of its own.
 
 Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from charlstm.cells import State
 from charlstm.errors import TextError
 from charlstm.inference.engine import Stepper
-from charlstm.text.vocabulary import Vocab, name_characters
+from charlstm.settings import SamplingSettings
+from charlstm.text import Vocab, name_characters
 
 STREAMS = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
@@ -24,7 +25,7 @@ LARGE_VOCAB = 128  # symbols from which on finding the highest few beats sorting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class SamplingParameters:
     """How the next character is chosen. temperature 0 is argmax; None switches a filter off."""
 
     temperature: float = 1.0
@@ -32,10 +33,15 @@ class Choice:
     top_p: float | None = None
     never: int | None = None  # an id that is never drawn: the unknown symbol
 
+    @classmethod
+    def from_settings(cls, settings: SamplingSettings) -> "SamplingParameters":
+        """Those of a run or a command."""
+        return cls(temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
+
 
 @dataclass
 class Sample:
-    """One text in the making. Ids wait in `pending` until someone takes them as text."""
+    """One text as far as it is generated. Ids stay in `pending` until `take_text` decodes them."""
 
     seed: int
     draws: Iterator[float]  # its random numbers, each in [0, 1)
@@ -53,7 +59,7 @@ class Sample:
 def generate(
     engine: Stepper,
     vocab: Vocab,
-    choice: Choice,
+    parameters: SamplingParameters,
     *,
     prompt: Sequence[int] | NDArray[np.integer],
     length: int | None,
@@ -63,15 +69,15 @@ def generate(
     streams: int = STREAMS,
     scored: bool = True,
 ) -> Iterator[list[Sample]]:
-    """Generate samples, up to `streams` at a time; after each step yield those that were advanced.
+    """Generate samples, up to `streams` at a time; after each step yield those that it advanced.
 
     prompt: ids to read first; with none, the text begins as a line of the training text does.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
-    generated beside it. A finished sample's place is taken by the next one. The unknown symbol is never drawn.
+    generated beside it. A finished sample's stream is given to the next one. The unknown symbol is never drawn.
     """
-    choice = replace(choice, never=vocab.unknown_id)
+    parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
     logits_at_start, state_at_start = _read(engine, np.asarray(prompt if len(prompt) else start_ids(vocab)))
     waiting = (_new_sample(seed + number, scored=scored) for number in range(samples))
@@ -82,19 +88,19 @@ def generate(
     logits = logits_at_start.repeat(len(live), axis=0)  # (B, V)
     state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
     while live:
-        ids = pick(logits, np.array([next(sample.draws) for sample in live]), choice)
+        ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
         _extend(live, ids, log_probs(logits, ids) if scored else None, stop, length)
         yield live
         logits, state = engine.step(ids, state)
-        places = [place for place, sample in enumerate(live) if sample.finished]
-        for place, sample in zip(places, waiting, strict=False):
-            live[place] = sample
-            logits[place] = logits_at_start[0]
+        free = [stream for stream, sample in enumerate(live) if sample.finished]
+        for stream, sample in zip(free, waiting, strict=False):
+            live[stream] = sample
+            logits[stream] = logits_at_start[0]
             for part, at_start in zip(state, state_at_start, strict=True):
-                part[:, place] = at_start[:, 0]
-        going = [place for place, sample in enumerate(live) if not sample.finished] if places else range(len(live))
+                part[:, stream] = at_start[:, 0]
+        going = [stream for stream, sample in enumerate(live) if not sample.finished] if free else range(len(live))
         if len(going) < len(live):
-            live = [live[place] for place in going]
+            live = [live[stream] for stream in going]
             logits, state = logits[going], tuple(part[:, going] for part in state)
 
 
@@ -110,31 +116,31 @@ def take_text(sample: Sample, vocab: Vocab, *, stop_ids: Sequence[int] = ()) -> 
     return text
 
 
-def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], choice: Choice) -> NDArray[np.intp]:
+def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], parameters: SamplingParameters) -> NDArray[np.intp]:
     """The ids (B,) that the draws (B,), numbers in [0, 1), choose by the logits (B, V).
 
     The K candidates are the top_k most probable, exactly that many even where some are tied; of these, after the
     temperature, the smallest set whose share reaches top_p (Holtzman et al. 2020). The draw is looked up in the
     cumulative sum of what is left.
     """
-    if choice.never is not None:
+    if parameters.never is not None:
         logits = logits.copy()
-        logits[:, choice.never] = -np.inf
-    if choice.temperature == 0.0:
+        logits[:, parameters.never] = -np.inf
+    if parameters.temperature == 0.0:
         likeliest: NDArray[np.intp] = logits.argmax(axis=1)
         return likeliest
-    count = min(choice.top_k or logits.shape[1], logits.shape[1])
+    count = min(parameters.top_k or logits.shape[1], logits.shape[1])
     if len(logits) == 1 and count <= FEW:
-        return np.array([_pick_among_few(logits[0], float(draws[0]), choice, count)])
+        return np.array([_pick_among_few(logits[0], float(draws[0]), parameters, count)])
     rows = np.arange(len(logits))
     order = _ranked(logits, count)  # (B, K)
     scaled = logits[rows[:, None], order].astype(np.float64)
     with np.errstate(over="ignore"):  # a temperature near 0 sends all but the first to −∞, as it should
-        weights = np.exp((scaled - scaled[:, :1]) / choice.temperature)
+        weights = np.exp((scaled - scaled[:, :1]) / parameters.temperature)
     cumulative = weights.cumsum(axis=1)
     total = cumulative[:, -1]
-    if choice.top_p is not None:
-        total = cumulative[rows, (cumulative < choice.top_p * total[:, None]).sum(axis=1)]
+    if parameters.top_p is not None:
+        total = cumulative[rows, (cumulative < parameters.top_p * total[:, None]).sum(axis=1)]
     picked = (cumulative <= (draws * total)[:, None]).sum(axis=1)
     ids: NDArray[np.intp] = order[rows, picked]
     return ids
@@ -197,14 +203,14 @@ def _extend(
             sample.log_prob += score
 
 
-def _pick_among_few(logits: NDArray[np.floating], draw: float, choice: Choice, count: int) -> int:
+def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, count: int) -> int:
     """`pick` for a single stream (V,): lists of a few numbers cost half of what arrays do."""
     order = _ranked(logits, count)
     highest, *_ = scaled = logits[order].tolist()
-    cumulative = list(accumulate([math.exp((logit - highest) / choice.temperature) for logit in scaled]))
+    cumulative = list(accumulate([math.exp((logit - highest) / parameters.temperature) for logit in scaled]))
     total = cumulative[-1]
-    if choice.top_p is not None:
-        total = cumulative[bisect_left(cumulative, choice.top_p * total)]
+    if parameters.top_p is not None:
+        total = cumulative[bisect_left(cumulative, parameters.top_p * total)]
     return int(order[bisect_right(cumulative, draw * total)])
 
 

@@ -202,7 +202,8 @@ def unrolled_scan(cell: Cell) -> Scan:
     """One layer by hand: the cell's equations, step after step, under autograd."""
 
     def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
-        from_input = F.linear(x, weights["weight_ih"], weights["bias_ih"])  # (T, B, G·H), all steps at once
+        # T arrays (B, G·H): one array indexed step by step would cost a (T, B, G·H) gradient at every step
+        from_input = F.linear(x, weights["weight_ih"], weights["bias_ih"]).unbind()
         outputs = []
         for t in range(x.shape[0]):
             from_hidden = F.linear(state[0], weights["weight_hh"], weights["bias_hh"])

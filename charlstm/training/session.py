@@ -21,8 +21,7 @@ from msgspec.structs import replace
 from charlstm import runs
 from charlstm.environment import cache_folder
 from charlstm.errors import InputOutputError, RunError, SettingsError
-from charlstm.inference.engine import Engine
-from charlstm.inference.sampling import Choice, generate, take_text
+from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
 from charlstm.runs import Progress, Run, TextIdentity
@@ -133,9 +132,9 @@ class Session:
         if length is None or not self.trainer.objective.carries_state:
             return None
         vocab = self.corpus.vocab
-        engine = Engine(self.trainer.export().weights, self.settings.model)
-        choice = Choice(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-        steps = generate(engine, vocab, choice, prompt=[], length=length, seed=step)
+        stepper = build_stepper(self.trainer.export().weights, self.settings.model)
+        parameters = SamplingParameters.from_settings(sampling)
+        steps = generate(stepper, vocab, parameters, prompt=[], length=length, seed=step)
         return b"".join(take_text(one, vocab) for (one,) in steps).decode("utf-8", "replace")
 
 

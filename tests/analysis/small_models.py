@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.runs import Run
 from charlstm.settings import DataSettings, ModelSettings, Settings
 from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points

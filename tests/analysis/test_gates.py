@@ -9,7 +9,7 @@ import pytest
 from charlstm.analysis import gates
 from charlstm.cells import CELLS
 from charlstm.errors import SettingsError
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 
 from .small_models import H, L, engine_of, model_settings
 

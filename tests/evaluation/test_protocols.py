@@ -19,7 +19,7 @@ from charlstm.evaluation import evaluate as evaluate_model
 from charlstm.evaluation.protocols import WINDOW_CHARS
 from charlstm.evaluation.stream import LEAST_LANE_CHARS
 from charlstm.evaluation.tally import tally_lanes
-from charlstm.inference.engine import Engine
+from charlstm.inference import Engine
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, UNCOUNTED, CharLM
 from charlstm.settings import ModelSettings

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
-from charlstm.inference.engine import Engine
-from charlstm.networks.models import CharLM, build_model
+from charlstm.inference import Engine
+from charlstm.networks import OBJECTIVES, CharLM
 from charlstm.settings import ModelSettings
 from charlstm.weights import check_weights, weight_shapes
 
@@ -107,7 +107,7 @@ def test_engine_knows_every_weight_of_the_model_with_its_shape(cell: str, object
         hidden_size=H,
         num_layers=3,
     )
-    weights = exported(build_model(V, settings))
+    weights = exported(OBJECTIVES[settings.objective].build_model(V, settings))
     assert weight_shapes(settings, V) == {name: array.shape for name, array in weights.items()}
     check_weights(weights, settings, V, where="model.safetensors")
 

@@ -1,4 +1,4 @@
-"""The quick form of the LSTM's step: the engine's own, to rounding; every other cell keeps the engine."""
+"""The fast form of the LSTM's step: the engine's own, to rounding; every other cell keeps the engine."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.cells import CELLS
-from charlstm.inference.engine import Engine
-from charlstm.inference.fast_lstm import CACHE_LINE_BYTES, QuickLSTM, build_stepper
+from charlstm.inference import Engine, build_stepper
+from charlstm.inference.fast_lstm import CACHE_LINE_BYTES, FastLSTM
 from charlstm.settings import ModelSettings
 from charlstm.weights import Weights, weight_shapes
 
@@ -20,15 +20,15 @@ def random_weights(settings: ModelSettings, dtype: str = "float64") -> Weights:
     return {name: rng.normal(scale=0.5, size=shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def furthest(engine: Engine, quick: QuickLSTM, streams: list[int]) -> float:
+def furthest(engine: Engine, fast: FastLSTM, streams: list[int]) -> float:
     """The largest difference of logits and state over a text, read by one number of streams after another."""
     rng, worst = np.random.default_rng(4), 0.0
     for count in streams:
-        state = quick_state = engine.zero_state(count)
+        state = fast_state = engine.zero_state(count)
         for ids in rng.integers(V, size=(7, count)):
             logits, state = engine.step(ids, state)
-            quick_logits, quick_state = quick.step(ids, quick_state)
-            for found, wanted in zip((quick_logits, *quick_state), (logits, *state), strict=True):
+            fast_logits, fast_state = fast.step(ids, fast_state)
+            for found, wanted in zip((fast_logits, *fast_state), (logits, *state), strict=True):
                 assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
                 worst = max(worst, float(np.abs(found - wanted).max()))
     return worst
@@ -37,42 +37,42 @@ def furthest(engine: Engine, quick: QuickLSTM, streams: list[int]) -> float:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("float64", 1e-12)])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_quick_steps_are_those_of_the_cells(cell: str, layers: int, dtype: str, tolerance: float) -> None:
+def test_fast_steps_are_those_of_the_cells(cell: str, layers: int, dtype: str, tolerance: float) -> None:
     settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=layers)
     weights = random_weights(settings, dtype)
     stepper = build_stepper(weights, settings)
-    assert isinstance(stepper, QuickLSTM if cell == "lstm" else Engine)
+    assert isinstance(stepper, FastLSTM if cell == "lstm" else Engine)
     assert furthest(Engine(weights, settings), stepper, [1, 4, 1, 3]) <= tolerance  # type: ignore[arg-type]
 
 
 @given(layers=st.integers(1, 4), size=st.integers(1, 19), streams=st.lists(st.integers(1, 5), min_size=1, max_size=3))
-def test_quick_steps_are_those_of_the_cells_for_every_size(layers: int, size: int, streams: list[int]) -> None:
+def test_fast_steps_are_those_of_the_cells_for_every_size(layers: int, size: int, streams: list[int]) -> None:
     settings = ModelSettings(embedding_size=E, hidden_size=size, num_layers=layers)
     engine = Engine(random_weights(settings), settings)
-    assert furthest(engine, QuickLSTM(engine), streams) <= 1e-12
+    assert furthest(engine, FastLSTM(engine), streams) <= 1e-12
 
 
-def test_quick_steps_leave_the_state_they_were_given_and_do_not_share_the_one_they_give() -> None:
+def test_fast_steps_leave_the_state_they_were_given_and_do_not_share_the_one_they_give() -> None:
     settings = ModelSettings(embedding_size=E, hidden_size=H)
-    quick = build_stepper(random_weights(settings), settings)
+    fast = build_stepper(random_weights(settings), settings)
     for streams in (1, 3):
         ids = np.arange(streams)
-        _, state = quick.step(ids, quick.zero_state(streams))
+        _, state = fast.step(ids, fast.zero_state(streams))
         copies = [part.copy() for part in state]
-        first, after = quick.step(ids, state)
+        first, after = fast.step(ids, state)
         kept = [first.copy(), *(part.copy() for part in after)]
-        again, _ = quick.step(ids, state)
+        again, _ = fast.step(ids, state)
         assert np.array_equal(first, again)
         assert all(map(np.array_equal, state, copies))
         assert all(map(np.array_equal, (first, *after), kept))
 
 
-def test_quick_weights_are_derived_and_the_engines_left_alone() -> None:
+def test_fast_weights_are_derived_and_the_engines_left_alone() -> None:
     settings = ModelSettings(embedding_size=E, hidden_size=H)
     weights = random_weights(settings)
     copies = {name: array.copy() for name, array in weights.items()}
-    quick = build_stepper(weights, settings)
-    assert isinstance(quick, QuickLSTM)
-    quick.step(np.zeros(2, dtype=int), quick.zero_state(2))
+    fast = build_stepper(weights, settings)
+    assert isinstance(fast, FastLSTM)
+    fast.step(np.zeros(2, dtype=int), fast.zero_state(2))
     assert all(np.array_equal(weights[name], copies[name]) for name in copies)
-    assert all(packed.ctypes.data % CACHE_LINE_BYTES == 0 for packed in quick.packed)
+    assert all(packed.ctypes.data % CACHE_LINE_BYTES == 0 for packed in fast.weights)

@@ -1,4 +1,4 @@
-"""Choosing among logits, and streams of samples: what is drawn, how often, and that company changes nothing.
+"""Choosing among logits, and streams of samples: what is drawn, how often, and that streams are independent.
 
 Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.inference.engine import Engine
-from charlstm.inference.sampling import Choice, encode_stop, generate, pick, start_ids, take_text
-from charlstm.inference.sampling import log_probs as log_probs_of
+from charlstm.inference import Engine, SamplingParameters, encode_stop, generate, take_text
+from charlstm.inference import log_probs as log_probs_of
+from charlstm.inference.sampling import pick, start_ids
 from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import Vocab
 from charlstm.weights import weight_shapes
@@ -33,15 +33,15 @@ def vocab_of(symbols: str, *, unknown: bool = False) -> Vocab:
     )
 
 
-def choose(logits: np.ndarray, draws: np.ndarray, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+def pick_scored(logits: np.ndarray, draws: np.ndarray, parameters: SamplingParameters) -> tuple[np.ndarray, np.ndarray]:
     """One id a stream by its draw, with its log-probability."""
-    ids = pick(logits, draws, choice)
+    ids = pick(logits, draws, parameters)
     return ids, log_probs_of(logits, ids)
 
 
-def chosen(logits: np.ndarray, draws: np.ndarray | list[float], choice: Choice) -> np.ndarray:
+def picked(logits: np.ndarray, draws: np.ndarray | list[float], parameters: SamplingParameters) -> np.ndarray:
     """The ids of many draws from one row of logits."""
-    return choose(logits.repeat(len(draws), axis=0), np.asarray(draws), choice)[0]
+    return pick_scored(logits.repeat(len(draws), axis=0), np.asarray(draws), parameters)[0]
 
 
 def shares(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def shares(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 class Bigrams:
-    """An engine whose logits depend on the last character alone: exactly the same in any company."""
+    """An engine whose logits depend on the last character alone: exactly the same among any other streams."""
 
     def __init__(self, size: int) -> None:
         self.table = np.random.default_rng(3).normal(0, 2, (size, size))
@@ -77,26 +77,28 @@ class Script(Bigrams):
 
 def texts(engine: object, vocab: Vocab, **how: object) -> dict[int, bytes]:
     """The finished samples by their seeds."""
-    settings = {"choice": Choice(), "prompt": [], "length": 40, "seed": 5, **how}
-    choice = settings.pop("choice")
-    steps = generate(engine, vocab, choice, **settings)  # type: ignore[arg-type]
+    settings = {"parameters": SamplingParameters(), "prompt": [], "length": 40, "seed": 5, **how}
+    parameters = settings.pop("parameters")
+    steps = generate(engine, vocab, parameters, **settings)  # type: ignore[arg-type]
     return {one.seed: take_text(one, vocab) for live in steps for one in live if one.finished}
 
 
-# one choice
+# one draw
 
 
 @given(logits_of_one, st.integers(1, 14), temperatures, draws_in_range)
-def test_choose_takes_one_of_the_k_likeliest(logits: np.ndarray, k: int, temperature: float, draw: float) -> None:
-    (one,) = chosen(logits, [draw], Choice(temperature=temperature, top_k=k))
+def test_pick_takes_one_of_the_k_likeliest(logits: np.ndarray, k: int, temperature: float, draw: float) -> None:
+    (one,) = picked(logits, [draw], SamplingParameters(temperature=temperature, top_k=k))
     assert (logits[0] > logits[0, one]).sum() < k
 
 
 @given(logits_of_one, st.integers(1, 14))
-def test_choose_lets_exactly_k_survive_also_where_some_are_tied(logits: np.ndarray, k: int) -> None:
+def test_pick_lets_exactly_k_survive_also_where_some_are_tied(logits: np.ndarray, k: int) -> None:
     size = logits.shape[1]
     grid = (np.arange(8 * size) + 0.5) / (8 * size)
-    survivors = set(chosen(logits, grid, Choice(temperature=1e30, top_k=k)).tolist())  # so hot that all are alike
+    survivors = set(
+        picked(logits, grid, SamplingParameters(temperature=1e30, top_k=k)).tolist()
+    )  # so hot that all are alike
     assert len(survivors) == min(k, size)
     assert min(logits[0, list(survivors)]) >= max(
         (logits[0, i] for i in range(size) if i not in survivors), default=-99
@@ -104,56 +106,58 @@ def test_choose_lets_exactly_k_survive_also_where_some_are_tied(logits: np.ndarr
 
 
 @given(logits_of_one, st.floats(0.01, 0.99), st.sampled_from([0.5, 1.0, 2.0]))
-def test_choose_takes_the_smallest_set_that_holds_p(logits: np.ndarray, p: float, temperature: float) -> None:
+def test_pick_takes_the_smallest_set_that_holds_p(logits: np.ndarray, p: float, temperature: float) -> None:
     probabilities = np.sort(shares(logits, temperature))[::-1]
     sums = probabilities.cumsum()
     assume(np.abs(sums - p).min() > 1e-9)
     kept = int((sums < p).sum()) + 1
     inside = (sums[:kept] - probabilities[:kept] / 2) / sums[kept - 1]  # one draw for each that is kept
-    found = chosen(logits, [*inside, LAST_DRAW], Choice(temperature=temperature, top_p=p))
+    found = picked(logits, [*inside, LAST_DRAW], SamplingParameters(temperature=temperature, top_p=p))
     assert len(set(found[:-1].tolist())) == kept
     assert np.allclose(shares(logits, temperature)[found[:-1]], probabilities[:kept])
     assert found[-1] in found[:-1]
 
 
 @given(logits_of_one, draws_in_range)
-def test_choose_takes_the_likeliest_at_temperature_0_whatever_the_draw(logits: np.ndarray, draw: float) -> None:
-    assert chosen(logits, [draw], Choice(temperature=0.0)) == logits[0].argmax()
+def test_pick_takes_the_likeliest_at_temperature_0_whatever_the_draw(logits: np.ndarray, draw: float) -> None:
+    assert picked(logits, [draw], SamplingParameters(temperature=0.0)) == logits[0].argmax()
 
 
 @given(logits_of_one, draws_in_range)
-def test_choose_takes_one_of_the_likeliest_near_temperature_0(logits: np.ndarray, draw: float) -> None:
+def test_pick_takes_one_of_the_likeliest_near_temperature_0(logits: np.ndarray, draw: float) -> None:
     for temperature in (1e-30, 5e-324):
-        (one,) = chosen(logits, [draw], Choice(temperature=temperature))
+        (one,) = picked(logits, [draw], SamplingParameters(temperature=temperature))
         assert logits[0, one] == logits[0].max()
 
 
 @given(logits_of_one, st.none() | st.integers(1, 14), st.none() | st.floats(0.01, 1), temperatures, draws_in_range)
-def test_choose_never_draws_what_it_must_not(
+def test_pick_never_draws_what_it_must_not(
     logits: np.ndarray, k: int | None, p: float | None, temperature: float, draw: float
 ) -> None:
     never = int(logits[0].argmax())
     for degree in (0.0, temperature):
-        choice = Choice(temperature=degree, top_k=k, top_p=p, never=never)
-        assert chosen(logits, [draw], choice) != never
+        parameters = SamplingParameters(temperature=degree, top_k=k, top_p=p, never=never)
+        assert picked(logits, [draw], parameters) != never
 
 
 @given(logits_of_one, temperatures, draws_in_range)
-def test_choose_gives_the_models_own_log_probability(logits: np.ndarray, temperature: float, draw: float) -> None:
-    ids, log_probs = choose(logits, np.array([draw]), Choice(temperature=temperature, top_k=3))
+def test_pick_gives_the_models_own_log_probability(logits: np.ndarray, temperature: float, draw: float) -> None:
+    ids, log_probs = pick_scored(logits, np.array([draw]), SamplingParameters(temperature=temperature, top_k=3))
     assert math.isclose(math.exp(log_probs[0]), shares(logits, 1.0)[ids[0]], rel_tol=1e-9, abs_tol=1e-300)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1e30])
 @pytest.mark.parametrize("top_k", [None, 4])
-def test_choose_draws_as_often_as_the_probabilities_say(temperature: float, top_k: int | None) -> None:
+def test_pick_draws_as_often_as_the_probabilities_say(temperature: float, top_k: int | None) -> None:
     logits = np.random.default_rng(1).normal(0, 1.5, (1, 9))
     expected = shares(logits, temperature)
     if top_k is not None:
         expected[np.argsort(-logits[0])[top_k:]] = 0
         expected /= expected.sum()
     draws = 40_000
-    ids = chosen(logits, np.random.default_rng(0).random(draws), Choice(temperature=temperature, top_k=top_k))
+    ids = picked(
+        logits, np.random.default_rng(0).random(draws), SamplingParameters(temperature=temperature, top_k=top_k)
+    )
     counts = np.bincount(ids, minlength=9)
     possible = expected > 0
     assert counts[~possible].sum() == 0
@@ -161,16 +165,21 @@ def test_choose_draws_as_often_as_the_probabilities_say(temperature: float, top_
     assert chi_square < 30  # 8 degrees of freedom pass 26 once in a thousand times
 
 
-def test_choose_counts_a_draw_at_the_border_of_two_shares_to_the_second() -> None:
-    assert chosen(np.zeros((1, 2)), [0.0, np.nextafter(0.5, 0), 0.5, LAST_DRAW], Choice()).tolist() == [0, 0, 1, 1]
+def test_pick_counts_a_draw_at_the_border_of_two_shares_to_the_second() -> None:
+    assert picked(np.zeros((1, 2)), [0.0, np.nextafter(0.5, 0), 0.5, LAST_DRAW], SamplingParameters()).tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
-def test_choose_treats_every_stream_by_itself() -> None:
+def test_pick_treats_every_stream_by_itself() -> None:
     random = np.random.default_rng(2)
     logits, draws = random.normal(size=(7, 5)), random.random(7)
-    choice = Choice(temperature=0.9, top_k=3, top_p=0.8)
-    together, _ = choose(logits, draws, choice)
-    assert together.tolist() == [chosen(logits[[b]], draws[[b]], choice)[0] for b in range(7)]
+    parameters = SamplingParameters(temperature=0.9, top_k=3, top_p=0.8)
+    together, _ = pick_scored(logits, draws, parameters)
+    assert together.tolist() == [picked(logits[[b]], draws[[b]], parameters)[0] for b in range(7)]
 
 
 # streams of samples
@@ -182,15 +191,15 @@ def test_choose_treats_every_stream_by_itself() -> None:
     st.none() | st.integers(1, 40),
     st.none() | st.floats(0.01, 0.99),
 )
-def test_choose_gives_a_single_stream_what_it_gives_it_among_others(
+def test_pick_gives_a_single_stream_what_it_gives_it_among_others(
     size: int, seed: int, k: int | None, p: float | None
 ) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.integers(-20, 20, (5, size)) / np.float32(8) if seed % 2 else rng.normal(size=(5, size))  # ties, none
-    draws, choice = rng.random(5), Choice(temperature=0.7, top_k=k, top_p=p, never=1)
-    together, together_log_probs = choose(logits, draws, choice)
+    draws, parameters = rng.random(5), SamplingParameters(temperature=0.7, top_k=k, top_p=p, never=1)
+    together, together_log_probs = pick_scored(logits, draws, parameters)
     for row in range(5):
-        alone, log_probs = choose(logits[row : row + 1], draws[row : row + 1], choice)
+        alone, log_probs = pick_scored(logits[row : row + 1], draws[row : row + 1], parameters)
         assert alone[0] == together[row]
         assert log_probs[0] == pytest.approx(together_log_probs[row], abs=1e-12)
         allowed = np.where(np.arange(size) == 1, -np.inf, logits[row])
@@ -237,15 +246,19 @@ def test_generate_never_draws_the_unknown_symbol() -> None:
     vocab = vocab_of("ab", unknown=True)
     engine = Bigrams(vocab.size)
     engine.table[:, vocab.unknown_id] = 9.0
-    for choice in (Choice(temperature=0.0), Choice(), Choice(temperature=1e30, top_k=3)):
-        assert set(texts(engine, vocab, choice=choice, length=200)[5]) <= set(b"ab")
+    for parameters in (
+        SamplingParameters(temperature=0.0),
+        SamplingParameters(),
+        SamplingParameters(temperature=1e30, top_k=3),
+    ):
+        assert set(texts(engine, vocab, parameters=parameters, length=200)[5]) <= set(b"ab")
 
 
 def test_generate_tells_the_mean_log_probability() -> None:
     vocab = vocab_of("ab")
     engine = Bigrams(2)
     engine.table[:] = np.log([0.25, 0.75])
-    *_, (sample,) = generate(engine, vocab, Choice(temperature=0.0), prompt=[0], length=10, seed=1)  # type: ignore[arg-type]
+    *_, (sample,) = generate(engine, vocab, SamplingParameters(temperature=0.0), prompt=[0], length=10, seed=1)  # type: ignore[arg-type]
     assert sample.mean_log_prob == pytest.approx(math.log(0.75))
 
 
@@ -261,8 +274,8 @@ def test_take_text_streams_up_to_the_stop_and_nothing_of_it(script: str, stop: s
     vocab = vocab_of("ab~")
     ids = [*vocab.encode_text(script, where="here").tolist(), *[vocab.size - 1] * 50]  # the script, then ~~~
     stop_ids = encode_stop(vocab, stop)
-    choice = Choice(temperature=0.0)
-    steps = generate(Script(ids, vocab.size), vocab, choice, prompt=[], length=length, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    parameters = SamplingParameters(temperature=0.0)
+    steps = generate(Script(ids, vocab.size), vocab, parameters, prompt=[], length=length, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
     streamed = b"".join(take_text(one, vocab, stop_ids=stop_ids) for (one,) in steps)
     assert streamed.decode() == (script + "~" * 50)[:length].partition(stop)[0]
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from charlstm.cells import CELLS
-from charlstm.evaluation.evaluate import evaluate
-from charlstm.inference.engine import directions
-from charlstm.inference.filling import fill_gaps
-from charlstm.inference.sampling import Choice
+from charlstm.evaluation import Tally
+from charlstm.evaluation import evaluate as evaluate_model
+from charlstm.inference import SamplingParameters, build_directions, fill_gaps, fill_text
+from charlstm.networks import OBJECTIVES, ClozeLM
 from charlstm.networks.cores import Bidirectional, Core, build_core
-from charlstm.networks.models import ClozeLM, build_model
 from charlstm.settings import ModelSettings
+from charlstm.text import Vocab
 from charlstm.weights import check_weights
 
 T, B, E, H, V = 7, 3, 5, 4, 11
@@ -43,11 +43,15 @@ def random_core(chosen: ModelSettings) -> Core:
 
 def cloze_model(cell: str, num_layers: int = 2) -> ClozeLM:
     torch.manual_seed(5)
-    model = build_model(V, settings(cell, num_layers)).double()
+    model = OBJECTIVES["cloze"].build_model(V, settings(cell, num_layers)).double()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.7)
     assert isinstance(model, ClozeLM)
     return model
+
+
+def evaluate(model: ClozeLM, ids: np.ndarray, **how: Any) -> Tally:
+    return evaluate_model(model, OBJECTIVES["cloze"], ids, **how).tally
 
 
 def copy_into(layer: nn.Module, core: Core, *, torch_layer: int = 0, reverse: bool = False) -> None:
@@ -111,7 +115,7 @@ def test_cloze_gradients_are_numeric_gradients(cell: str) -> None:
 def test_cloze_two_engines_add_up_to_the_model(cell: str) -> None:
     model = cloze_model(cell)
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    forwards, backwards = directions(weights, settings(cell, 2))
+    forwards, backwards = build_directions(weights, settings(cell, 2))
     ids = torch.randint(V, (T, 1))
     expected = model(ids, dtype=torch.float64)[0][:, 0].detach().numpy()  # (T, V)
     sequence = ids[:, 0].numpy()
@@ -127,7 +131,7 @@ def test_cloze_two_engines_add_up_to_the_model(cell: str) -> None:
 
 
 def test_cloze_weights_are_checked_by_name_and_shape() -> None:
-    model = build_model(V, settings("lstm", 2))
+    model = OBJECTIVES["cloze"].build_model(V, settings("lstm", 2))
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     check_weights(weights, settings("lstm", 2), V, where="here")
 
@@ -136,7 +140,7 @@ def test_cloze_weights_are_checked_by_name_and_shape() -> None:
 def test_cloze_evaluation_predicts_every_character_once(length: int) -> None:
     model = cloze_model("gru", 1).float()
     ids = np.random.default_rng(1).integers(V, size=length).astype(np.uint8)
-    counted = evaluate(model, ids, batch_size=3)
+    counted = evaluate(model, ids, lanes=3)
     assert counted.chars == length
     logits = model(torch.from_numpy(ids.astype(np.int64))[:, None])[0][:, 0]
     whole = nn.functional.cross_entropy(logits, torch.from_numpy(ids.astype(np.int64))).item()
@@ -146,11 +150,13 @@ def test_cloze_evaluation_predicts_every_character_once(length: int) -> None:
 def test_cloze_one_gap_is_filled_with_the_models_most_likely_character() -> None:
     model = cloze_model("lstm")
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    engines = directions(weights, settings("lstm", 2))
+    engines = build_directions(weights, settings("lstm", 2))
     ids = np.random.default_rng(2).integers(V, size=20)
     logits = model(torch.from_numpy(ids)[:, None], dtype=torch.float64)[0][:, 0].detach().numpy()
     for gap in (0, 9, 19):
-        filled = fill_gaps(*engines, ids, [gap], choice=Choice(temperature=0.0), rng=np.random.default_rng(0))
+        filled = fill_gaps(
+            *engines, ids, [gap], parameters=SamplingParameters(temperature=0.0), rng=np.random.default_rng(0)
+        )
         assert filled[gap] == logits[gap].argmax()
         assert np.array_equal(np.delete(filled, gap), np.delete(ids, gap))
 
@@ -158,24 +164,47 @@ def test_cloze_one_gap_is_filled_with_the_models_most_likely_character() -> None
 def test_cloze_what_stands_in_the_gaps_does_not_change_the_filling() -> None:
     model = cloze_model("peephole")
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    engines = directions(weights, settings("peephole", 2))
+    engines = build_directions(weights, settings("peephole", 2))
     ids = np.random.default_rng(4).integers(V, size=30)
     gaps = [0, 1, 7, 15, 29]
     fillings = []
     for stand_in in range(V):
         ids[gaps] = stand_in
-        fillings.append(fill_gaps(*engines, ids, gaps, choice=Choice(temperature=0.0), rng=np.random.default_rng(0)))
+        fillings.append(
+            fill_gaps(*engines, ids, gaps, parameters=SamplingParameters(temperature=0.0), rng=np.random.default_rng(0))
+        )
     assert all(np.array_equal(filling, fillings[0]) for filling in fillings)
 
 
 def test_cloze_drawn_fillings_depend_on_the_seed_alone_and_never_hold_the_unknown() -> None:
     model = cloze_model("lstm")
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    engines = directions(weights, settings("lstm", 2))
+    engines = build_directions(weights, settings("lstm", 2))
     ids = np.random.default_rng(4).integers(V - 1, size=60)
     gaps = list(range(0, 60, 2))
-    choice = Choice(temperature=2.0, never=V - 1)
-    draw = [fill_gaps(*engines, ids, gaps, choice=choice, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    parameters = SamplingParameters(temperature=2.0, never=V - 1)
+    draw = [
+        fill_gaps(*engines, ids, gaps, parameters=parameters, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
+    ]
     assert np.array_equal(draw[0], draw[1])
     assert not np.array_equal(draw[0], draw[2])
     assert V - 1 not in draw[0][gaps]
+
+
+def test_cloze_text_keeps_its_known_bytes_and_each_gap_is_one_character() -> None:
+    model = cloze_model("gru")
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    vocab = Vocab(unit="char", symbols=tuple("\n abcdefжзи"), unknown="error", newline="keep", has_unknown_symbol=False)
+    assert vocab.size == V
+    text = "_aж__\nзe_".encode()
+    filled = fill_text(
+        *build_directions(weights, settings("gru", 2)),
+        vocab,
+        text,
+        mask=b"_",
+        parameters=SamplingParameters(temperature=0.0),
+        rng=np.random.default_rng(0),
+    ).decode()
+    assert len(filled) == len(text.decode())
+    assert set(filled) <= set(vocab.symbols)
+    assert all(found == given for found, given in zip(filled, text.decode(), strict=True) if given != "_")

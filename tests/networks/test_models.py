@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
-from charlstm.networks.models import CharLM, build_model, inherit, num_parameters
+from charlstm.networks import OBJECTIVES, CharLM, inherit_weights, num_parameters
 from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 
@@ -113,18 +113,18 @@ def test_model_logits_of_bf16_products_are_float32_and_close(cell: str) -> None:
 def test_model_parameters_are_counted() -> None:
     gates = 4 * H
     expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
-    assert num_parameters(build_model(V, SETTINGS["lstm"])) == expected
+    assert num_parameters(OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])) == expected
 
 
 def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
     chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
     older = build_vocab(np.bincount(list(b"bcd")), unit="char", min_count=1, unknown="replace", newline="keep")
     newer = build_vocab(np.bincount(list(b"abdz")), unit="char", min_count=1, unknown="replace", newline="keep")
-    theirs = build_model(older.size, chosen, seed=1)
-    ours, drawn = (build_model(newer.size, chosen, seed=2) for _ in range(2))
+    theirs = OBJECTIVES["next"].build_model(older.size, chosen, seed=1)
+    ours, drawn = (OBJECTIVES["next"].build_model(newer.size, chosen, seed=2) for _ in range(2))
     rows, their_rows = shared_ids(newer, older)
     assert [newer.symbol(row) for row in rows] == [older.symbol(row) for row in their_rows] == ["b", "d", "\ufffd"]
-    inherit(ours, {name: p.detach().numpy() for name, p in theirs.named_parameters()}, rows, their_rows)
+    inherit_weights(ours, {name: p.detach().numpy() for name, p in theirs.named_parameters()}, rows, their_rows)
     for name, parameter in ours.named_parameters():
         if name.startswith("core."):
             assert torch.equal(parameter, theirs.get_parameter(name))

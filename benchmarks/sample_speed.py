@@ -1,4 +1,4 @@
-"""How fast sampling is: the whole process, one stream, 64 streams, many short texts, and all with busy neighbours.
+"""How fast sampling is: the whole process, one stream, 64 streams, background load, threads, short texts.
 
 python benchmarks/sample_speed.py [--quick] [--rounds N] [--json FILE]
 """
@@ -53,8 +53,8 @@ def whole_process(folder: Path, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def streams(rounds: int, seconds: float, *, neighbours: int) -> dict[str, Any]:
-    """Characters a second against the plain generator at its best number of threads, with so many busy neighbours."""
+def streams(rounds: int, seconds: float, *, background: int) -> dict[str, Any]:
+    """Characters a second against the plain generator at its best number of threads, beside so many busy processes."""
     rows, figures = [], {}
     for shape in SHAPES:
         sides = {
@@ -63,7 +63,7 @@ def streams(rounds: int, seconds: float, *, neighbours: int) -> dict[str, Any]:
             "one": partial(chars_per_second, "ours.py", shape, seconds),
             "64": partial(chars_per_second, "ours.py", shape, seconds, "--streams", 64),
         }
-        with measure.background_load(neighbours):
+        with measure.background_load(background):
             found = measure.interleaved(sides, rounds)
         figures[shape.name] = found
         best = max(median(found["plain, 1 thread"]), median(found["plain, 2 threads"]))
@@ -81,8 +81,28 @@ def streams(rounds: int, seconds: float, *, neighbours: int) -> dict[str, Any]:
                 target(many / best >= wanted, f"≥ {wanted}") if wanted else "",
             ]
         )
-    what = "chars/s" if neighbours == 0 else f"chars/s, {neighbours} busy neighbours"
+    what = "chars/s" if background == 0 else f"chars/s, {background} background processes"
     head = [what, "plain, 1 / 2 threads", "one stream", "ratio", "target", "64 streams", "ratio", "target"]
+    measure.table(head, rows)
+    return figures
+
+
+def threads(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
+    """Characters a second with one thread and with two, which `sampling_threads` chooses between; idle and loaded."""
+    rows, figures = [], {}
+    for background in (0, 1):
+        for shape in SHAPES:
+            for count in (1, 64):
+                sides = {
+                    f"{n}": partial(chars_per_second, "ours.py", shape, seconds, "--streams", count, "--threads", n)
+                    for n in (1, 2)
+                }
+                with measure.background_load(background):
+                    found = measure.interleaved(sides, rounds)
+                one, two = median(found["1"]), median(found["2"])
+                figures[f"{shape.name}, {count} streams, {background} background"] = found
+                rows.append([shape.name, count, background, f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.2f}"])
+    head = ["shape", "streams", "background processes", "1 thread, chars/s", "2 threads, chars/s", "ratio"]
     measure.table(head, rows)
     return figures
 
@@ -119,9 +139,10 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         figures: dict[str, Any] = {"whole process": whole_process(Path(folder), max(rounds, 3))}
-        figures["idle"] = streams(rounds, seconds, neighbours=0)
+        figures["idle"] = streams(rounds, seconds, background=0)
         if not args.quick:
-            figures["busy"] = streams(max(1, rounds - 2), seconds, neighbours=2)
+            figures["busy"] = streams(max(1, rounds - 2), seconds, background=2)
+            figures["threads"] = threads(rounds, seconds)
         figures["short texts"] = short_texts(Path(folder), 10_000)
     print(f"\nMedians of {rounds} processes a side, in turns; ± is the range. {time.perf_counter() - began:.0f} s.")
     measure.finish(args, figures)

@@ -131,9 +131,7 @@ def _sampling_settings(
 
     for override in overrides:
         if override.partition(".")[0].strip() in ("data", "model", "training"):
-            raise SettingsError(
-                f"--set {override} was decided when the run was trained: only sampling.… can change here"
-            )
+            raise SettingsError(f"--set {override} is fixed since the run was trained: only sampling.… can change here")
     changed = override_settings(settings, overrides)
     for option, (name, value) in options.items():
         if value is not None:

@@ -1,8 +1,8 @@
 """How many threads NumPy's matrix products get while text is sampled.
 
-Two threads read a large model's weights 1.4 to 2 times as fast as one where a second core is idle; beside background
-load they wait for each other at every product and are 2 to 40 times slower. Small models gain less than a quarter at
-best. (`python benchmarks/sample_speed.py` measures the two.)
+On 2 cores two threads sample from a large model (2×512, 3×512) 1.4 to 2.4 times as fast as one; beside one busy process
+they wait for each other at every product and are 2 to 9 times slower. Small models gain a fifth at best and can lose
+a factor of 70. `python benchmarks/sample_speed.py` measures it.
 """
 
 from contextlib import AbstractContextManager, nullcontext

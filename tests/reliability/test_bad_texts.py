@@ -20,8 +20,8 @@ import zstandard
 from charlstm.errors import TextError
 from charlstm.runs import folder as runs
 
-from .forks import Forks
-from .small_runs import refuse_damage, train, write_settings
+from ..forks import Forks
+from ..small_runs import refuse_damage, train, write_settings
 
 GOOD = "hello, world\n" * 100
 

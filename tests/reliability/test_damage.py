@@ -24,8 +24,8 @@ from charlstm.errors import CharLSTMError, RunError, SettingsError
 from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
 
-from .forks import Forks
-from .small_runs import bits, contents, end_of, resume, stopping, train
+from ..forks import Forks
+from ..small_runs import bits, contents, end_of, resume, stopping, train
 
 LATEST = "checkpoints/step-00000006"
 FILES = ("model.safetensors", "training.safetensors", "progress.json", "manifest.json")

@@ -17,9 +17,9 @@ from charlstm.errors import InputOutputError
 from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
 
-from .disk_calls import DiskCalls, failing
-from .forks import Forks, Strace
-from .small_runs import bits, contents, end_of, left_overs, refuse_damage, resume, start, train, write_settings
+from ..disk_calls import DiskCalls, failing
+from ..forks import Forks, Strace
+from ..small_runs import bits, contents, end_of, left_overs, refuse_damage, resume, start, train, write_settings
 from .test_kills import NEEDS_STRACE, changes_in
 
 ERRORS = (errno.ENOSPC, errno.EIO)

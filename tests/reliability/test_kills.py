@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .forks import End, Forks, Strace
-from .small_runs import end_of, left_overs, refuse_damage, train, write_settings
+from ..forks import End, Forks, Strace
+from ..small_runs import end_of, left_overs, refuse_damage, train, write_settings
 
 STEPS = 4  # enough that an old checkpoint is removed
 CHANGES = ("write", "fsync", "mkdir", "rename", "unlink", "unlinkat", "rmdir", "ftruncate", "flock", "exit_group")

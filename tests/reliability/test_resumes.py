@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .small_runs import end_of, left_overs, resume, start, stopping, train, write_settings
+from ..small_runs import end_of, left_overs, resume, start, stopping, train, write_settings
 
 STEPS = 14  # an epoch is 10
 CADENCES = (1, 3, 7)

@@ -126,9 +126,12 @@ def _serve() -> None:
     for line in requests:
         request = json.loads(line)
         gate = mmap.mmap(-1, 1)  # shared with the child; looking at it is no system call
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in request["ignored_signals"]}
         pid = os.fork()
         if pid == 0:
             _child(request, gate)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         tracer = None
         if request["strace"]:
             tracer = subprocess.Popen(["strace", *request["strace"], "-p", str(pid)], stderr=subprocess.PIPE)
@@ -162,8 +165,6 @@ def _child(request: dict[str, Any], gate: mmap.mmap) -> None:
             os.close(opened)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
         sys.argv = ["charlstm", *request["arguments"]]
-        for number in request["ignored_signals"]:
-            signal.signal(number, signal.SIG_IGN)
         if request["longest_file_bytes"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["longest_file_bytes"],) * 2)
         if request["more_memory_bytes"] is not None:

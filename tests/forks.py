@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,6 +106,14 @@ class Forks:
         assert self._server.stdout is not None
         answer: dict[str, Any] = json.loads(self._server.stdout.readline())
         return answer
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Return as soon as something has happened, or fail after a minute."""
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def _taken(path: Path) -> str:

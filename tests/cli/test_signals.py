@@ -13,7 +13,7 @@ import pytest
 
 from charlstm.cli.record import Log
 
-from ..forks import Forks
+from ..forks import Forks, wait_until
 from .commands import CYRILLIC, STEPS, charlstm, ending, write_settings
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -57,22 +57,14 @@ def test_train_that_a_signal_meets_at_its_last_step_is_done(
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> dict[str, Any]:
-    """What a training run of 120 steps leaves."""
+    """What a training run of 40 steps leaves."""
     folder = tmp_path_factory.mktemp("reference")
-    write_settings(folder, CYRILLIC, steps=120)
+    write_settings(folder, CYRILLIC, steps=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("CHARLSTM_CACHE", str(session_cache))
         charlstm("train", "tiny.yaml", "--run", "whole", "--quiet")
     return ending(folder / "whole")
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Return as soon as something has happened, or fail after a minute."""
-    end = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +79,7 @@ def test_train_in_a_process_saves_at_a_signal_and_resumes_to_the_same_bits(
     code: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_settings(tmp_path, CYRILLIC, steps=120)
+    write_settings(tmp_path, CYRILLIC, steps=40)
 
     def interrupt(pid: int) -> None:
         wait_until((tmp_path / "run" / "metrics.jsonl").exists)  # it has taken a step

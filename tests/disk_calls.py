@@ -36,7 +36,7 @@ class DiskCalls:
         self.refused = 0
 
     def chosen(self) -> bool:
-        """Count a call, and say whether it is one to fail."""
+        """Count a call; whether it is one to fail."""
         self.made += 1
         return self.made == self.at or (self.lasting and self.made > self.at)
 

@@ -108,11 +108,11 @@ def _expressions(node: ast.expr, slot: Slot) -> Iterator[ast.expr]:
     if isinstance(slot.parent, ast.Tuple) and isinstance(node, ast.Constant):
         return  # the options of torch's kernel, which reads whatever memory it is told to
     match node:
-        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() as op, right=right):
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as op, right=right):
             yield from (left, right)
             for other in (ast.Add(), ast.Sub(), ast.Mult()):
                 yield ast.BinOp(left=left, op=other, right=right)
-            if isinstance(op, ast.Sub):
+            if isinstance(op, ast.Sub | ast.Div):
                 yield ast.BinOp(left=right, op=op, right=left)
             if isinstance(op, ast.Add):
                 yield from _reassociated(left, right)

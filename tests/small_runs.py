@@ -17,7 +17,7 @@ from charlstm.runs import checkpoints
 from charlstm.runs import folder as runs
 from charlstm.training.trainer import StepFacts, Trainer
 
-CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
+CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ from run to run
 STEPS = 6
 SETTINGS = """\
 data:
@@ -86,7 +86,7 @@ def stopping(after: int | None) -> Iterator[None]:
 
 
 def end_of(folder: Path) -> dict[str, Any]:
-    """Everything that a training leaves, but for the clock: the bits of both checkpoints, settings and metrics."""
+    """Everything that a training run leaves, but for the clock: the bits of both checkpoints, settings and metrics."""
     run = runs.open_run(folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return {

@@ -98,10 +98,11 @@ def slots(definition: ast.FunctionDef) -> Iterator[Slot]:
         if not _is_docstring(statement):
             slot = Slot(definition, "body", index)
             yield slot
-            yield from _below(statement)
+            yield from below(statement)
 
 
-def _below(node: ast.AST) -> Iterator[Slot]:
+def below(node: ast.AST) -> Iterator[Slot]:
+    """Every place below a node, but for docstrings and annotations of the functions in it."""
     if isinstance(node, ast.FunctionDef):
         yield from slots(node)
         return
@@ -112,7 +113,7 @@ def _below(node: ast.AST) -> Iterator[Slot]:
         for index, child in children:
             if isinstance(child, ast.AST):
                 yield Slot(node, field, index)
-                yield from _below(child)
+                yield from below(child)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
@@ -138,3 +139,12 @@ def call_name(node: ast.Call) -> str:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
     return ""
+
+
+def mentions(node: ast.AST) -> set[str]:
+    """Every name and attribute below a node."""
+    return {
+        one.id if isinstance(one, ast.Name) else one.attr
+        for one in ast.walk(node)
+        if isinstance(one, ast.Name | ast.Attribute)
+    }

@@ -1,6 +1,6 @@
 """Texts that are none, or strange: each is refused in one sentence that names it, or trained on as it is.
 
-The command line's other mistakes, and the commoner of these, are in test_cli.
+Other bad command lines, and the commoner of these texts, are in tests/cli/test_errors.py.
 """
 
 import gzip

@@ -170,10 +170,10 @@ def test_faults_of_other_writes_leave_the_old_or_the_new(tmp_path: Path, fault: 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 12], ids=["long", "quick"])
-def test_faults_once_in_a_training_are_made_up_for(
+def test_faults_once_in_a_training_run_are_made_up_for(
     tmp_path: Path, tell: Callable[[str], None], error: int, stride: int
 ) -> None:
-    """A training goes on where it can; where it cannot, it says so once, and a resume ends with the same bits."""
+    """Training goes on where it can; where it cannot, it says so once, and a resume ends with the same bits."""
     expected = end_of(train(tmp_path, "whole", steps=STEPS))
     folder = tmp_path / "run"
     injected = went_on = 0
@@ -198,8 +198,8 @@ def test_faults_once_in_a_training_are_made_up_for(
         injected += 1
         at += stride
     assert injected > 100 / stride
-    assert went_on > injected / 3  # but for the beginning and the end, a training outlives a fault
-    tell(f"{injected} faults injected into a training ({errno.errorcode[error]}), {went_on} went on by themselves")
+    assert went_on > injected / 3  # but for the beginning and the end, training outlives a fault
+    tell(f"{injected} faults injected into a training run ({errno.errorcode[error]}), {went_on} went on by themselves")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
@@ -262,7 +262,7 @@ def test_faults_of_real_system_calls_are_made_up_for(
             end = forks.run(again, cwd=tmp_path)
             assert end.code == 0, end.err
         assert end_of(folder) == expected, (name, when)
-    tell(f"{injected} system calls of a training made to fail ({error}), {went_on} trainings went on by themselves")
+    tell(f"{injected} system calls of a training run made to fail ({error}), {went_on} runs went on by themselves")
 
 
 def test_faults_are_seen_where_they_are_injected(tmp_path: Path, original: runs.Run) -> None:

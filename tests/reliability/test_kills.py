@@ -169,4 +169,4 @@ def test_kills_at_random_moments(tmp_path: Path, forks: Forks, tell: Callable[[s
             assert left_overs(run) == []
             shutil.rmtree(run)
             chains += 1
-    tell(f"{killed} kills survived in {chains} trainings, {begun} had a checkpoint")
+    tell(f"{killed} kills survived in {chains} training runs, {begun} had a checkpoint")

@@ -1,4 +1,4 @@
-"""A training that is stopped at any step, any number of times, and resumed ends with the same bits."""
+"""A training run that is stopped at any step, any number of times, and resumed ends with the same bits."""
 
 import shutil
 from collections.abc import Callable, Sequence

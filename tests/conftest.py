@@ -1,10 +1,15 @@
-"""What every test stands on: one torch thread, a cache of its own, and nothing from the user's environment."""
+"""What every test stands on: one torch thread, a cache of its own, nothing from the user's environment; and figures
+that tests report, shown at the end."""
 
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+
+from .forks import Forks
 
 hypothesis.settings.register_profile("charlstm", deadline=None)  # no test here is about the clock
 hypothesis.settings.load_profile("charlstm")
@@ -29,7 +34,42 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def own_surroundings(session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    torch.set_flush_denormal(False)  # as a training in this process leaves it, the smallest numbers count as 0
+    torch.set_flush_denormal(False)  # as a training run in this process leaves it, the smallest numbers count as 0
     monkeypatch.setenv("CHARLSTM_CACHE", str(session_cache))
     for variable in ("CHARLSTM_RUN", "CHARLSTM_DATA"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs `charlstm` in processes that need not load torch first."""
+    server = Forks()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Report a line, which is shown after the tests."""
+    return lambda line: record_property("told", line)
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    """Report a difference by its name; the largest of each name is shown after the tests."""
+    return lambda name, difference: record_property("measured", (name, difference))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    differences: dict[str, list[float]] = defaultdict(list)
+    lines = []
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for kind, value in report.user_properties:
+            if kind == "told":
+                lines.append(f"{report.nodeid.rpartition('::')[2]}: {value}")
+            elif kind == "measured":
+                differences[value[0]].append(value[1])
+    lines += [f"{name}: at most {max(found):.1e} in {len(found)} cases" for name, found in differences.items()]
+    if lines:
+        terminalreporter.section("found")
+        terminalreporter.write_line("\n".join(lines))

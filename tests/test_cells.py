@@ -1,8 +1,7 @@
 """Cells: every law for every cell, by hand and by torch's kernel, and the equations' own corners."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -12,37 +11,23 @@ import torch
 
 from charlstm.cells import CELLS, sigmoid
 
-from .laws import FROM_GATES, KERNEL_MODULES, LAWS, PAIRS, SUBJECTS, E, H, random_step, tell
+from .laws import FROM_GATES, KERNEL_MODULES, LAWS, PAIRS, SUBJECTS, E, H, random_step
 from .scalar_equations import SCALAR
 
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def differences(request: pytest.FixtureRequest) -> Iterator[dict[str, list[float]]]:
-    """What each law found, shown at the end of the module."""
-    found: dict[str, list[float]] = defaultdict(list)
-    yield found
-    tell(
-        request,
-        (
-            f"{name}: {max(values):.1e} at most in {len(values)} cores (allowed {LAWS[name].tolerance:g})"
-            for name, values in found.items()
-        ),
-    )
-
-
 @pytest.mark.parametrize(("law", "core"), PAIRS)
-def test_cells_every_cell_obeys_every_law(law: str, core: str, differences: dict[str, list[float]]) -> None:
+def test_cells_every_cell_obeys_every_law(law: str, core: str, measured: Callable[[str, float], None]) -> None:
     difference = LAWS[law].difference(SUBJECTS[core])
-    differences[law].append(difference)
+    measured(f"{law} (allowed {LAWS[law].tolerance:g})", difference)
     assert difference <= LAWS[law].tolerance
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_cells_every_cell_has_its_equations_in_the_laws(cell: str) -> None:
     assert cell in SCALAR, f"write {cell} in tests/scalar_equations.py, from its paper, not from cells.py"
-    assert CELLS[cell].gates in FROM_GATES, f"say in tests/laws.py how the gates of {cell} make its new state"
+    assert CELLS[cell].gates in FROM_GATES, f"write in tests/laws.py how the gates of {cell} make its new state"
 
 
 def test_cells_weights_have_torchs_names_shapes_and_order() -> None:

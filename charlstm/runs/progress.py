@@ -11,7 +11,7 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """With the arrays of a checkpoint, all that a training run needs to go on."""
 
     step: Count = 0  # steps taken
@@ -27,7 +27,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def decode_progress(data: bytes) -> Progress:
     """The progress in the JSON of a checkpoint. Raises RunError if no training run can have got there."""
     try:
-        progress = msgspec.json.decode(data, type=Progress)
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        fields.pop("text_sha256", None)  # where earlier versions recorded the text
+        if fields.keys() != set(Progress.__struct_fields__):
+            raise msgspec.ValidationError("some scalars are missing or unknown")
+        progress = msgspec.json.decode(msgspec.json.encode(fields), type=Progress)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"it is not the progress of a training run: {error}") from None
     if (progress.best_step is None) != (progress.best_loss is None) or (progress.best_step or 0) > progress.step:

@@ -122,15 +122,15 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
-        state = {}
+        parts = {}
         for key, array in checkpoint.training.items():
             kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
             value = torch.from_numpy(array.copy()).to(self.machine.device)
             if kind == "state":
-                state[name] = value
+                parts[name] = value
             else:
                 self.optimizer.state[parameters[name]][kind] = value
-        self.state = tuple(state[name] for name in self.model.core.cell.state) if state else None
+        self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
         progress = checkpoint.progress
         if not (minutes_alone(self.settings) and progress.total_is_estimate):
             total_steps = total_steps_of(self.settings, self.batches.steps_per_epoch)

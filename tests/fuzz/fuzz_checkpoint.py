@@ -17,39 +17,46 @@ import numpy as np
 import torch
 
 with atheris.instrument_imports(include=["charlstm", "safetensors", "yaml"]):
+    from charlstm import runs
     from charlstm.errors import RunError, SettingsError
-    from charlstm.machine.runtime import Runtime
-    from charlstm.networks.models import build_model
+    from charlstm.machine import Machine
+    from charlstm.networks import OBJECTIVES
     from charlstm.runs import checkpoints
-    from charlstm.runs import folder as runs
     from charlstm.settings import ModelSettings, Settings, TrainingSettings
-    from charlstm.text.vocabulary import Vocab
-    from charlstm.training.trainer import Trainer
+    from charlstm.text import Lanes, Vocab
+    from charlstm.training import Trainer
+    from charlstm.training.recorder import _metrics_row
 
 MODEL = ModelSettings(embedding_size=2, hidden_size=2, num_layers=1, dropout=0.0)
 TRAINING = TrainingSettings(batch_size=2, sequence_length=3, max_steps=2, threads=1, precision="fp32")
 VOCAB = Vocab(unit="char", symbols=("a", "b", "c"), unknown="error", newline="keep", has_unknown_symbol=False)
 AT = f"checkpoints/{checkpoints.checkpoint_name(2)}"
-FILES = ("config.yaml", "vocab.json", "latest", "metrics.jsonl", f"{AT}/manifest.json")
+FILES = ("config.yaml", "vocab.json", "text.json", "latest", "metrics.jsonl", f"{AT}/manifest.json")
 FORGED = tuple(f"{AT}/{name}" for name in (checkpoints.MODEL, checkpoints.TRAINING, checkpoints.PROGRESS))
 
 
 def new_trainer() -> Trainer:
     ids = np.arange(40, dtype=np.uint8) % 3
-    runtime = Runtime(torch.device("cpu"), "fp32", 1)
-    model = build_model(VOCAB.size, MODEL)
-    return Trainer(model, TRAINING, dropout=0.0, train_ids=ids, validation_ids=ids, runtime=runtime)
+    objective = OBJECTIVES["next"]
+    return Trainer(
+        objective.build_model(VOCAB.size, MODEL),
+        objective,
+        TRAINING,
+        dropout=0.0,
+        batches=Lanes(ids, TRAINING.batch_size, TRAINING.sequence_length),
+        validation_ids=ids,
+        machine=Machine(torch.device("cpu"), "fp32", shards=1, threads=1),
+    )
 
 
 def trained_run(folder: Path) -> runs.Run:
     """A run of two steps, the smallest there is."""
-    run = runs.create_run(folder, Settings(model=MODEL, training=TRAINING), VOCAB, name="unused")
+    settings, text = Settings(model=MODEL, training=TRAINING), runs.TextIdentity("0" * 64)
+    run = runs.create_run(folder, settings, VOCAB, text, name="unused")
     trainer = new_trainer()
     for facts in trainer.steps():
-        runs.append_metrics(run, {"step": facts.step, "loss": facts.loss})
-    weights, training, progress = trainer.export()
-    progress["text_sha256"] = "0" * 64
-    checkpoints.save_checkpoint(run, step=2, weights=weights, training=training, progress=progress, is_best=True)
+        runs.append_metrics(run.folder, _metrics_row(facts, 1.0))
+    runs.save_checkpoint(run, trainer.export(), is_best=True)
     return run
 
 
@@ -68,12 +75,10 @@ def read(data: bytes) -> None:
     try:
         run = runs.open_run(FOLDER)
         checkpoint = checkpoints.read_checkpoint(run, "latest")
-        progress = dict(checkpoint.progress)
-        del progress["text_sha256"]
         if run.settings.model == MODEL and run.settings.training == TRAINING:
             trainer = TRAINER
-            trainer.restore(checkpoint.weights, checkpoint.training, progress)
-        runs.cut_metrics(run, 1)
+            trainer.restore(checkpoint)
+        runs.cut_metrics(run.folder, 1)
         if name not in FORGED and name != "config.yaml" and checkpoint.weights.keys() != WEIGHTS.keys():
             raise AssertionError(f"other content by damage of {name}")
     except (RunError, SettingsError) as error:

@@ -105,18 +105,6 @@ def test_recurrent_without_dropout_there_is_no_mask_and_no_random_number_drawn()
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_recurrent_a_mask_multiplies_every_step_of_what_the_next_layer_reads_and_nothing_else(subject: str) -> None:
-    core, (x, state) = random_core(SUBJECTS[subject]), random_text(SUBJECTS[subject])
-    masks = core.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
-    outputs, after = core(x, state, masks=masks)
-    between, first = core.scan(x, tuple(part[0] for part in state), core.layer_weights(0))
-    dropped = torch.stack([step * masks[0] for step in between])
-    expected, second = core.scan(dropped, tuple(part[1] for part in state), core.layer_weights(1))
-    assert torch.equal(outputs, expected)
-    assert all(torch.equal(part, torch.stack(pair)) for part, *pair in zip(after, first, second, strict=True))
-
-
-@pytest.mark.parametrize("subject", SUBJECTS)
 def test_recurrent_without_autograd_the_outputs_are_the_same(subject: str) -> None:
     core, (x, state) = random_core(SUBJECTS[subject]).float(), random_text(SUBJECTS[subject])
     x, state = x.float(), tuple(part.float() for part in state)

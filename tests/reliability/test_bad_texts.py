@@ -1,6 +1,6 @@
 """Texts that are none, or strange: each is refused in one sentence that names it, or trained on as it is.
 
-The command line's other mistakes, and the commoner of these, are in test_cli.
+Other bad command lines, and the commoner of these texts, are in tests/cli/test_errors.py.
 """
 
 import gzip
@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import zstandard
 
+from charlstm import runs
 from charlstm.errors import TextError
-from charlstm.runs import folder as runs
 
-from .forks import Forks
-from .small_runs import refuse_damage, train, write_settings
+from ..forks import Forks
+from ..small_runs import refuse_damage, train, write_settings
 
 GOOD = "hello, world\n" * 100
 

@@ -1,52 +1,27 @@
-"""Whatever has become of a run's files: what is read is the same as was written, or one sentence says it is not.
-
-Damage is what a disk does; a forgery is a change that the manifest vouches for, which no checksum can tell from a
-checkpoint that was trained: it must still be one that could have been, or be refused.
-"""
+"""Whatever a disk made of a run's files: what is read is the same as was written, or one sentence says it is not."""
 
 import json
-import math
+import os
 import pickle
 import random
 import shutil
-import struct
 from collections import Counter
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors import numpy as safetensors_numpy
 
-from charlstm.errors import CharLSTMError, RunError, SettingsError
+from charlstm import runs
+from charlstm.errors import RunError, SettingsError
 from charlstm.runs import checkpoints
-from charlstm.runs import folder as runs
 
-from .forks import Forks
-from .small_runs import bits, contents, end_of, resume, stopping, train
+from ..forks import Forks
+from ..small_runs import bits, end_of, resume
+from .forgeries import FILES, LATEST, Touch, gigabyte
 
-LATEST = "checkpoints/step-00000006"
-FILES = ("model.safetensors", "training.safetensors", "progress.json", "manifest.json")
 READ = ("config.yaml", "vocab.json", "latest", "best", *(f"{LATEST}/{name}" for name in FILES))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose best is older than its latest; tests damage copies of it."""
-    folder = tmp_path_factory.mktemp("whole")
-    run = train(folder, validate=4, steps=4)
-    with stopping(6):
-        resume(run, ("training.max_steps=9",))
-    opened = runs.open_run(run)
-    assert checkpoints.checkpoint_names(opened) == ["step-00000004", "step-00000005", "step-00000006"]
-    return run
-
-
-@pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "run"))
+WITH_SLACK = ("config.yaml", "latest", "best")  # the comment in the first line; white space at the end
 
 
 def read(folder: Path) -> tuple[Any, ...]:
@@ -60,12 +35,12 @@ def verdict(folder: Path, expected: tuple[Any, ...]) -> str:
     """ "same", "refused" or, what must never be, "silent"; any other exception is a failure."""
     try:
         found = read(folder)
-    except (RunError, SettingsError):
-        return "refused"
+    except (RunError, SettingsError) as error:
+        return "refused" if "\n" not in str(error) else "refused in two lines"
     return "same" if found == expected else "silent"
 
 
-@pytest.mark.parametrize("flips", [pytest.param(2000, marks=pytest.mark.long), 300], ids=["long", "quick"])
+@pytest.mark.parametrize("flips", [pytest.param(2000, marks=pytest.mark.long), 800], ids=["long", "quick"])
 def test_damage_of_one_bit_is_never_silent(run: Path, tell: Callable[[str], None], flips: int) -> None:
     expected = read(run)
     draw = random.Random(flips)
@@ -78,24 +53,24 @@ def test_damage_of_one_bit_is_never_silent(run: Path, tell: Callable[[str], None
         damaged[draw.randrange(len(original))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         found = verdict(run, expected)
-        assert found != "silent", (path, damaged)
+        assert found == "refused" or (found == "same" and path.name in WITH_SLACK), (path, damaged)
         verdicts[found] += 1
         path.write_bytes(original)
     assert read(run) == expected
     tell(f"{flips} flipped bits: {verdicts['refused']} refused, {verdicts['same']} the same content, 0 silent")
 
 
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 101], ids=["long", "quick"])
-def test_damage_of_every_length_is_never_silent(run: Path, tell: Callable[[str], None], share: int) -> None:
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 101], ids=["long", "quick"])
+def test_damage_of_every_length_is_never_silent(run: Path, tell: Callable[[str], None], stride: int) -> None:
     expected = read(run)
     verdicts: Counter[str] = Counter()
     for name in READ:
         path = run / name
         original = path.read_bytes()
-        for length in [*range(0, len(original), share), len(original) - 1]:
+        for length in {*range(0, len(original), stride), len(original) - 1}:
             path.write_bytes(original[:length])
             found = verdict(run, expected)
-            assert found != "silent", (path, length)
+            assert found == "refused" or (found == "same" and name in WITH_SLACK), (path, length)
             verdicts[found] += 1
         path.write_bytes(original)
     tell(
@@ -156,25 +131,15 @@ def test_damage_of_the_latest_is_fallen_back_from(
     tell(f"{count} damaged checkpoints fallen back from, all to the same bits")
 
 
-# Other mutations
-
-
 def swap(one: Path, other: Path) -> None:
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
 
 
-class Touch:
-    """What a pickle that runs code looks like: loading it makes a file."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, ("touched", "w"))
-
-
-def gigabyte(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(1 << 30)  # a hole: no disk is used
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\0")
 
 
 MUTATIONS: dict[str, Callable[[Path], object]] = {
@@ -197,27 +162,27 @@ MUTATIONS: dict[str, Callable[[Path], object]] = {
     "checkpoint missing": shutil.rmtree,
     "best missing": lambda at: (at.parents[1] / "best").unlink(),
     "latest missing": lambda at: (at.parents[1] / "latest").unlink(),
-    "settings missing": lambda at: (at.parents[1] / "config.yaml").unlink(),
-    "vocabulary missing": lambda at: (at.parents[1] / "vocab.json").unlink(),
     "a line of the settings missing": lambda at: drop_line(at.parents[1] / "config.yaml", 7),
-    "the seal and a line of the settings missing": lambda at: (
+    "the checksum and a line of the settings missing": lambda at: (
         drop_line(at.parents[1] / "config.yaml", 0),
         drop_line(at.parents[1] / "config.yaml", 12),
     ),
     "checkpoint a file": lambda at: (shutil.rmtree(at), at.write_text("")),
-    "an outside path": lambda at: (at.parents[1] / "latest").write_text("../../whole/checkpoints/step-00000006\n"),
-    "an absolute path": lambda at: (at.parents[1] / "latest").write_text("/etc/passwd\n"),
-    "a pointer to itself": lambda at: (at.parents[1] / "latest").write_text("../latest\n"),
     "a NUL in a pointer": lambda at: (at.parents[1] / "latest").write_bytes(b"step-00000006\0\n"),
     "a pointer of a gigabyte": lambda at: gigabyte(at.parents[1] / "latest"),
     "settings of a gigabyte": lambda at: gigabyte(at.parents[1] / "config.yaml"),
     "a vocabulary of a gigabyte": lambda at: gigabyte(at.parents[1] / "vocab.json"),
+    "a folder as the vocabulary": lambda at: (
+        (at.parents[1] / "vocab.json").unlink(),
+        (at.parents[1] / "vocab.json").mkdir(),
+    ),
     "a folder as a pointer": lambda at: ((at.parents[1] / "latest").unlink(), (at.parents[1] / "latest").mkdir()),
     "a deep manifest": lambda at: (at / FILES[3]).write_text("[" * 90_000),
     "a deep vocabulary": lambda at: (at.parents[1] / "vocab.json").write_text("[" * 90_000),
     "a key twice in the manifest": lambda at: (at / FILES[3]).write_bytes(
         (at / FILES[3]).read_bytes().replace(b"{", b'{"model.safetensors": {"sha256": "", "bytes": 1},', 1)
     ),
+    **{f"{name} longer": lambda at, name=name: append(at.parents[1] / name) for name in READ},
     **{f"{name} missing": lambda at, name=name: (at / name).unlink() for name in FILES},
     **{f"{name} empty": lambda at, name=name: (at / name).write_bytes(b"") for name in FILES},
     **{f"{name} a folder": lambda at, name=name: ((at / name).unlink(), (at / name).mkdir()) for name in FILES},
@@ -247,8 +212,6 @@ def test_damage_of_another_kind_is_never_silent(run: Path, change: Callable[[Pat
 
 
 def test_damage_a_fifo_is_not_waited_for(run: Path) -> None:
-    import os
-
     for name in READ:
         (run / name).unlink()
         os.mkfifo(run / name)
@@ -258,278 +221,55 @@ def test_damage_a_fifo_is_not_waited_for(run: Path) -> None:
         (run / name).write_bytes(b"")
 
 
-# Forgeries
+def lying(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
+    def altered(manifest: bytes) -> bytes:
+        entries = json.loads(manifest)
+        result = change(entries)
+        return json.dumps(entries if result is None else result).encode()
+
+    return altered
 
 
-def forge(run: Path, name: str, data: bytes) -> None:
-    """Put a file into the latest checkpoint, and have manifest and pointer vouch for it."""
-    at = run / LATEST
-    (at / name).write_bytes(data)
-    manifest = json.loads((at / "manifest.json").read_bytes())
-    manifest[name] = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
-    (at / "manifest.json").write_text(json.dumps(manifest))
-    for pointer in ("latest", "best"):
-        (run / pointer).write_text(f"{at.name}\n")
-
-
-def scalars(**changes: Any) -> Callable[[dict[str, Any]], bytes]:
-    return lambda progress: json.dumps({**progress, **changes}).encode()
-
-
-def without(name: str) -> Callable[[dict[str, Any]], bytes]:
-    return lambda progress: json.dumps({key: value for key, value in progress.items() if key != name}).encode()
-
-
-SCALARS: dict[str, Callable[[dict[str, Any]], bytes]] = {
-    "a list": lambda _: b"[]",
-    "null": lambda _: b"null",
-    "a word": lambda _: b'"step"',
-    "empty": lambda _: b"",
+MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
     "not JSON": lambda _: b"{",
-    "not UTF-8": lambda _: b'{"step": "\xff"}',
-    "deep": lambda _: b"[" * 90_000,
-    "deep inside": lambda p: (
-        json.dumps({**p, "seconds": 0}).encode().replace(b'"seconds": 0', b'"seconds": ' + b"[" * 90_000)
-    ),
-    "a negative step": scalars(step=-1),
-    "another step": scalars(step=5),
-    "a huge step": scalars(step=10**400),
-    "a step of text": scalars(step="6"),
-    "half a step": scalars(step=6.5),
-    "a step of true": scalars(step=True),
-    "no step": without("step"),
-    "no text": without("text_sha256"),
-    "no loss": without("best_loss"),
-    "no seconds": without("seconds"),
-    "a text of numbers": scalars(text_sha256=7),
-    "another text": scalars(text_sha256="0" * 64),
-    "a text of a path": scalars(text_sha256="../../../etc/passwd"),
-    "an unknown scalar": scalars(extra=1),
-    "a NaN loss": lambda p: json.dumps({**p, "best_loss": math.nan}).encode(),
-    "an infinite loss": lambda p: json.dumps({**p, "best_loss": math.inf}).encode(),
-    "a loss beyond numbers": lambda p: (
-        json.dumps({**p, "seconds": 0}).encode().replace(b'"seconds": 0', b'"seconds": 1e999')
-    ),
-    "a loss of text": scalars(best_loss="1"),
-    "negative seconds": scalars(seconds=-1.0),
-    "seconds of null": scalars(seconds=None),
-    "a best step to come": scalars(best_step=7),
-    "a negative best step": scalars(best_step=-4),
-    "a best step without a loss": scalars(best_loss=None),
-    "a huge best step": scalars(best_step=10**300),
-    "negative patience": scalars(validations_since_best=-1),
-    "a huge end": scalars(total_steps=10**300),
-    "a negative end": scalars(total_steps=-5),
-    "a digit more than Python reads": lambda p: (
-        json.dumps({**p, "step": 0}).encode().replace(b'"step": 0', b'"step": ' + b"9" * 5000)
-    ),
-    "megabytes": lambda p: json.dumps(p).encode() + b" " * 5_000_000,
-    "a pickle": lambda _: pickle.dumps(Touch()),
-    "a scalar twice": lambda p: json.dumps(p).encode().replace(b"{", b'{"step": 6, ', 1),
-}
-
-
-@pytest.mark.parametrize("name", SCALARS)
-def test_forgeries_of_the_progress_are_refused(run: Path, name: str) -> None:
-    data = SCALARS[name](json.loads((run / LATEST / "progress.json").read_bytes()))
-    forge(run, "progress.json", data)
-    if not refused(run):
-        assert name == "a scalar twice"  # the last of them counts, as it is written
-    assert not Path("touched").exists()
-
-
-def refused(run: Path) -> bool:
-    """Whether the resume of a run is refused or falls back; anything but our own mistakes is a failure."""
-    for other in ("step-00000004", "step-00000005"):
-        shutil.rmtree(run / "checkpoints" / other, ignore_errors=True)
-    try:
-        resume(run, ("training.max_steps=8",))
-    except CharLSTMError:
-        return True
-    return False
-
-
-def arrays(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[[bytes], bytes]:
-    def altered(data: bytes) -> bytes:
-        found = dict(safetensors_numpy.load(data))
-        result = change(found)
-        return safetensors_numpy.save(result if isinstance(result, dict) else found)
-
-    return altered
-
-
-def header(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
-    """A safetensors file whose header says something else about the same numbers."""
-
-    def altered(data: bytes) -> bytes:
-        length = struct.unpack("<Q", data[:8])[0]
-        fields = json.loads(data[8 : 8 + length])
-        result = change(fields)
-        text = result if isinstance(result, bytes) else json.dumps(fields).encode()
-        return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-    return altered
-
-
-BIAS, MOMENT = "output.bias", "exp_avg.output.bias"
-COMMON: dict[str, Callable[[bytes], bytes]] = {
+    "not UTF-8": lambda _: b'{"a": "\xff"}',
+    "deep": lambda _: b"[" * 50_000,
     "empty": lambda _: b"",
-    "none": arrays(lambda _: {}),
-    "a pickle": lambda _: pickle.dumps(Touch()),
-    "a header of an exabyte": lambda data: struct.pack("<Q", 1 << 60) + data[8:],
-    "a header of a gigabyte": lambda data: struct.pack("<Q", 1 << 30) + data[8:],
-    "a header of 2^64": lambda data: b"\xff" * 8 + data[8:],
-    "a header of nothing": lambda _: struct.pack("<Q", 0),
-    "a deep header": header(lambda _: b"[" * 50_000),
-    "a header that is no object": header(lambda _: b"[]"),
-    "a header that is not UTF-8": header(lambda _: b'{"\xff": 1}'),
-    "a name twice": header(
-        lambda fields: json.dumps(fields).encode().replace(b"{", json.dumps(fields).encode()[:-1] + b",", 1)
-    ),
-    "megabytes of header": header(lambda fields: json.dumps(fields).encode() + b" " * 3_000_000),
-    "an extra array": arrays(lambda found: found.update(extra=np.zeros(2, np.float32))),
-    "an extra moment": arrays(lambda found: found.update({"exp_avg.nothing": np.zeros(2, np.float32)})),
-    "an extra state": arrays(lambda found: found.update({"state.x": np.zeros(2, np.float32)})),
-    "bytes too many": lambda data: data + b"\0" * 64,
+    "a list": lambda _: b"[]",
+    "a number": lambda _: b"3",
+    "no entries": lambda _: b"{}",
+    "a missing entry": lying(lambda m: m.pop("progress.json") and None),
+    "a missing vocabulary": lying(lambda m: m.pop("vocab.json") and None),
+    "another size": lying(lambda m: m["model.safetensors"].update(bytes=1)),
+    "a size of text": lying(lambda m: m["model.safetensors"].update(bytes="many")),
+    "a size beyond 64 bits": lying(lambda m: m["model.safetensors"].update(bytes=10**40)),
+    "another checksum": lying(lambda m: m["model.safetensors"].update(sha256="0" * 64)),
+    "a null checksum": lying(lambda m: m["model.safetensors"].update(sha256=None)),
+    "an extra field": lying(lambda m: m["model.safetensors"].update(path="../../../etc/passwd")),
 }
 
 
-def of(name: str) -> dict[str, Callable[[bytes], bytes]]:
-    """Forgeries of one array in a file."""
-
-    def says(**changes: Any) -> Callable[[bytes], bytes]:
-        return header(lambda fields: fields[name].update(changes))
-
-    return {
-        "missing": arrays(lambda found: found.pop(name) is None),
-        "NaN": arrays(lambda found: found[name].fill(np.nan)),
-        "infinite": arrays(lambda found: found[name].fill(np.inf)),
-        "doubles": arrays(lambda found: found.update({name: found[name].astype(np.float64)})),
-        "halves": arrays(lambda found: found.update({name: found[name].astype(np.float16)})),
-        "integers": arrays(lambda found: found.update({name: found[name].astype(np.int32)})),
-        "longer": arrays(lambda found: found.update({name: np.zeros(found[name].size + 1, np.float32)})),
-        "a scalar": arrays(lambda found: found.update({name: np.zeros((), np.float32)})),
-        "empty": arrays(lambda found: found.update({name: np.zeros((0, 3), np.float32)})),
-        "of one dimension more": arrays(lambda found: found.update({name: found[name][None]})),
-        "absurd": says(shape=[1 << 40]),
-        "absurd and empty": says(shape=[0, 1 << 62, 1 << 62]),
-        "of a product that overflows": says(shape=[1 << 32, 1 << 32]),
-        "negative": says(shape=[-1]),
-        "of a thousand dimensions": says(shape=[1] * 1000),
-        "of no known type": says(dtype="F7"),
-        "bfloat16": says(dtype="BF16"),
-        "float8": says(dtype="F8_E4M3"),
-        "backwards": says(data_offsets=[8, 0]),
-        "far away": says(data_offsets=[0, 1 << 50]),
-        "overlapping": says(data_offsets=[0, 4]),
-        "without offsets": header(lambda fields: fields[name].pop("data_offsets") and None),
-        "a list": header(lambda fields: fields.update({name: [1]}) and None),
-        "metadata": header(lambda fields: fields.update({"__metadata__": {"a": 5}})),
-    }
+@pytest.mark.parametrize("change", MANIFESTS.values(), ids=MANIFESTS.keys())
+@pytest.mark.parametrize("by_hand", [False, True], ids=["pointer", "pointer by hand"])
+def test_damage_of_a_manifest_is_refused(run: Path, change: Callable[[bytes], bytes], by_hand: bool) -> None:
+    """Also where a pointer that a person wrote does not say which manifest is meant."""
+    expected = read(run)
+    manifest = run / LATEST / "manifest.json"
+    manifest.write_bytes(change(manifest.read_bytes()))
+    if by_hand:
+        (run / "latest").write_text("step-00000006\n")
+    assert verdict(run, expected) == "refused"
 
 
-FORGERIES = {
-    "model.safetensors": {**COMMON, **of(BIAS)},
-    "training.safetensors": {
-        **COMMON,
-        **of(MOMENT),
-        **{f"state {what}": how for what, how in of("state.h").items()},
-        "a negative variance": arrays(lambda found: found["exp_avg_sq.output.bias"].fill(-1)),
-        "a step of 0": arrays(lambda found: found["step.output.bias"].fill(0)),
-        "a negative step": arrays(lambda found: found["step.output.bias"].fill(-3)),
-        "half of the state": arrays(lambda found: found.pop("state.c") is None),
-        "other lanes": arrays(
-            lambda found: found.update({f"state.{s}": np.zeros((2, 9, 8), np.float32) for s in "hc"})
-        ),
-        "other layers": arrays(
-            lambda found: found.update({f"state.{s}": np.zeros((1, 3, 8), np.float32) for s in "hc"})
-        ),
-    },
-}
-EACH = [(file, what) for file, forgeries in FORGERIES.items() for what in forgeries]
-
-
-@pytest.mark.parametrize(("file", "what"), EACH)
-def test_forgeries_of_arrays_are_refused(run: Path, file: str, what: str) -> None:
-    data = FORGERIES[file][what]((run / LATEST / file).read_bytes())
-    forge(run, file, data)
-    if what == "a name twice":  # the last of them counts, as it is written: the same content
-        assert not refused(run)
-        return
-    if file == "model.safetensors":
-        with pytest.raises(RunError) as caught:
-            checkpoints.read_checkpoint(runs.open_run(run), "best", model_only=True)
-        assert "\n" not in str(caught.value)
-    assert refused(run)
-    assert not Path("touched").exists()
-
-
-def test_forgeries_of_settings_are_refused_or_taken(run: Path) -> None:
-    """Other settings that one has signed for are read; a model that does not fit them is refused, in bounded memory."""
-    text = (run / "config.yaml").read_text().partition("\n")[2]
-    for old, new in (
-        ("num_layers: 2", "num_layers: 1"),
-        ("num_layers: 2", "num_layers: 2000000000"),
-        ("hidden_size: 8", "hidden_size: 9"),
-        ("hidden_size: 8", "hidden_size: 9000000000000000000"),
-        ("embedding_size: 5", "embedding_size: 9000000000000000000"),
-        ("cell: lstm", "cell: gru"),
-        ("batch_size: 3", "batch_size: 4"),
-        ("batch_size: 3", "batch_size: 9000000000000000000"),
-        ("unit: char", "unit: byte"),
-        ("bidirectional: false", "bidirectional: true"),
-    ):
-        assert old in text
-        (run / "config.yaml").write_text(text.replace(old, new))
-        assert refused(run), new
-
-
-# Through the command line, with little memory
-
-
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 9], ids=["long", "quick"])
-def test_forgeries_of_the_progress_do_not_disturb_the_commands_that_read(
-    run: Path, forks: Forks, tmp_path: Path, tell: Callable[[str], None], share: int
-) -> None:
-    """What they do not read they may pass over; what they read they refuse, or find right."""
-    progress = json.loads((run / LATEST / "progress.json").read_bytes())
-    codes: Counter[int] = Counter()
-    for name in [*SCALARS][::share]:
-        forge(run, "progress.json", SCALARS[name](progress))
-        for command in (["sample", "--run", str(run), "--length", "5", "--seed", "1"], ["eval", "--run", str(run)]):
-            end = forks.run(command, cwd=tmp_path)
-            codes[end.code] += 1
-            assert end.code in (0, RunError.exit_code), (name, end)
-            assert end.code == 0 or (end.out, end.err.count("\n")) == ("", 1), (name, end)
-    tell(f"{codes.total()} readings of a forged progress: {codes[RunError.exit_code]} refused, {codes[0]} read")
-
-
-@pytest.mark.parametrize(
-    ("file", "what"),
-    [
-        ("model.safetensors", "a header of a gigabyte"),
-        ("model.safetensors", "absurd and empty"),
-        ("training.safetensors", "absurd"),
-        ("training.safetensors", "megabytes of header"),
-        ("progress.json", "megabytes"),
-    ],
-)
-def test_forgeries_are_refused_by_the_commands_in_bounded_memory(
-    run: Path, forks: Forks, tmp_path: Path, file: str, what: str
-) -> None:
-    original = (run / LATEST / file).read_bytes()
-    change = FORGERIES[file][what] if file in FORGERIES else lambda data: SCALARS[what](json.loads(data))
-    forge(run, file, change(original))
-    shutil.rmtree(run / "checkpoints" / "step-00000004")
-    shutil.rmtree(run / "checkpoints" / "step-00000005")
-    before = contents(run)
-    commands = [["train", "--resume", str(run)]]
-    if file != "training.safetensors":
-        commands += [["sample", "--run", str(run), "--length", "5"], ["eval", "--run", str(run)]]
-    for command in commands:
-        end = forks.run(command, cwd=tmp_path, more_memory_bytes=200 << 20)
-        assert (end.code, end.out, end.err.count("\n")) == (RunError.exit_code, "", 1), end
-        assert contents(run) == before
+@pytest.mark.parametrize("by_hand", [False, True], ids=["pointer", "pointer by hand"])
+def test_damage_an_extra_entry_of_a_manifest_is_not_read(run: Path, by_hand: bool) -> None:
+    expected = read(run)
+    manifest = run / LATEST / "manifest.json"
+    extra = lying(lambda m: m.update({"../../../secret": {"sha256": "0" * 64, "bytes": 1}}))
+    manifest.write_bytes(extra(manifest.read_bytes()))
+    if by_hand:
+        (run / "latest").write_text("step-00000006\n")
+    assert verdict(run, expected) == ("same" if by_hand else "refused")
 
 
 @pytest.mark.parametrize("name", [*READ])

@@ -1,90 +1,64 @@
-"""A disk that is full or broken costs one sentence: the last good checkpoint stays, and nothing is rotated out."""
+"""A disk that is full or broken costs one sentence: the last good checkpoint stays, and nothing is rotated out.
+
+Also a kill between any two calls, and in the middle of any write.
+"""
 
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import msgspec
 import pytest
 
-from charlstm.errors import InputOutputError
-from charlstm.runs import checkpoints
-from charlstm.runs import folder as runs
+from charlstm import runs
+from charlstm.errors import InputOutputError, RunError
+from charlstm.runs.checkpoints import checkpoint_names, read_checkpoint_named
+from charlstm.settings import Settings, TrainingSettings
 
-from .disk_calls import DiskCalls, failing
-from .forks import Forks, Strace
-from .small_runs import bits, contents, end_of, left_overs, refuse_damage, resume, start, train, write_settings
+from ..disk_calls import DiskCalls, Killed, failing
+from ..forks import Forks, Strace
+from ..runs.saved import MODEL, SETTINGS, TEXT, VOCAB, B, holds, leftovers, row, save, step_of
+from ..small_runs import contents, end_of, refuse_damage, resume, start, train
 from .test_kills import NEEDS_STRACE, changes_in
 
 ERRORS = (errno.ENOSPC, errno.EIO)
 STEPS = 4
+FAULTS: dict[str, dict[str, Any]] = {
+    "ENOSPC once": {"error": errno.ENOSPC},
+    "ENOSPC from then on": {"error": errno.ENOSPC, "lasting": True},
+    "EIO once": {"error": errno.EIO},
+    "EIO from then on": {"error": errno.EIO, "lasting": True},
+    "killed": {"error": Killed, "lasting": True},
+}
+every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> runs.Run:
-    """A run whose best is older than its two newest checkpoints: one more save has something to rotate out."""
-    folder = train(tmp_path, steps=STEPS, validate=STEPS)
-    run = runs.open_run(folder)
-    with runs.only_writer(run):
-        save(run, STEPS + 1)
-        save(run, STEPS + 2)
-    assert checkpoints.checkpoint_names(run) == ["step-00000004", "step-00000005", "step-00000006"]
-    return run
+def each_fault(folder: Path, fault: dict[str, Any], act: Callable[[], object]) -> Iterator[BaseException | None]:
+    """Do something with its first, second, … call that changes the disk failing, until none does.
 
-
-def save(run: runs.Run, step: int, *, is_best: bool = False) -> None:
-    """Save the latest state once more, as that of another step."""
-    latest = checkpoints.read_checkpoint(run, "latest")
-    weights = {name: array + np.float32(step) for name, array in latest.weights.items()}
-    progress = {**latest.progress, "step": step}
-    checkpoints.save_checkpoint(
-        run, step=step, weights=weights, training=latest.training, progress=progress, is_best=is_best
-    )
-
-
-@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from-then-on"])
-@pytest.mark.parametrize("is_best", [False, True], ids=["latest", "best"])
-def test_faults_at_every_call_of_a_save_harm_nothing(
-    run: runs.Run, tell: Callable[[str], None], error: int, lasting: bool, is_best: bool
-) -> None:
-    before = {which: bits(checkpoints.read_checkpoint(run, which)) for which in ("latest", "best")}
-    keep = contents(run.folder)
-    at, refused = 0, 0
+    Yields what was raised after each.
+    """
+    at = 0
     while True:
         at += 1
-        with runs.only_writer(run):  # what the last failure left is cleared
-            calls = DiskCalls(run.folder, at=at, error=error, lasting=lasting)
-            failure = None
-            with failing(calls):
-                try:
-                    save(run, STEPS + 3, is_best=is_best)
-                except InputOutputError as one:
-                    failure = one
+        calls = DiskCalls(folder, at=at, **fault)
+        raised: BaseException | None = None
+        with failing(calls):
+            try:
+                act()
+            except (Killed, InputOutputError) as one:
+                raised = one
         if not calls.refused:
-            break
-        refused += 1
-        assert failure is not None, f"call {at} failed and nothing was said"
-        refuse_other(failure, error)
-        now = contents(run.folder)
-        saved = (run.folder / "latest").read_bytes().startswith(b"step-00000007")
-        for which in ("latest", "best"):
-            found = bits(checkpoints.read_checkpoint(run, which))
-            assert found == before[which] or found[0] == "step-00000007"
-        if not saved:  # nothing was rotated out
-            assert {name: now.get(name) for name in keep} == keep
-        if saved:  # start the next round from the same folder
-            break_off(run, keep)
-    assert checkpoints.read_checkpoint(run, "latest").name == "step-00000007"
-    assert left_overs(run.folder) == []
-    assert refused > 15
-    tell(f"{refused} faults injected into a save ({errno.errorcode[error]}), 0 checkpoints lost")
+            assert raised is None
+            return
+        if isinstance(raised, InputOutputError):
+            refuse_other(raised, fault["error"])
+        yield raised
 
 
 def refuse_other(failure: InputOutputError, error: int) -> None:
@@ -93,31 +67,119 @@ def refuse_other(failure: InputOutputError, error: int) -> None:
     assert "\n" not in str(failure)
 
 
-def break_off(run: runs.Run, keep: dict[str, str]) -> None:
-    """Undo a save that failed after its pointers stood, from a copy of what was there before."""
-    copy = run.folder.with_name("copy")
-    assert contents(copy) == keep
-    shutil.rmtree(run.folder)
-    shutil.copytree(copy, run.folder)
+def copy_of(original: runs.Run, folder: Path) -> runs.Run:
+    """A fresh copy of a run, whatever is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(original.folder, folder)
+    return replace(original, folder=folder)
 
 
-@pytest.fixture(autouse=True)
-def copy(request: pytest.FixtureRequest) -> None:
-    if "run" in request.fixturenames:
-        folder = request.getfixturevalue("run").folder
-        shutil.copytree(folder, folder.with_name("copy"))
+def whole_steps(run: runs.Run) -> set[int]:
+    """The steps of all the run's checkpoints, each of which must be whole."""
+    found = {int(name.removeprefix("step-")): read_checkpoint_named(run, name) for name in checkpoint_names(run)}
+    assert all(holds(checkpoint, step) for step, checkpoint in found.items())
+    return set(found)
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> runs.Run:
+    """A run whose best is older than its two newest checkpoints: one more save has something to rotate out."""
+    run = runs.create_run(tmp_path / "original", SETTINGS, VOCAB, TEXT, name="unused")
+    for step in (11, 12, 13):
+        save(run, step, is_best=step == 11)
+    return run
+
+
+@every_fault
+@pytest.mark.parametrize("is_best", [False, True], ids=["latest", "best"])
+def test_faults_at_every_call_of_a_save_harm_nothing(
+    original: runs.Run, tmp_path: Path, tell: Callable[[str], None], fault: dict[str, Any], is_best: bool
+) -> None:
+    copy = copy_of(original, tmp_path / "copy")
+    keep = contents(copy.folder)
+    count = 0
+    for raised in each_fault(copy.folder, fault, lambda: save(copy, 14, is_best=is_best)):
+        count += 1
+        assert raised is not None, f"failure {count} and nothing was said"
+        now = contents(copy.folder)
+        if step_of(copy, "latest") == 13:  # nothing was rotated out
+            assert {name: now.get(name) for name in keep} == keep
+        for _ in range(2):
+            assert step_of(copy, "latest") in (13, 14)
+            assert step_of(copy, "best") in (11, 14)
+            assert whole_steps(copy) >= {13, step_of(copy, "latest"), step_of(copy, "best")}
+            with runs.only_writer(copy):  # the next start
+                assert leftovers(copy) == []
+        save(copy, 15)
+        assert step_of(copy, "latest") == 15
+        assert leftovers(copy) == []
+        copy_of(original, copy.folder)
+    assert count > 15
+    assert (step_of(copy, "latest"), step_of(copy, "best")) == (14, 14 if is_best else 11)
+    tell(f"{count} faults injected into a save, 0 checkpoints lost")
+
+
+@every_fault
+def test_faults_of_a_save_of_a_run_that_went_back(original: runs.Run, tmp_path: Path, fault: dict[str, Any]) -> None:
+    """The best checkpoint is of a step that is trained anew."""
+    save(original, 13, is_best=True)
+    (original.folder / "latest").write_text("step-00000012\n")
+    copy = copy_of(original, tmp_path / "copy")
+    for _ in each_fault(copy.folder, fault, lambda: save(copy, 13, take=2)):
+        assert step_of(copy, "latest") in (12, 13)
+        with runs.only_writer(copy):
+            assert leftovers(copy) == []
+        assert step_of(copy, "latest") in (12, 13)
+        assert whole_steps(copy) == {12, 13}
+        with suppress(RunError):  # the one it was has been replaced, and the pointer still means that one
+            assert step_of(copy, "best") == 13
+        save(copy, 13, take=3)
+        assert step_of(copy, "latest") == step_of(copy, "best") == 13
+        copy_of(original, copy.folder)
+    assert step_of(copy, "latest") == step_of(copy, "best") == 13
+
+
+@every_fault
+def test_faults_of_saves_leave_a_run_that_is_read_without_a_new_start(tmp_path: Path, fault: dict[str, Any]) -> None:
+    run = runs.create_run(tmp_path / "run", SETTINGS, VOCAB, TEXT, name="unused")
+    save(run, 1, is_best=True)
+    step = 1
+
+    def next_save() -> None:
+        save(run, step + 1, is_best=step % 2 == 0)
+
+    for _ in each_fault(run.folder, fault, next_save):
+        assert step_of(run, "latest") in range(1, step + 2)
+        assert step_of(run, "best") in range(1, step + 2)
+        step += 1
+    assert step_of(run, "latest") == step + 1
+
+
+@every_fault
+def test_faults_of_other_writes_leave_the_old_or_the_new(tmp_path: Path, fault: dict[str, Any]) -> None:
+    run = runs.create_run(tmp_path / "run", SETTINGS, VOCAB, TEXT, name="unused")
+    path = run.folder / "metrics.jsonl"
+    lines = b"".join(msgspec.json.encode(row(step)) + b"\n" for step in range(1, 5))
+    longer = Settings(model=MODEL, training=TrainingSettings(batch_size=B, max_steps=99))
+    path.write_bytes(lines)
+    for _ in each_fault(run.folder, fault, lambda: runs.cut_metrics(run.folder, 2)):
+        assert path.read_bytes() in (lines, lines[: len(lines) // 2])
+        path.write_bytes(lines)
+    for _ in each_fault(run.folder, fault, lambda: runs.rewrite_settings(run, longer)):
+        assert runs.open_run(run.folder).settings in (SETTINGS, longer)
+        runs.rewrite_settings(run, SETTINGS)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 12], ids=["long", "quick"])
-def test_faults_once_in_a_training_are_made_up_for(
-    tmp_path: Path, tell: Callable[[str], None], error: int, share: int
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 12], ids=["long", "quick"])
+def test_faults_once_in_a_training_run_are_made_up_for(
+    tmp_path: Path, tell: Callable[[str], None], error: int, stride: int
 ) -> None:
-    """A training goes on where it can; where it cannot, it says so once, and a resume ends with the same bits."""
+    """Training goes on where it can; where it cannot, it says so once, and a resume ends with the same bits."""
     expected = end_of(train(tmp_path, "whole", steps=STEPS))
     folder = tmp_path / "run"
     injected = went_on = 0
-    at = share // 2 + 1
+    at = stride // 2 + 1
     while True:
         calls = DiskCalls(folder, at=at, error=error)
         try:
@@ -136,22 +198,22 @@ def test_faults_once_in_a_training_are_made_up_for(
         if not calls.refused:
             break
         injected += 1
-        at += share
-    assert injected > 100 / share
-    assert went_on > injected / 3  # but for the beginning and the end, a training outlives a fault
-    tell(f"{injected} faults injected into a training ({errno.errorcode[error]}), {went_on} went on by themselves")
+        at += stride
+    assert injected > 100 / stride
+    assert went_on > injected / 3  # but for the beginning and the end, training outlives a fault
+    tell(f"{injected} faults injected into a training run ({errno.errorcode[error]}), {went_on} went on by themselves")
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 40], ids=["long", "quick"])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 40], ids=["long", "quick"])
 def test_faults_from_any_call_on_leave_a_run_that_resumes(
-    tmp_path: Path, tell: Callable[[str], None], error: int, share: int
+    tmp_path: Path, tell: Callable[[str], None], error: int, stride: int
 ) -> None:
     """As on a disk that is full from then on."""
     expected = end_of(train(tmp_path, "whole", steps=STEPS))
     folder = tmp_path / "run"
     injected = 0
-    at = share // 2 + 1
+    at = stride // 2 + 1
     while True:
         calls = DiskCalls(folder, at=at, error=error, lasting=True)
         with failing(calls):
@@ -169,7 +231,7 @@ def test_faults_from_any_call_on_leave_a_run_that_resumes(
             resume(folder)
             assert end_of(folder) == expected, f"after the faults from call {at} on"
         shutil.rmtree(folder, ignore_errors=True)
-        at += share
+        at += stride
     tell(f"{injected} beginnings of a lasting fault ({errno.errorcode[error]}), all resumed to the same bits")
 
 
@@ -202,143 +264,10 @@ def test_faults_of_real_system_calls_are_made_up_for(
             end = forks.run(again, cwd=tmp_path)
             assert end.code == 0, end.err
         assert end_of(folder) == expected, (name, when)
-    tell(f"{injected} system calls of a training made to fail ({error}), {went_on} trainings went on by themselves")
+    tell(f"{injected} system calls of a training run made to fail ({error}), {went_on} runs went on by themselves")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 200 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no disk of 200 kB may be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
-
-
-def test_faults_a_real_disk_that_fills_up_and_is_cleared(tmp_path: Path, small_disk: Path, forks: Forks) -> None:
-    """The training goes on while the disk is full, ends with one sentence if it still is, and then resumes."""
-    write_settings(tmp_path, steps=STEPS)
-    folder, ballast = small_disk / "run", small_disk / "ballast"
-    half = ["train", str(tmp_path / "small.yaml"), "--run", str(folder), "--set", "training.max_steps=1"]
-    assert forks.run(half, cwd=tmp_path).code == 0
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    before = contents(folder)
-    resume = ["train", "--resume", str(folder), "--set", f"training.max_steps={STEPS}"]
-    end = forks.run(resume, cwd=tmp_path)
-    assert end.code == InputOutputError.exit_code
-    assert end.out == ""
-    assert "No space left" in end.err.splitlines()[-1]
-    assert {name: contents(folder).get(name) for name in before} == before
-    ballast.unlink()
-    assert forks.run(resume, cwd=tmp_path).code == 0
-    roomy = tmp_path / "roomy"
-    assert forks.run([str(roomy) if part == str(folder) else part for part in half], cwd=tmp_path).code == 0
-    assert forks.run([str(roomy) if part == str(folder) else part for part in resume], cwd=tmp_path).code == 0
-    assert end_of(folder) == end_of(roomy)
-
-
-@pytest.mark.parametrize("kilobytes", [0, 12, 24, 40, 80])
-def test_faults_a_disk_too_small_for_the_beginning_leaves_nothing(
-    tmp_path: Path, small_disk: Path, forks: Forks, kilobytes: int
-) -> None:
-    config = write_settings(tmp_path)
-    subprocess.run(["mount", "-o", f"remount,size={max(kilobytes, 4)}k", small_disk], check=True)
-    if kilobytes == 0:
-        (small_disk / "ballast").write_bytes(bytes(4096))
-    end = forks.run(["train", str(config), "--run", str(small_disk / "run")], cwd=tmp_path)
-    if kilobytes < 40:
-        assert end.code == InputOutputError.exit_code, end
-        assert (end.out, end.err.count("\n")) == ("", 1)
-        assert not (small_disk / "run").exists()
-    elif end.code == 0:
-        refuse_damage(small_disk / "run")
-    else:
-        assert end.code == InputOutputError.exit_code, end
-        assert refuse_damage(small_disk / "run")
-
-
-def test_faults_a_folder_that_may_not_be_written(tmp_path: Path, forks: Forks) -> None:
-    """Made read-only for root too, by mounting it so."""
-    folder = train(tmp_path, steps=2)
-    locked = tmp_path / "locked"
-    locked.mkdir()
-    (locked / "runs").mkdir()
-    if os.getuid() == 0:
-        for step in (["--bind", locked, locked], ["-o", "remount,bind,ro", locked]):
-            if subprocess.run(["mount", *step], capture_output=True).returncode:
-                pytest.skip("root may write everywhere, and nothing may be mounted here")
-    else:
-        locked.chmod(0o500)
-    try:
-        end = forks.run(["train", str(tmp_path / "small.yaml"), "--run", str(locked / "runs" / "new")], cwd=tmp_path)
-        assert (end.code, end.out, end.err.count("\n")) == (InputOutputError.exit_code, "", 1)
-        assert "Traceback" not in end.err
-    finally:
-        if os.getuid() == 0:
-            subprocess.run(["umount", "-l", locked], check=True)
-    assert refuse_damage(folder)
-
-
-def test_faults_a_read_only_run_is_read_and_not_resumed(tmp_path: Path, forks: Forks) -> None:
-    folder = train(tmp_path, steps=2)
-    before = contents(folder)
-    if os.getuid() != 0:
-        for path in (folder, folder / "checkpoints"):
-            path.chmod(0o500)
-    elif any(
-        subprocess.run(["mount", *step], capture_output=True).returncode
-        for step in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder])
-    ):
-        pytest.skip("root may write everywhere, and nothing may be mounted here")
-    try:
-        end = forks.run(["sample", "--run", str(folder), "--length", "5", "--seed", "1"], cwd=tmp_path)
-        assert (end.code, len(end.out)) == (0, 6)
-        end = forks.run(["train", "--resume", str(folder), "--set", "training.max_steps=4"], cwd=tmp_path)
-        assert (end.code, end.out) == (InputOutputError.exit_code, "")
-        assert "Traceback" not in end.err
-        assert contents(folder) == before
-    finally:
-        if os.getuid() == 0:
-            subprocess.run(["umount", "-l", folder], check=True)
-        else:
-            for path in (folder, folder / "checkpoints"):
-                path.chmod(0o700)
-
-
-def test_faults_a_run_folder_that_is_removed_in_mid_run(tmp_path: Path) -> None:
-    """What it cannot save it says at each save, trains on to its end, and ends with one sentence and its code."""
-    config = write_settings(tmp_path, steps=200, validate=1000, save=5)
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "charlstm", "train", str(config), "--run", str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = [process.stderr.readline()]  # the first checkpoint stands
-    while folder.exists():  # the training may be writing into it
-        shutil.rmtree(folder, ignore_errors=True)
-    said += process.communicate()[1].splitlines()
-    assert process.returncode == InputOutputError.exit_code
-    assert any("training goes on" in line for line in said)
-    assert said[-1].startswith("charlstm: could not write")
-    assert "Traceback" not in "".join(said)
-    assert not folder.exists()
-
-
-def test_faults_a_file_that_may_not_grow_beyond_a_limit(tmp_path: Path) -> None:
-    """As under a quota: the system refuses the write that would make a file longer than `ulimit -f` allows."""
-    config = write_settings(tmp_path)
-    folder = tmp_path / "run"
-    command = f"ulimit -f 4; exec {sys.executable} -m charlstm train {config} --run {folder}"
-    end = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert (end.returncode, end.stdout, end.stderr.count("\n")) == (InputOutputError.exit_code, "", 1)
-    assert "File too large" in end.stderr
-    assert not folder.exists()
-
-
-def test_faults_are_seen_where_they_are_injected(tmp_path: Path) -> None:
+def test_faults_are_seen_where_they_are_injected(tmp_path: Path, original: runs.Run) -> None:
     """The injector itself: it reaches every kind of call that the writer makes, and half a write is half a file."""
     calls = DiskCalls(tmp_path, at=3, error=errno.ENOSPC)
     with failing(calls):
@@ -349,9 +278,6 @@ def test_faults_are_seen_where_they_are_injected(tmp_path: Path) -> None:
         file.close()
     assert (tmp_path / "folder" / "file").read_bytes() == b"1234"
     assert (calls.made, calls.refused) == (3, 1)
-    some: dict[str, Any] = {"at": 10**9, "error": errno.EIO}
-    run = train(tmp_path, steps=1)
-    opened = runs.open_run(run)
-    with failing(calls := DiskCalls(run, **some)):
-        save(opened, 2)
+    with failing(calls := DiskCalls(original.folder, at=10**9, error=errno.EIO)):
+        save(original, 14)
     assert calls.made > 20

@@ -5,8 +5,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from .forks import End, Forks, Strace
-from .small_runs import end_of, left_overs, refuse_damage, train, write_settings
+from ..forks import End, Forks, Strace
+from ..small_runs import end_of, left_overs, refuse_damage, train, write_settings
 
 STEPS = 4  # enough that an old checkpoint is removed
 CHANGES = ("write", "fsync", "mkdir", "rename", "unlink", "unlinkat", "rmdir", "ftruncate", "flock", "exit_group")
 NEEDS_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here")
 KILLED = -signal.SIGKILL
+LONGEST_SECONDS = 0.4  # of the life of a process that is killed at random; one training run takes as long
 
 
 def arguments(folder: Path, run: Path) -> list[str]:
@@ -89,9 +88,9 @@ def command(folder: Path, run: Path) -> list[str]:
 
 @NEEDS_STRACE
 @pytest.mark.parametrize("beginning", [uncached, started, resumed])
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 24], ids=["long", "quick"])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 40], ids=["long", "quick"])
 def test_kills_at_every_system_call_that_changes_the_disk(
-    tmp_path: Path, forks: Forks, tell: Callable[[str], None], beginning: Callable[..., None], share: int
+    tmp_path: Path, forks: Forks, tell: Callable[[str], None], beginning: Callable[..., None], stride: int
 ) -> None:
     settings = {"steps": STEPS, "validate": 2, "save": 1}
     run = tmp_path / "run"
@@ -107,7 +106,7 @@ def test_kills_at_every_system_call_that_changes_the_disk(
     points = [*changes_in(tmp_path / "strace.log")]
     assert len(points) > 60
     killed = begun = 0
-    for name, when in points[(share - 1) // 2 :: share]:
+    for name, when in points[(stride - 1) // 2 :: stride]:
         beginning(run, tmp_path, forks)
         inject = ("-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={when}")
         end = forks.run(command(tmp_path, run), cwd=tmp_path, strace=traced(tmp_path, *inject))
@@ -124,14 +123,14 @@ def test_kills_at_every_system_call_that_changes_the_disk(
     tell(f"{killed} kills survived, of {len(points)} system calls ({beginning.__name__}); {begun} had a checkpoint")
 
 
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 30], ids=["long", "quick"])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 30], ids=["long", "quick"])
 def test_kills_at_every_call_and_in_the_middle_of_every_write(
-    tmp_path: Path, forks: Forks, tell: Callable[[str], None], share: int
+    tmp_path: Path, forks: Forks, tell: Callable[[str], None], stride: int
 ) -> None:
     """Without strace: at the n-th call the process kills itself, a write half done."""
     expected = end_of(train(tmp_path, "whole", steps=STEPS))
     run = tmp_path / "run"
-    killed, at = 0, 1 + (share - 1) // 2
+    killed, at = 0, 1 + (stride - 1) // 2
     while True:
         faults = {"root": str(tmp_path), "at": at, "error": None}
         end = forks.run(arguments(tmp_path, run), cwd=tmp_path, disk_calls=faults)
@@ -140,37 +139,34 @@ def test_kills_at_every_call_and_in_the_middle_of_every_write(
         if end.code == 0:
             break
         killed += 1
-        at += share
-    assert killed > 100 / share
+        at += stride
+    assert killed > 100 / stride
     tell(f"{killed} kills survived")
 
 
-@pytest.mark.parametrize("kills", [pytest.param(200, marks=pytest.mark.long), 5], ids=["long", "quick"])
-def test_kills_at_random_moments_of_real_runs(tmp_path: Path, tell: Callable[[str], None], kills: int) -> None:
+@pytest.mark.parametrize("kills", [pytest.param(200, marks=pytest.mark.long), 8], ids=["long", "quick"])
+def test_kills_at_random_moments(tmp_path: Path, forks: Forks, tell: Callable[[str], None], kills: int) -> None:
     """Chains of kills: each resumed run is killed again, until one comes to its end by itself."""
     steps = 30
     expected = end_of(train(tmp_path, "whole", steps=steps, validate=3))
     run = tmp_path / "run"
     draw = random.Random(kills)
     killed = chains = begun = 0
-    while killed < kills or run.exists():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "charlstm", *arguments(tmp_path, run)], stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        if killed < kills and draw.random() < 0.9:
-            process.stderr.readline()  # it has begun to train
-        time.sleep(draw.uniform(0, 0.6))
+
+    def kill(pid: int) -> None:
         if killed < kills:
-            process.kill()
-        said = process.communicate()[1]
-        if process.returncode == KILLED:
+            time.sleep(draw.uniform(0, LONGEST_SECONDS))
+            os.kill(pid, signal.SIGKILL)
+
+    while killed < kills or run.exists():
+        end = forks.run(arguments(tmp_path, run), cwd=tmp_path, meanwhile=kill)
+        if end.code == KILLED:
             killed += 1
             begun += refuse_damage(run) if (run / "config.yaml").exists() else False
         else:
-            assert process.returncode == 0, said
+            assert end.code == 0, end.err
             assert end_of(run) == expected
             assert left_overs(run) == []
             shutil.rmtree(run)
             chains += 1
-    tell(f"{killed} kills survived in {chains} trainings, {begun} had a checkpoint")
+    tell(f"{killed} kills survived in {chains} training runs, {begun} had a checkpoint")

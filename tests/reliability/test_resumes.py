@@ -1,4 +1,4 @@
-"""A training that is stopped at any step, any number of times, and resumed ends with the same bits."""
+"""A training run that is stopped at any step, any number of times, and resumed ends with the same bits."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .small_runs import end_of, left_overs, resume, start, stopping, train, write_settings
+from ..small_runs import end_of, left_overs, resume, start, stopping, train, write_settings
 
 STEPS = 14  # an epoch is 10
 CADENCES = (1, 3, 7)
@@ -35,10 +35,10 @@ def test_resumes_at_every_step_end_with_the_same_bits(tmp_path: Path, tell: Call
     tell(f"{STEPS} resume points bit-equal")
 
 
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 23], ids=["long", "quick"])
-def test_resumes_twice_end_with_the_same_bits(tmp_path: Path, tell: Callable[[str], None], share: int) -> None:
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 23], ids=["long", "quick"])
+def test_resumes_twice_end_with_the_same_bits(tmp_path: Path, tell: Callable[[str], None], stride: int) -> None:
     expected = end_of(train(tmp_path, "whole", steps=STEPS, validate=4, save=5))
-    pairs = [(first, second) for first in range(1, STEPS) for second in range(first + 1, STEPS + 1)][::share]
+    pairs = [(first, second) for first in range(1, STEPS) for second in range(first + 1, STEPS + 1)][::stride]
     for pair in pairs:
         assert end_of(interrupted(tmp_path, pair)) == expected, pair
     tell(f"{len(pairs)} pairs of resume points bit-equal")
@@ -70,15 +70,15 @@ def test_resumes_of_other_settings_end_with_the_same_bits(tmp_path: Path, more: 
         assert end_of(interrupted(tmp_path, [step], more)) == expected, step
 
 
-@pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.long), 10], ids=["long", "quick"])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 10], ids=["long", "quick"])
 def test_resumes_with_any_cadence_leave_the_training_unchanged(
-    tmp_path: Path, tell: Callable[[str], None], share: int
+    tmp_path: Path, tell: Callable[[str], None], stride: int
 ) -> None:
     """Logged, validated and saved every 1, 3 or 7 steps, never stopped or stopped once: the same losses and weights."""
     reference = end_of(train(tmp_path, "whole", steps=STEPS, validate=1, save=1))
     losses = {line["step"]: (line["loss"], line["grad_norm"]) for line in reference["metrics"]}
     cadences = [(log, validate, save) for log in CADENCES for validate in CADENCES for save in CADENCES]
-    for number, (log, validate, save) in enumerate(cadences[::share]):
+    for number, (log, validate, save) in enumerate(cadences[::stride]):
         write_settings(tmp_path, steps=STEPS, validate=validate, save=save)
         stops = [1 + number % (STEPS - 1)] if number % 2 else []
         end = end_of(interrupted(tmp_path, stops, [f"training.log_every_steps={log}"]))
@@ -86,7 +86,7 @@ def test_resumes_with_any_cadence_leave_the_training_unchanged(
         found = {line["step"]: (line["loss"], line["grad_norm"]) for line in end["metrics"]}
         assert found.items() <= losses.items()
         assert set(found) >= set(range(log, STEPS + 1, log))
-    tell(f"{len(cadences[::share])} cadences with the same losses and weights")
+    tell(f"{len(cadences[::stride])} cadences with the same losses and weights")
 
 
 def test_resumes_may_change_the_intervals(tmp_path: Path) -> None:

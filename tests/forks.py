@@ -3,21 +3,25 @@
 Run as a program this file is the server: a JSON object a line comes in, the child's pid and then its end go out.
 """
 
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 STARTED = b"attached"  # in what strace says once it holds a process
+PASSED_ON = ("CHARLSTM_CACHE",)  # of the environment at the time of the call, not of the server
 
 
 class End(NamedTuple):
@@ -37,11 +41,12 @@ class Strace:
 
 
 class Forks:
-    """Starts commands; one at a time."""
+    """Starts commands; one at a time. The server, which takes seconds to start, begins with the first."""
 
-    def __init__(self) -> None:
+    @cached_property
+    def _server(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._server = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
@@ -51,39 +56,46 @@ class Forks:
         *,
         cwd: Path,
         stdin: Path | None = None,
+        terminal: str | None = None,
+        env: Mapping[str, str] | None = None,
+        meanwhile: Callable[[int], object] = lambda _: None,
+        ignored_signals: Sequence[int] = (),
         strace: Strace | None = None,
-        kill_after_seconds: float | None = None,
         more_memory_bytes: int | None = None,
+        longest_file_bytes: int | None = None,
         disk_calls: dict[str, Any] | None = None,
     ) -> End:
-        """Run `charlstm`, perhaps under strace, killed in time, short of memory or with a bad disk."""
+        """Run `charlstm`, perhaps on a terminal, under strace, or short of memory, of file size or of a good disk.
+
+        meanwhile: called with the number of the process, once it has been started and until it is waited for.
+        """
         out, err = cwd / ".out", cwd / ".err"
         request = {
             "arguments": list(arguments),
             "cwd": str(cwd),
-            "stdin": str(stdin or os.devnull),
-            "out": str(out),
-            "err": str(err),
+            "stdin": terminal or str(stdin or os.devnull),
+            "out": terminal or str(out),
+            "err": terminal or str(err),
             "strace": [*strace.options, "-o", str(strace.log)] if strace else None,
+            "ignored_signals": list(map(int, ignored_signals)),
             "more_memory_bytes": more_memory_bytes,
+            "longest_file_bytes": longest_file_bytes,
             "disk_calls": disk_calls,
-            "environment": {name: os.environ[name] for name in ("CHARLSTM_CACHE",) if name in os.environ},
+            "environment": {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **(env or {})},
         }
         assert self._server.stdin is not None
         print(json.dumps(request), file=self._server.stdin, flush=True)
-        pid = self._answer()["pid"]
-        if kill_after_seconds is not None:
-            time.sleep(kill_after_seconds)
-            os.kill(pid, signal.SIGKILL)  # not yet waited for, so the number is still this child's
-        print(file=self._server.stdin, flush=True)  # now it may be waited for
-        code = self._answer()["code"]
-        end = End(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
-        out.unlink()
-        err.unlink()
-        return end
+        try:
+            meanwhile(self._answer()["pid"])  # not yet waited for, so the number is still this child's
+        finally:
+            print(file=self._server.stdin, flush=True)  # now it may be
+            code = self._answer()["code"]
+        return End(code, _taken(out), _taken(err))
 
     def close(self) -> None:
         """End the server."""
+        if "_server" not in vars(self):
+            return
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
@@ -96,27 +108,39 @@ class Forks:
         return answer
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Return as soon as something has happened, or fail after a minute."""
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def _taken(path: Path) -> str:
+    """The text of a file, which is removed; empty if there is none."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    path.unlink(missing_ok=True)
+    return text
+
+
 def _serve() -> None:
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
-    for module in (
-        "evaluation.evaluate",
-        "analysis.gates",
-        "networks.models",
-        "machine.runtime",
-        "inference.sampling",
-        "training.trainer",
-        "cli.record",
-        "cli.report",
-    ):
-        __import__(f"charlstm.{module}")
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    import charlstm
+
+    for module in pkgutil.walk_packages(charlstm.__path__, "charlstm."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     __import__("torch._dynamo")  # torch loads it, and eight hundred other modules, with the first optimiser
     requests = iter(sys.stdin.readline, "")
     for line in requests:
         request = json.loads(line)
         gate = mmap.mmap(-1, 1)  # shared with the child; looking at it is no system call
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in request["ignored_signals"]}
         pid = os.fork()
         if pid == 0:
             _child(request, gate)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         tracer = None
         if request["strace"]:
             tracer = subprocess.Popen(["strace", *request["strace"], "-p", str(pid)], stderr=subprocess.PIPE)
@@ -150,6 +174,8 @@ def _child(request: dict[str, Any], gate: mmap.mmap) -> None:
             os.close(opened)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
         sys.argv = ["charlstm", *request["arguments"]]
+        if request["longest_file_bytes"] is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["longest_file_bytes"],) * 2)
         if request["more_memory_bytes"] is not None:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             limit = used + request["more_memory_bytes"]

@@ -13,16 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it."""
+
+
 CALLS = ("open", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir", "truncate", "ftruncate")
 
 
 class DiskCalls:
     """The calls below a folder, in order; the one numbered `at` (from 1), and with `lasting` each later one, fails.
 
-    `error` is an errno, or None for SIGKILL. `made` counts the calls, `refused` those that failed.
+    `error` is an errno, or what to raise, or None for SIGKILL. `made` counts the calls, `refused` those that failed.
     """
 
-    def __init__(self, root: Path, *, at: int, error: int | None, lasting: bool = False) -> None:
+    def __init__(self, root: Path, *, at: int, error: int | type[Killed] | None, lasting: bool = False) -> None:
         self.root = os.fspath(root)
         self.at = at
         self.error = error
@@ -31,17 +36,18 @@ class DiskCalls:
         self.refused = 0
 
     def chosen(self) -> bool:
-        """Count a call, and say whether it is one to fail."""
+        """Count a call; whether it is one to fail."""
         self.made += 1
         return self.made == self.at or (self.lasting and self.made > self.at)
 
-    def fail(self, name: object) -> OSError:
+    def fail(self, name: object) -> BaseException:
         """The failure of a call that was chosen."""
         if self.error is None:
             os.kill(os.getpid(), signal.SIGKILL)
         self.refused += 1
-        assert self.error is not None
-        return OSError(self.error, os.strerror(self.error), str(name))
+        if isinstance(self.error, int):
+            return OSError(self.error, os.strerror(self.error), str(name))
+        return Killed()
 
     def is_inside(self, path: object) -> bool:
         return isinstance(path, str | os.PathLike) and os.path.abspath(path).startswith(self.root)
@@ -97,7 +103,7 @@ class _HalfWriter:
         self._file.write(bytes(data)[: len(data) // 2])
         self._file.flush()
         failure = self._calls.fail(self._file.name)
-        if isinstance(self._file, io.RawIOBase):
+        if isinstance(self._file, io.RawIOBase) and isinstance(failure, OSError):
             return len(data) // 2
         raise failure
 

@@ -3,21 +3,19 @@
 import hashlib
 import json
 import random
-import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from charlstm.cli.train import resume_training, start_training
-from charlstm.errors import Interrupted
-from charlstm.runs import checkpoints
-from charlstm.runs import folder as runs
-from charlstm.training.trainer import StepFacts, Trainer
+from charlstm import runs
+from charlstm.settings import load_settings
+from charlstm.training import Session, Stepped, resume_session, start_session
 
-CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ between two runs of one training
+CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ from run to run
 STEPS = 6
 SETTINGS = """\
 data:
@@ -35,6 +33,7 @@ training:
   log_every_steps: 1
   validate_every_steps: {validate}
   save_every_steps: {save}
+  shards: 2
   threads: 1
   precision: fp32
   device: cpu
@@ -59,52 +58,57 @@ def train(folder: Path, name: str = "run", overrides: tuple[str, ...] = (), **se
 
 def start(folder: Path, run: Path, overrides: Sequence[str] = ()) -> Path:
     """Train a new run in this process by the settings that were written."""
-    start_training(folder / "small.yaml", run, overrides, init_from=None, quiet=True)
+    with start_session(load_settings(folder / "small.yaml", overrides), folder=run) as session:
+        session.train()
     return run
 
 
 def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
     """Go on with a run in this process."""
-    resume_training(run, overrides, quiet=True)
+    with resume_session(run, overrides) as session:
+        session.train()
     return run
 
 
 @contextmanager
 def stopping(after: int | None) -> Iterator[None]:
-    """Within, this process is asked to end after a step of its training, as by a scheduler."""
-    steps = Trainer.steps
+    """Within, every session is asked to end after a step, as by a scheduler."""
+    train = Session.train
 
-    def stopped(trainer: Trainer) -> Iterator[StepFacts]:
-        for facts in steps(trainer):
-            if facts.step == after:
-                signal.raise_signal(signal.SIGTERM)
-            yield facts
+    def stopped(session: Session) -> Any:
+        taken: list[int] = []
+        return train(
+            session,
+            tell=lambda fact: taken.append(fact.facts.step) if isinstance(fact, Stepped) else None,
+            stop=lambda: taken[-1] == after,
+        )
 
-    with pytest.MonkeyPatch.context() as patch, suppress(Interrupted):
-        patch.setattr(Trainer, "steps", stopped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "train", stopped)
         yield
 
 
 def end_of(folder: Path) -> dict[str, Any]:
-    """Everything that a training leaves, but for the clock: the bits of both checkpoints, settings and metrics."""
+    """Everything that a training run leaves, but for the clock: the bits of both checkpoints, settings and metrics."""
     run = runs.open_run(folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return {
         "settings": run.settings,
         "vocab": run.vocab,
-        "latest": bits(checkpoints.read_checkpoint(run, "latest")),
-        "best": bits(checkpoints.read_checkpoint(run, "best")),
+        "text": run.text,
+        "latest": bits(runs.read_checkpoint(run, "latest")),
+        "best": bits(runs.read_checkpoint(run, "best")),
         "metrics": [_without_clock(json.loads(line)) for line in lines],
     }
 
 
-def bits(checkpoint: checkpoints.Checkpoint) -> tuple[Any, ...]:
+def bits(checkpoint: runs.Checkpoint) -> tuple[Any, ...]:
     """A checkpoint as values that are equal only if every bit is, but for the clock."""
     arrays = [
         {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in part.items()}
         for part in (checkpoint.weights, checkpoint.training)
     ]
-    return checkpoint.name, *arrays, _without_clock(checkpoint.progress)
+    return checkpoint.name, *arrays, _without_clock(msgspec.to_builtins(checkpoint.progress))
 
 
 def refuse_damage(folder: Path) -> bool:
@@ -115,7 +119,7 @@ def refuse_damage(folder: Path) -> bool:
     run = runs.open_run(folder)
     for which in ("latest", "best"):
         if (folder / which).exists():
-            checkpoints.read_checkpoint(run, which)  # verifies every byte
+            runs.read_checkpoint(run, which)  # verifies every byte
     return True
 
 

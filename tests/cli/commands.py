@@ -1,0 +1,67 @@
+"""What the tests of the command line share: running commands, a small training run, and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from charlstm.cli import app
+
+from ..small_runs import end_of
+
+DATA = Path(__file__).parents[2] / "data"
+TINY = """\
+data: {{sources: [text.txt], split: [0.8, 0.1, 0.1]}}
+model: {{embedding_size: 5, hidden_size: 8, num_layers: 2, dropout: 0.2}}
+training:
+  batch_size: 4
+  sequence_length: 16
+  max_steps: {steps}
+  warmup_steps: 2
+  log_every_steps: 1
+  validate_every_steps: 4
+  save_every_steps: 3
+  precision: fp32
+  shards: 2
+  threads: 1
+  device: cpu
+"""
+STEPS = 12
+CYRILLIC = (DATA / "proverbs-ru.txt").read_text()[:2000]
+
+
+def charlstm(*args: object, stdin: bytes | str | None = None, expect: int = 0) -> Result:
+    """Run a command in this process and in the current folder; it must end with the expected code."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+    assert result.exit_code == expect, (args, result.stderr, result.exception)
+    return result
+
+
+def shell(line: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of bash in which `charlstm` is this program."""
+    program = f'charlstm() {{ {sys.executable} -W error -m charlstm "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", program], cwd=folder, env={**os.environ, **env}, capture_output=True)
+
+
+def write_settings(folder: Path, text: str | bytes, *, steps: int = STEPS) -> Path:
+    """A text, and settings for a run on it that takes no time."""
+    (folder / "text.txt").write_bytes(text.encode() if isinstance(text, str) else text)
+    (folder / "tiny.yaml").write_text(TINY.format(steps=steps))
+    return folder / "tiny.yaml"
+
+
+def ending(run: Path) -> dict[str, Any]:
+    """What a training run leaves, but for the clock and the settings, which name its place."""
+    return {name: value for name, value in end_of(run).items() if name != "settings"}
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

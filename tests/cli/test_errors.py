@@ -1,0 +1,120 @@
+"""Bad command lines: one sentence, an exit code, and nothing left behind."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .commands import charlstm, listing
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def damage_models(folder: Path) -> None:
+    for model in (folder / "runs/tiny/checkpoints").glob("*/model.safetensors"):
+        data = bytearray(model.read_bytes())
+        data[-5] ^= 1
+        model.write_bytes(data)
+
+
+def prepare_bad_files(folder: Path) -> None:
+    (folder / "empty.txt").touch()
+    (folder / "short.txt").write_text("hello\n")
+    (folder / "latin.txt").write_bytes(b"abc\nd\xe9f\n" * 300)
+    (folder / "misspelt.yaml").write_text("training:\n  max_stepps: 3\n")
+    (folder / "section.yaml").write_text("trainig: {max_steps: 3}\n")
+    shutil.copytree(folder / "runs", folder / "bad/runs")
+    damage_models(folder / "bad")
+
+
+SAMPLE, TRAIN = ["sample"], ["train", "tiny.yaml", "--run", "new"]
+BAD_COMMANDS: list[tuple[list[str], int, str]] = [
+    (["trian"], 2, "Did you mean 'train'"),
+    (["train", "tiny.yaml", "--nope"], 2, "no such option: --nope"),
+    (["train", "tiny.yaml", "extra"], 2, "unexpected extra argument"),
+    (["config", "nope"], 2, "no such command 'nope'"),
+    (["train", "nope.yaml"], 2, "nope.yaml: the settings cannot be read: No such file"),
+    (["train", "."], 2, "Is a directory"),
+    (["train", "misspelt.yaml"], 2, "misspelt.yaml:2: training.max_stepps is not a setting; did you mean"),
+    (["train", "section.yaml"], 2, "section.yaml:1: trainig is not a setting; did you mean training?"),
+    ([*TRAIN, "--set", "training.max_steps=0"], 2, "an integer of at least 1"),
+    ([*TRAIN, "--set", "training.max_steps"], 2, "has no ="),
+    ([*TRAIN, "--set", "training.learning_rate=nan"], 2, "training.learning_rate"),
+    ([*TRAIN, "--set", "data.sources=nope.txt"], 3, "there is no file or folder 'nope.txt'"),
+    ([*TRAIN, "--set", "data.sources=empty.txt"], 3, "the text is empty ('empty.txt')"),
+    ([*TRAIN, "--set", "data.sources=short.txt"], 3, "need at least 65"),
+    ([*TRAIN, "--set", "data.sources=latin.txt"], 3, "line 2 (0xe9)"),
+    ([*TRAIN, "--set", "data.sources=-"], 3, "the text is empty"),
+    ([*TRAIN, "--set", "training.batch_size=999999"], 3, "training.batch_size"),
+    (["train", "tiny.yaml", "--run", "runs/tiny"], 4, "runs/tiny is not empty"),
+    (["train", "tiny.yaml", "--run", "text.txt"], 4, "text.txt is not empty"),
+    (["train", "tiny.yaml", "--run", "text.txt/run"], 6, "Not a directory"),
+    (["train", "tiny.yaml", "--resume", "runs/tiny"], 2, "leave CONFIG, --run and --init-from out"),
+    (["train", "--resume", "nope"], 4, "nope is not a run folder"),
+    (["train", "--resume", "."], 4, "is not a run folder"),
+    (["train", "--resume", "runs/tiny", "--set", "model.hidden_size=9"], 2, "differs from 8"),
+    (["train", "--resume", "runs/tiny", "--set", "training.seed=2"], 2, "start a new run"),
+    (["train", "--resume", "bad/runs/tiny", "--set", "training.max_steps=99"], 4, "damaged"),
+    ([*SAMPLE, "--temp", "nan"], 2, "--temp: sampling.temperature is not a number"),
+    ([*SAMPLE, "--temp", "inf"], 2, "--temp"),
+    ([*SAMPLE, "--temp", "-1"], 2, "must be a number of at least 0"),
+    ([*SAMPLE, "--temp", "hot"], 2, "'--temp'"),
+    ([*SAMPLE, "--top-k", "0"], 2, "--top-k: sampling.top_k is 0"),
+    ([*SAMPLE, "--top-k", "1.5"], 2, "'--top-k'"),
+    ([*SAMPLE, "--top-p", "0"], 2, "--top-p"),
+    ([*SAMPLE, "--top-p", "1.01"], 2, "at most 1"),
+    ([*SAMPLE, "--length", "-1"], 2, "--length"),
+    ([*SAMPLE, "--samples", "0"], 2, "'--samples'"),
+    ([*SAMPLE, "--seed", "-1"], 2, "'--seed'"),
+    ([*SAMPLE, "--samples", "2", "--length", "0"], 2, "--length 0 never ends"),
+    ([*SAMPLE, "--json", "--length", "0"], 2, "--length 0 never ends"),
+    ([*SAMPLE, "--set", "model.hidden_size=3"], 2, "only sampling"),
+    ([*SAMPLE, "--set", "sampling.top_j=3"], 2, "did you mean"),
+    ([*SAMPLE, "--prompt", "Жук"], 3, "'Ж' (U+0416)"),
+    ([*SAMPLE, "--prompt", "a\udcffb"], 3, "the prompt is not valid UTF-8 at byte offset 1"),
+    ([*SAMPLE, "--prompt", "a", "--prompt-file", "text.txt"], 2, "give one of them"),
+    ([*SAMPLE, "--prompt-file", "nope"], 3, "could not read nope: No such file"),
+    ([*SAMPLE, "--prompt-file", "."], 3, "Is a directory"),
+    ([*SAMPLE, "--stop", "Ж"], 3, "--stop can never be met: 'Ж' (U+0416)"),
+    ([*SAMPLE, "--run", "nope"], 4, "nope is not a run folder"),
+    ([*SAMPLE, "--run", "bad/runs/tiny"], 4, "damaged"),
+    (["eval", "nope"], 3, "there is no file or folder 'nope'"),
+    (["eval", "empty.txt"], 3, "empty"),
+    (["eval", "-"], 3, "standard input is empty"),
+    (["eval", "--split", "foo"], 2, "'foo'"),
+    (["eval", "--protocol", "foo"], 2, "'foo'"),
+    (["eval", "text.txt", "--split", "val"], 2, "not both"),
+    (["eval", "--run", "bad/runs/tiny"], 4, "damaged"),
+    (["config", "show", "nope.yaml"], 2, "nope.yaml"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"), BAD_COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_cli_answers_a_bad_command_in_one_sentence_and_leaves_nothing_behind(
+    here: Path, args: list[str], code: int, told: str
+) -> None:
+    prepare_bad_files(here)
+    before = listing(here)
+    result = charlstm(*args, stdin=b"", expect=code)
+    assert result.stdout_bytes == b""
+    assert result.stderr.startswith("charlstm: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert told in result.stderr
+    assert listing(here) == before
+
+
+def test_cli_says_when_there_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for args in (["sample"], ["eval"]):
+        assert "there is no run here" in charlstm(*args, expect=4).stderr
+    monkeypatch.setenv("CHARLSTM_RUN", "nope")
+    assert "nope is not a run folder" in charlstm("sample", expect=4).stderr
+
+
+def test_cli_takes_extreme_numbers() -> None:
+    for option in ("--temp=1e-30", "--temp=1e300", "--top-k=999999999999999999999", "--top-p=1", "--top-p=1e-300"):
+        told = json.loads(charlstm("sample", "--length", 30, "--json", option).stdout)
+        assert len(told["text"]) == 30

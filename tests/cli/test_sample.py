@@ -1,0 +1,87 @@
+"""`charlstm sample`: the text alone, as long as was asked for, the same for the same seed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .commands import charlstm
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def test_sample_gives_the_same_text_for_the_same_seed_and_another_without() -> None:
+    first, second = (charlstm("sample", "--seed", 7) for _ in range(2))
+    assert first.stdout == second.stdout
+    assert first.stderr == ""
+    unseeded = [charlstm("sample") for _ in range(2)]
+    assert unseeded[0].stdout != unseeded[1].stdout
+    for result in unseeded:
+        seed = result.stderr.removeprefix("seed ").strip()
+        assert charlstm("sample", "--seed", seed).stdout == result.stdout
+
+
+def test_sample_writes_the_text_alone_and_counts_exactly() -> None:
+    for length in (1, 2, 50, 333):
+        text = charlstm("sample", "--length", length, "--seed", 2, "--prompt", "The tide").stdout
+        assert text.endswith("\n")
+        bare = charlstm("sample", "--length", length, "--seed", 2, "--prompt", "The tide", "--no-echo").stdout
+        assert text == "The tide" + bare
+        (told,) = map(
+            json.loads,
+            charlstm(
+                "sample", "--length", length, "--seed", 2, "--prompt", "The tide", "--no-echo", "--json"
+            ).stdout.splitlines(),
+        )
+        assert len(told["text"]) == length
+        assert bare == told["text"] + ("" if told["text"].endswith("\n") else "\n")
+
+
+def test_sample_ends_in_one_newline_and_knows_a_vocabulary_of_one_character() -> None:
+    Path("text.txt").write_text("\n" * 800)
+    charlstm("train", "tiny.yaml", "--set", "data.sources=text.txt", "--run", "empty-lines")
+    for how in ([], ["--samples", 2], ["--prompt", "\n"], ["--temp", 0]):
+        text = charlstm("sample", "--run", "empty-lines", "--length", 3, *how).stdout
+        assert text == "\n" * {"--samples": 6, "--prompt": 4}.get(how[0] if how else "", 3)
+
+
+def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
+    Path("prompt.txt").write_text("The tide")
+    expected = charlstm("sample", "--seed", 1, "--prompt", "The tide").stdout
+    assert charlstm("sample", "--seed", 1, "--prompt-file", "prompt.txt").stdout == expected
+    assert charlstm("sample", "--seed", 1, "--prompt-file", "-", stdin=b"The tide").stdout == expected
+
+
+def test_sample_json_is_one_object_a_sample_each_as_if_it_were_alone() -> None:
+    options = ["--length", 60, "--stop", "e", "--json"]
+    lines = charlstm("sample", "--seed", 3, "--samples", 70, *options).stdout.splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == list(range(3, 73))
+    for line in lines[::23]:
+        one = json.loads(line)
+        assert one.keys() == {"text", "seed", "mean_log_prob"}
+        assert one["mean_log_prob"] < 0
+        assert "e" not in one["text"]
+        assert json.loads(charlstm("sample", "--seed", one["seed"], *options).stdout) == pytest.approx(one)
+
+
+def test_sample_takes_the_likeliest_at_temperature_0_and_with_one_candidate() -> None:
+    texts = {charlstm("sample", *how).stdout for how in (["--temp", 0], ["--top-k", 1], ["--temp", 0, "--seed", 9])}
+    assert len(texts) == 1
+
+
+def test_sample_takes_its_defaults_from_the_run() -> None:
+    charlstm("train", "tiny.yaml", "--set", "sampling.length=17", "--set", "sampling.temperature=0")
+    assert len(charlstm("sample").stdout.removesuffix("\n")) in (16, 17)
+    assert len(charlstm("sample", "--set", "sampling.length=9").stdout.removesuffix("\n")) in (8, 9)
+
+
+def test_sample_loads_no_torch() -> None:
+    program = (
+        "import sys; from charlstm.cli import app\n"
+        "try: app(['sample', '--length', '5'], prog_name='charlstm')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'rich' not in sys.modules and 'tqdm' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -1,0 +1,145 @@
+"""Run folders: never overwritten, found again, written by one process at a time, with the modes that umask says."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlstm.errors import CharLSTMError, InputOutputError, RunError
+from charlstm.files import UNFINISHED
+from charlstm.runs.folder import (
+    Run,
+    append_metrics,
+    create_run,
+    cut_metrics,
+    find_run,
+    mark_newest,
+    only_writer,
+    open_run,
+    rewrite_settings,
+)
+from charlstm.settings import Settings, TrainingSettings
+
+from .saved import MODEL, SETTINGS, TEXT, VOCAB, B, leftovers, row, save, step_of
+
+
+def test_runs_never_overwrite_and_number_a_taken_name() -> None:
+    made = [create_run(None, SETTINGS, VOCAB, TEXT, name="small") for _ in range(3)]
+    folders = [one.folder for one in made]
+    mark_newest(made[2])
+    assert folders == [Path("runs/small"), Path("runs/small-2"), Path("runs/small-3")]
+    assert find_run(None) == Path("runs/small-3")
+    assert find_run(Path("elsewhere")) == Path("elsewhere")
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_runs_refuse_a_named_folder_that_holds_something(taken: str) -> None:
+    if taken == "file":
+        Path("mine").write_text("precious")
+    else:
+        Path("mine").mkdir()
+        Path("mine/precious").write_text("precious")
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(RunError, match="mine"):
+        create_run(Path("mine"), SETTINGS, VOCAB, TEXT, name="unused")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_found() -> None:
+    Path("empty").mkdir()
+    for folder in (Path("empty"), Path("deep/er")):
+        run = create_run(folder, SETTINGS, VOCAB, TEXT, name="unused")
+        assert run.folder == folder
+        mark_newest(run)
+        assert find_run(None).resolve() == folder.resolve()
+        assert open_run(find_run(None)).vocab == VOCAB
+
+
+def test_runs_newest_is_named_even_from_an_absolute_path(tmp_path: Path) -> None:
+    mark_newest(create_run(tmp_path / "far" / "away", SETTINGS, VOCAB, TEXT, name="unused"))
+    assert find_run(None).resolve() == (tmp_path / "far" / "away").resolve()
+
+
+def test_runs_without_any_say_so() -> None:
+    with pytest.raises(RunError, match="charlstm train"):
+        find_run(None)
+    with pytest.raises(RunError, match="not a run folder"):
+        open_run(Path("nowhere"))
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "vocab.json"])
+def test_runs_are_only_what_has_settings_and_a_vocabulary(run: Run, missing: str) -> None:
+    (run.folder / missing).unlink()
+    with pytest.raises(RunError, match=missing.replace(".", r"\.")):
+        open_run(run.folder)
+
+
+def test_runs_rewrite_their_settings(run: Run) -> None:
+    longer = Settings(model=MODEL, training=TrainingSettings(batch_size=B, max_steps=99))
+    assert rewrite_settings(run, longer).settings == longer
+    assert open_run(run.folder).settings == longer
+
+
+def test_runs_have_one_writer(run: Run) -> None:
+    with only_writer(run):
+        with pytest.raises(RunError, match="another process"), only_writer(open_run(run.folder)):
+            pass
+        program = (
+            "import sys; from pathlib import Path; from charlstm import runs\n"
+            "with runs.only_writer(runs.open_run(Path(sys.argv[1]))): pass"
+        )
+        second = subprocess.run(
+            [sys.executable, "-c", program, str(run.folder.absolute())],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+        assert "RunError" in second.stderr
+        save(run, 1)  # the first is not disturbed
+    with only_writer(run):
+        pass
+
+
+def test_runs_writer_clears_what_a_killed_one_left(run: Run) -> None:
+    save(run, 3)
+    (run.checkpoints / f"{UNFINISHED}step-00000004").mkdir()
+    (run.checkpoints / f"{UNFINISHED}step-00000004" / "model.safetensors").write_bytes(b"half")
+    (run.checkpoints / f"{UNFINISHED}removed-step-00000001").mkdir()
+    (run.folder / f"{UNFINISHED}latest").write_text("st")
+    with only_writer(run):
+        assert leftovers(run) == []
+        assert step_of(run, "latest") == 3
+
+
+def test_runs_in_a_folder_that_is_gone_fail_in_one_sentence(run: Run) -> None:
+    shutil.rmtree(run.folder)
+    for act in (
+        lambda: save(run, 3),
+        lambda: append_metrics(run.folder, row(1)),
+        lambda: rewrite_settings(run, SETTINGS),
+    ):
+        with pytest.raises(InputOutputError, match=r"could not write .*small") as caught:
+            act()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CharLSTMError), only_writer(run):
+        pass
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_runs_modes_follow_the_umask(umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        run = create_run(None, SETTINGS, VOCAB, TEXT, name="small")
+        save(run, 1, is_best=True)
+        append_metrics(run.folder, row(1))
+        cut_metrics(run.folder, 1)
+    finally:
+        os.umask(before)
+    for path in [run.folder, *run.folder.rglob("*")]:
+        expected = (0o777 if path.is_dir() else 0o666) & ~umask
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from charlstm import runs
 from charlstm.settings import load_settings
-from charlstm.training import Session, Stepped, resume_session, start_session
+from charlstm.training import Session, Stepped, Warned, resume_session, start_session
 
 CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ from run to run
 STEPS = 6
@@ -66,7 +67,7 @@ def start(folder: Path, run: Path, overrides: Sequence[str] = ()) -> Path:
 def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
     """Go on with a run in this process."""
     with resume_session(run, overrides) as session:
-        session.train()
+        session.train(tell=lambda fact: print(fact.message, file=sys.stderr) if isinstance(fact, Warned) else None)
     return run
 
 
@@ -75,7 +76,7 @@ def stopping(after: int | None) -> Iterator[None]:
     """Within, every session is asked to end after a step, as by a scheduler."""
     train = Session.train
 
-    def stopped(session: Session) -> Any:
+    def stopped(session: Session, **_told: Any) -> Any:
         taken: list[int] = []
         return train(
             session,

@@ -128,4 +128,4 @@ def test_train_draws_no_bar_where_nothing_can_be_redrawn(
 ) -> None:
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr("sys.stderr", Terminal())
-    assert Report(quiet=False, first_step=0).terminal == redraws
+    assert Report(quiet=False).terminal == redraws

@@ -159,11 +159,11 @@ def test_faults_of_saves_leave_a_run_that_is_read_without_a_new_start(tmp_path: 
 def test_faults_of_other_writes_leave_the_old_or_the_new(tmp_path: Path, fault: dict[str, Any]) -> None:
     run = runs.create_run(tmp_path / "run", SETTINGS, VOCAB, TEXT, name="unused")
     path = run.folder / "metrics.jsonl"
-    lines = b"".join(msgspec.json.encode(row(step)) + b"\n" for step in range(1, 5))
+    lines, cut = (b"".join(msgspec.json.encode(row(step)) + b"\n" for step in range(1, end)) for end in (5, 3))
     longer = Settings(model=MODEL, training=TrainingSettings(batch_size=B, max_steps=99))
     path.write_bytes(lines)
     for _ in each_fault(run.folder, fault, lambda: runs.cut_metrics(run.folder, 2)):
-        assert path.read_bytes() in (lines, lines[: len(lines) // 2])
+        assert path.read_bytes() in (lines, cut)
         path.write_bytes(lines)
     for _ in each_fault(run.folder, fault, lambda: runs.rewrite_settings(run, longer)):
         assert runs.open_run(run.folder).settings in (SETTINGS, longer)

@@ -57,15 +57,15 @@ def test_resumes_after_each_step_in_turn(tmp_path: Path) -> None:
         ("model.objective=cloze", "model.bidirectional=true"),
         ("training.optimizer=adam", "training.schedule=constant", "training.clip_norm=null"),
         ("data.unit=byte", "training.log_every_steps=4"),
-        ("training.patience=2", "training.learning_rate=0.5"),
-        ("training.threads=2", "training.batch_size=16", "training.sequence_length=4"),
+        ("training.patience=1", "training.learning_rate=6"),
+        ("training.threads=2", "training.shards=3", "training.batch_size=16", "training.sequence_length=4"),
     ],
-    ids=["gru", "peephole", "cloze", "adam", "byte", "patience", "workers"],
+    ids=["gru", "peephole", "cloze", "adam", "byte", "patience", "threads"],
 )
 def test_resumes_of_other_settings_end_with_the_same_bits(tmp_path: Path, more: tuple[str, ...]) -> None:
     whole = train(tmp_path, "whole", steps=STEPS, validate=2, save=5, overrides=more)
     expected = end_of(whole)
-    assert "training.patience=2" not in more or len(expected["metrics"]) < STEPS
+    assert "training.patience=1" not in more or len(expected["metrics"]) < STEPS
     for step in (1, 3, 6):
         assert end_of(interrupted(tmp_path, [step], more)) == expected, step
 

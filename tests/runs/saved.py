@@ -38,8 +38,11 @@ def contents(step: int, take: int = 0) -> Checkpoint:
     return Checkpoint(weights, training, Progress(step=step, seconds=0.1 * take))
 
 
-def save(run: Run, step: int, *, is_best: bool = False, take: int = 0) -> None:
-    save_checkpoint(run, contents(step, take), is_best=is_best)
+def save(run: Run, step: int, *, is_best: bool = False, take: int = 0) -> Path:
+    """Save what a trainer would have after a step; returns the checkpoint's folder."""
+    checkpoint = contents(step, take)
+    save_checkpoint(run, checkpoint, is_best=is_best)
+    return run.checkpoints / checkpoint.name
 
 
 def holds(checkpoint: Checkpoint, step: int) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ def test_checkpoints_read_back_bit_for_bit_what_was_written(run: Run) -> None:
     assert step_of(opened, "latest") == step_of(opened, "best") == 7
     weights_only = read_checkpoint(opened, "best", model_only=True)
     assert weights_only.training == {}
-    assert weights_only.weights.keys() == contents(7)["weights"].keys()
+    assert weights_only.weights.keys() == contents(7).weights.keys()
 
 
 def test_checkpoints_read_back_a_state_without_training_arrays(run: Run) -> None:
-    save_checkpoint(run, **{**contents(0), "training": {}}, step=0, is_best=False)
+    save_checkpoint(run, replace(contents(0), training={}), is_best=False)
     assert read_checkpoint(run, "latest").training == {}
 
 
@@ -63,9 +64,9 @@ def test_checkpoints_manifest_is_the_sha256_and_size_of_each_file(run: Run) -> N
     folder = save(run, 1)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     for name, entry in manifest.items():
-        data = ((run.folder if name == "vocab.json" else folder) / name).read_bytes()
+        data = ((run.folder if name in ("vocab.json", "text.json") else folder) / name).read_bytes()
         assert entry == {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
-    assert set(manifest) == {*FILES, "vocab.json"} - {"manifest.json"}
+    assert set(manifest) == {*FILES, "vocab.json", "text.json"} - {"manifest.json"}
 
 
 @pytest.mark.parametrize(

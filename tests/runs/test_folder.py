@@ -11,7 +11,7 @@ import pytest
 
 from charlstm.errors import CharLSTMError, InputOutputError, RunError
 from charlstm.files import UNFINISHED
-from charlstm.runs.folder import (
+from charlstm.runs import (
     Run,
     append_metrics,
     create_run,

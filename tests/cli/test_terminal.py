@@ -32,7 +32,13 @@ def test_cli_pipes_behave(here: Path) -> None:
     assert json.loads(done.stdout)["chars"] in (799, 800)
 
 
-@pytest.mark.parametrize("command", ["sample --seed 1", "config show", "config schema", "--help", "--version", "eval"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("sample --seed 1", "config show", "config schema", "--help", "--version"),
+        pytest.param("eval", marks=pytest.mark.long),  # which loads torch
+    ],
+)
 @pytest.mark.parametrize(
     ("redirected", "told"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")], ids=["full", "closed"]
 )
@@ -111,7 +117,8 @@ def seen_on_a_terminal(forks: Forks, command: Sequence[str], folder: Path, colum
 
 
 def test_train_draws_a_bar_on_a_terminal_and_takes_it_away(here: Path, forks: Forks) -> None:
-    train = ["train", "tiny.yaml", "--run"]
+    longer = [f"training.{setting}" for setting in ("max_steps=100", "save_every_steps=100", "validate_every_steps=50")]
+    train = ["train", "tiny.yaml", *(word for setting in longer for word in ("--set", setting)), "--run"]
     wide = seen_on_a_terminal(forks, [*train, "wide"], here, 120)
     assert "bits/char" in wide
     assert "chars/s" in wide

@@ -35,7 +35,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "EIO from then on": {"error": errno.EIO, "lasting": True},
     "killed": {"error": Killed, "lasting": True},
 }
-every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+every_fault = pytest.mark.parametrize(
+    "fault", [pytest.param(how, id=name, marks=[pytest.mark.long] * ("EIO" in name)) for name, how in FAULTS.items()]
+)
 
 
 def each_fault(folder: Path, fault: dict[str, Any], act: Callable[[], object]) -> Iterator[BaseException | None]:

@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +42,17 @@ def python(program: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", PARTS)
-def test_imports_go_down(module: str) -> None:
-    for name in imports(module):
-        package, _, rest = name.partition(".")
-        part = rest.partition(".")[0]
-        if package == "charlstm" and part not in (PARTS[module], "__version__"):
-            assert LEVEL[part] > LEVEL[PARTS[module]], f"{module} imports {name}"
+def imported_parts(part: str) -> set[str]:
+    """The parts of charlstm that the modules of a part import."""
+    names = [name.split(".") for module in PARTS if PARTS[module] == part for name in imports(module)]
+    return {rest[0] for package, *rest in names if package == "charlstm"} - {part, "__version__"}
+
+
+@pytest.mark.parametrize("part", sorted(set(PARTS.values()), key=LEVEL.__getitem__))
+def test_imports_go_down(part: str, tell: Callable[[str], None]) -> None:
+    found = sorted(imported_parts(part), key=LEVEL.__getitem__)
+    assert all(LEVEL[other] > LEVEL[part] for other in found), found
+    tell(f"imports {' '.join(found) or 'nothing of charlstm'}")
 
 
 def test_imports_of_what_prints_and_of_pickle() -> None:

@@ -1,9 +1,16 @@
 """What the tests of the command line share: running commands, a small training run, and what it leaves."""
 
+import fcntl
 import json
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from charlstm.cli import app
 
+from ..forks import Forks
 from ..small_runs import end_of
 
 DATA = Path(__file__).parents[2] / "data"
@@ -45,6 +53,26 @@ def shell(line: str, folder: Path, **env: str) -> subprocess.CompletedProcess[by
     """Run a line of bash in which `charlstm` is this program."""
     program = f'charlstm() {{ {sys.executable} -W error -m charlstm "$@"; }}; {line}'
     return subprocess.run(["bash", "-c", program], cwd=folder, env={**os.environ, **env}, capture_output=True)
+
+
+def seen_on_a_terminal(forks: Forks, command: Sequence[str], folder: Path, columns: int, **env: str) -> str:
+    """What a command writes to a terminal of so many columns."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    seen = b""
+
+    def watch(_pid: int) -> None:
+        nonlocal seen
+        assert select.select([parent], [], [], 60)[0]
+        os.close(child)  # the command has opened it
+        with suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(parent, 4096):
+                seen += piece
+
+    end = forks.run(command, cwd=folder, terminal=os.ttyname(child), env={"TERM": "xterm", **env}, meanwhile=watch)
+    os.close(parent)
+    assert end.code == 0, seen
+    return seen.decode()
 
 
 def write_settings(folder: Path, text: str | bytes, *, steps: int = STEPS) -> Path:

@@ -1,15 +1,7 @@
 """Streams: pipes, full and closed ones, any locale, and what is drawn on a terminal."""
 
-import fcntl
 import io
 import json
-import os
-import pty
-import select
-import struct
-import termios
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +9,7 @@ import pytest
 from charlstm.cli.report import Report
 
 from ..forks import Forks
-from .commands import CYRILLIC, charlstm, ending, shell, write_settings
+from .commands import CYRILLIC, charlstm, ending, seen_on_a_terminal, shell, write_settings
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -94,26 +86,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-def seen_on_a_terminal(forks: Forks, command: Sequence[str], folder: Path, columns: int, **env: str) -> str:
-    """What a command writes to a terminal of so many columns."""
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    seen = b""
-
-    def watch(_pid: int) -> None:
-        nonlocal seen
-        assert select.select([parent], [], [], 60)[0]
-        os.close(child)  # the command has opened it
-        with suppress(OSError):  # EIO: the other end is closed
-            while piece := os.read(parent, 4096):
-                seen += piece
-
-    end = forks.run(command, cwd=folder, terminal=os.ttyname(child), env={"TERM": "xterm", **env}, meanwhile=watch)
-    os.close(parent)
-    assert end.code == 0, seen
-    return seen.decode()
 
 
 def test_train_draws_a_bar_on_a_terminal_and_takes_it_away(here: Path, forks: Forks) -> None:

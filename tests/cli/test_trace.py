@@ -1,8 +1,6 @@
 """`charlstm trace`: what it prints on a terminal and in a pipe, its object, its picture, and its user errors."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -17,10 +15,11 @@ from charlstm.cli import app
 from charlstm.settings import dump_yaml
 from charlstm.teaching import learn, load_example
 
+from ..forks import Forks
 from ..teaching.test_worked_example import GATES, WORKED, document
+from .commands import seen_on_a_terminal
 
 ONE_UNIT, FOUR_STEPS, LONG_LAG = (WORKED / f"{name}.yaml" for name in ("one-unit", "four-steps", "long-lag"))
-COMMAND = [sys.executable, "-m", "charlstm", "trace"]
 
 
 def run(*arguments: object) -> Any:
@@ -39,20 +38,10 @@ def printed_object(*arguments: object) -> dict[str, Any]:
     return found
 
 
-def on_terminal(*arguments: object, columns: int, **variables: str) -> str:
-    """What the command shows where stdout is a terminal."""
-    ours, theirs = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": str(columns), **variables}
-    with subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=theirs, env=environment):
-        os.close(theirs)
-        shown = b""
-        try:
-            while piece := os.read(ours, 65536):
-                shown += piece
-        except OSError:  # what Linux says when the other end is closed
-            pass
-    os.close(ours)
-    return shown.decode()
+def on_terminal(forks: Forks, file: Path, *, columns: int, **variables: str) -> str:
+    """What the command shows on a terminal."""
+    command = ["trace", str(file)]
+    return seen_on_a_terminal(forks, command, file.parent, columns, TERM="xterm-256color", **variables)
 
 
 @pytest.fixture(params=CELLS)
@@ -175,8 +164,8 @@ def test_trace_lines_hold_no_control_characters(file: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_trace_draws_tables_on_a_terminal(columns: int) -> None:
-    text = on_terminal(ONE_UNIT, columns=columns)
+def test_trace_draws_tables_on_a_terminal(forks: Forks, columns: int) -> None:
+    text = on_terminal(forks, ONE_UNIT, columns=columns)
     plain = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
     assert "candidate     tanh(1.41×1 + 0.94×1 - 0.32) = tanh(2.03)   0.9661" in [line.rstrip() for line in plain]
     assert any(set(line) == {"─"} for line in plain)
@@ -184,8 +173,8 @@ def test_trace_draws_tables_on_a_terminal(columns: int) -> None:
     assert "\x1b[1m" in text
 
 
-def test_trace_obeys_no_color() -> None:
-    assert not re.search(r"\x1b\[[\d;]*(3\d|4\d|9\d)", on_terminal(ONE_UNIT, columns=80, NO_COLOR="1"))
+def test_trace_obeys_no_color(forks: Forks) -> None:
+    assert not re.search(r"\x1b\[[\d;]*(3\d|4\d|9\d)", on_terminal(forks, ONE_UNIT, columns=80, NO_COLOR="1"))
 
 
 def test_trace_loads_torch_only_for_gradients() -> None:

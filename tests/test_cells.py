@@ -27,7 +27,7 @@ def test_cells_every_cell_obeys_every_law(law: str, core: str, measured: Callabl
 @pytest.mark.parametrize("cell", CELLS)
 def test_cells_every_cell_has_its_equations_in_the_laws(cell: str) -> None:
     assert cell in SCALAR, f"write {cell} in tests/scalar_equations.py, from its paper, not from cells.py"
-    assert CELLS[cell].gates in FROM_GATES, f"write in tests/laws.py how the gates of {cell} make its new state"
+    assert CELLS[cell].gates in FROM_GATES, f"write in tests/laws how the gates of {cell} make its new state"
 
 
 def test_cells_weights_have_torchs_names_shapes_and_order() -> None:

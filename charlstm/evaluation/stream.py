@@ -2,8 +2,8 @@
 
 Letters: `B` lanes, `L` layers, `H` hidden, `N` characters of the text.
 
-Where a lane begins, its state is at first assumed: one that the model comes to at the beginning of the text, moved on by
-the characters before the lane. The end of the lane before shows what it should have been. Where the two do not agree
+Where a lane begins, its state is at first assumed: one that the model comes to at the beginning of the text, moved on
+by the characters before the lane. The end of the lane before shows what it should have been. Where the two do not agree
 the lane is read again from there, until its state agrees with the one that it had at the same place before. A model
 that remembers something to the end of the lane has the next lane read again as well, and so on, in the worst case lane
 after lane.

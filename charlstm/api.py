@@ -23,7 +23,7 @@ from charlstm.inference import (
     sampling_threads,
     take_text,
 )
-from charlstm.runs import Run, read_checkpoint
+from charlstm.runs import Run, read_checkpoint, refuse_other_objective
 from charlstm.settings import SamplingSettings
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int =
     """A text that goes on from the prompt, which it does not repeat.
 
     length: characters, None for that of the run's sampling settings, which also say how each is chosen. The same seed
-    gives the same text. Raises TextError for a prompt that the vocabulary refuses.
+    gives the same text. Raises TextError for a prompt that the vocabulary refuses, SettingsError for a length of 0,
+    which is without end, and RunError for a run of another objective.
     """
     sampling = run.settings.sampling if length is None else replace(run.settings.sampling, length=length)
+    if sampling.length < 1:
+        raise SettingsError(f"length is {sampling.length}, but must be at least 1 for a text that is returned whole")
     steps = sample_stepwise(run, sampling, prompt=prompt.encode(), seed=seed)
     return b"".join(take_text(one, run.vocab) for (one,) in steps).decode("utf-8", "replace")
 
@@ -58,6 +61,7 @@ def sample_stepwise(
     sampling: its length 0 is without end. cores: that NumPy may use, None for all of this process.
     Everything is read and checked before this returns; raises RunError and TextError.
     """
+    refuse_other_objective(run, "next")
     prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
     stop_ids = encode_stop(run.vocab, stop)
     weights = read_checkpoint(run, "best", model_only=True).weights
@@ -85,8 +89,11 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     """A text with every mask in it filled by a run trained for the cloze objective; the rest stays as it is.
 
     temperature: 0 for the likeliest characters, else they are drawn, by the seed. Raises TextError for characters that
-    the vocabulary refuses.
+    the vocabulary refuses, SettingsError for an empty mask, RunError for a run of another objective.
     """
+    refuse_other_objective(run, "cloze")
+    if not mask:
+        raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
     return fill_text(
         *build_directions(weights, run.settings.model),

@@ -6,6 +6,8 @@
 | CHARLSTM_DATA    | a folder that holds the well-known corpora, so that nothing is downloaded          |
 | CHARLSTM_CACHE   | where encoded texts are kept; by default charlstm/ under XDG_CACHE_HOME or ~/.cache |
 | TERM             | "dumb": no line of progress that redraws itself                                     |
+| NO_COLOR         | not empty: no colours                                                              |
+| OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
 """
 
 import os
@@ -45,7 +47,7 @@ def available_cores() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _processors()
 
 
 def limit_numpy_threads() -> int:
@@ -56,12 +58,16 @@ def limit_numpy_threads() -> int:
     chosen = any(variable in os.environ for variable in THREAD_VARIABLES)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
-    return 1 if chosen else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if chosen else _processors()
 
 
 def load_average() -> float:
     """The average number of processes running in the last minute, infinite where the system does not count them."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("inf")
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _path(variable: str) -> Path | None:

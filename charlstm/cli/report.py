@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from charlstm import environment
 from charlstm.cli.terminal import print_diagnostic
-from charlstm.settings import OBJECTIVES, TrainingSettings
+from charlstm.settings import OBJECTIVE_USES, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Warned
 
@@ -118,7 +118,7 @@ class Report:
         else:
             bits = f"{best / math.log(2):.4f} bits per character"
             self._line(f"best val_loss {best:.4f} ({bits}) at step {progress.best_step}, in {run.folder}")
-        use = OBJECTIVES[run.settings.model.objective]
+        use = OBJECTIVE_USES[run.settings.model.objective]
         self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
 
     def _close_bar(self) -> None:

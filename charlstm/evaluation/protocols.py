@@ -10,8 +10,9 @@ The first character of a text has nothing before it, so a text of N characters g
 character, and N of a gap.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -71,10 +72,10 @@ def evaluate(
     if protocol == "stream":
         stream = tally_stream(Reader(model, objective, machine.dtype, shards, sequence_length), ids, lanes)
         return Evaluation(stream.tally, objective, protocol, stream.lanes, stream.reread_chars)
-    cut, window_chars = (_windows, WINDOW_CHARS) if protocol == "windows" else (_surroundings, 2 * WINDOW_CHARS)
-    reader = Reader(model, objective, machine.dtype, shards, window_chars)
-    tallies = (reader.read(parts)[0].total() for parts in cut(ids, lanes))
-    return Evaluation(sum(tallies, Tally()), objective, protocol, lanes)
+    batches = list(CUTS[protocol](ids, lanes))
+    reader = Reader(model, objective, machine.dtype, shards, batches[0].length)
+    tally = sum((reader.read(parts)[0].total() for parts in batches), Tally())
+    return Evaluation(tally, objective, protocol, len(batches[0].first))
 
 
 def _windows(ids: Ids, lanes: int) -> Iterator[Parts]:
@@ -92,3 +93,8 @@ def _surroundings(ids: Ids, lanes: int) -> Iterator[Parts]:
     for since in np.split(starts, range(lanes, len(starts), lanes)):
         first = (since - WINDOW_CHARS // 2).clip(0, len(ids) - length)
         yield Parts(ids, first, length, counted=(since, since + WINDOW_CHARS), fresh=True)
+
+
+CUTS: Mapping[str, Callable[[Ids, int], Iterator[Parts]]] = MappingProxyType(
+    {"windows": _windows, "cloze": _surroundings}
+)

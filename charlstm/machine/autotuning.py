@@ -5,7 +5,6 @@ Letters: `T` steps, `B` lanes, `H` hidden.
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
+from charlstm.environment import available_cores, load_average
 from charlstm.files import write_file
 from charlstm.machine.shards import Shards
 
@@ -87,7 +87,7 @@ def find_fastest(tunings: Sequence[Tuning], probe: Probe, *, cache: Path | None)
     fastest = min(tunings, key=seconds.__getitem__)
     if math.isinf(seconds[fastest]):
         return None
-    idle = os.getloadavg()[0] < (os.cpu_count() or 1) / 2
+    idle = load_average() < available_cores() / 2
     if cache is not None and idle:  # on a busy machine, what is fastest now is not what will be
         with suppress(OSError):  # a cache that cannot be written costs the next run a moment
             cache.parent.mkdir(parents=True, exist_ok=True)

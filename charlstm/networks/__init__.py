@@ -2,7 +2,7 @@
 
 from charlstm.networks.cores import Core, build_core, join_lanes, lanes_of, reset_lanes
 from charlstm.networks.models import CharLM, ClozeLM, inherit_weights, num_parameters
-from charlstm.networks.objectives import OBJECTIVES, UNCOUNTED, Model, Objective, summed_nats
+from charlstm.networks.objectives import OBJECTIVES, UNCOUNTED, Model, Objective
 
 __all__ = [
     "OBJECTIVES",
@@ -18,5 +18,4 @@ __all__ = [
     "lanes_of",
     "num_parameters",
     "reset_lanes",
-    "summed_nats",
 ]

@@ -37,10 +37,10 @@ class Objective:
         """The targets (T, B) of what is counted, UNCOUNTED elsewhere. inputs, following, mask: (T, B)."""
         return self.targets(inputs, following).masked_fill(~mask, UNCOUNTED)
 
-
-def summed_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (T, B, V) and targets (T, B), summed over those that are counted, in nats."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNCOUNTED, reduction="sum")
+    def loss(self, logits: Tensor, inputs: Tensor, following: Tensor, mask: Tensor) -> Tensor:
+        """Cross-entropy of logits (T, B, V), summed over the targets that are counted, in nats."""
+        targets = self.counted_targets(inputs, following, mask)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNCOUNTED, reduction="sum")
 
 
 def next_characters(_inputs: Tensor, following: Tensor) -> Tensor:

@@ -15,12 +15,13 @@ from charlstm.runs.folder import (
     mark_newest,
     only_writer,
     open_run,
+    refuse_other_objective,
     refuse_taken,
     rewrite_settings,
 )
 from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_metrics
 from charlstm.runs.progress import Progress
-from charlstm.runs.texts import encode_text, read_split
+from charlstm.runs.texts import encode_text, own_corpus, read_split
 
 __all__ = [
     "Checkpoint",
@@ -36,11 +37,13 @@ __all__ = [
     "mark_newest",
     "only_writer",
     "open_run",
+    "own_corpus",
     "point_best",
     "read_checkpoint",
     "read_metrics",
     "read_newest_undamaged",
     "read_split",
+    "refuse_other_objective",
     "refuse_taken",
     "rewrite_settings",
     "save_checkpoint",

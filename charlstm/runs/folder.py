@@ -24,7 +24,7 @@ import msgspec
 from charlstm import environment
 from charlstm.errors import RunError
 from charlstm.files import REPLACED, UNFINISHED, disk_errors, end_replacement, read_bounded, remove, write_file
-from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVES, Settings, dump_settings, load_settings
+from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVE_USES, Settings, dump_settings, load_settings
 from charlstm.text import Vocab
 
 RUNS_FOLDER = Path("runs")
@@ -81,14 +81,19 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
     Raises RunError if there is none, if it is no run folder, or if it has another objective.
     """
     run = _read_run(find_run(folder))
-    objective = run.settings.model.objective
-    if needs is not None and needs != objective:
-        use = OBJECTIVES[objective]
-        raise RunError(
-            f"{run.folder} {use.does} (use `{use.command}`), but a run that {OBJECTIVES[needs].does} is needed: "
-            "name another with --run"
-        )
+    if needs is not None:
+        refuse_other_objective(run, needs)
     return run
+
+
+def refuse_other_objective(run: Run, needed: str) -> None:
+    """Raise RunError unless the run was trained for the objective that is needed."""
+    use = OBJECTIVE_USES[run.settings.model.objective]
+    if run.settings.model.objective != needed:
+        raise RunError(
+            f"{run.folder} {use.does} (use `{use.command}`), but a run that {OBJECTIVE_USES[needed].does} is needed: "
+            "name another"
+        )
 
 
 def find_run(folder: Path | None = None) -> Path:

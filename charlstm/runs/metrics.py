@@ -64,9 +64,13 @@ def read_metrics(folder: Path) -> list[MetricsRow]:
     return rows
 
 
+class _Numbered(msgspec.Struct):
+    step: int
+
+
 def _is_up_to(step: int, line: bytes) -> bool:
     """Whether a line is a row of a step that is not later; one that a kill cut short is not."""
     try:
-        return msgspec.json.decode(line, type=MetricsRow).step <= step
+        return msgspec.json.decode(line, type=_Numbered).step <= step
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False

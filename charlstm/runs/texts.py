@@ -5,21 +5,32 @@ from typing import BinaryIO
 from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.runs.folder import Run
-from charlstm.text import EncodedText, Ids, encode_source, open_corpus, read_corpus, split_ids
+from charlstm.text import Corpus, EncodedText, Ids, encode_source, open_corpus, read_corpus, split_ids
+
+
+def own_corpus(run: Run, *, stdin: BinaryIO | None = None, from_cache: bool = True) -> Corpus:
+    """The text that the run was trained on: from the cache, where it may be looked for there, else from its sources.
+
+    Raises RunError if it is not known which text that was, or if it has changed.
+    """
+    if run.text is None:
+        raise RunError(
+            f"{run.folder} is of an earlier version, which did not record its text: name a text, "
+            "or begin a new run from its weights with --init-from"
+        )
+    fingerprint = run.text.fingerprint
+    cached = open_corpus(fingerprint, cache_folder()) if from_cache else None
+    corpus = cached or read_corpus(run.settings.data, stdin=stdin)
+    if corpus.fingerprint != fingerprint:
+        raise RunError(
+            f"the text of {run.folder} has changed since it was trained: restore it, name a text, or start a new run"
+        )
+    return corpus
 
 
 def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None) -> Ids:
-    """The ids of the "train", "val" or "test" split of the run's text: from the cache, else from its sources.
-
-    Raises RunError if the text is not known or has changed, TextError if it has no such split.
-    """
-    if run.text is None:
-        raise RunError(f"{run.folder} is of an earlier version, which did not record its text: name a text instead")
-    fingerprint = run.text.fingerprint
-    corpus = open_corpus(fingerprint, cache_folder()) or read_corpus(run.settings.data, stdin=stdin)
-    if corpus.fingerprint != fingerprint:
-        raise RunError(f"the text that {run.folder} was trained on has changed: name a text instead")
-    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
+    """The ids of the "train", "val" or "test" split of the run's text. Raises as `own_corpus`, TextError if empty."""
+    ids: Ids = getattr(split_ids(own_corpus(run, stdin=stdin).ids, run.settings.data.split), split)
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(

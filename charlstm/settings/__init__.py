@@ -1,6 +1,6 @@
 """The settings of a run: their schema, their reader, which reads other YAML documents too, and their reference page."""
 
-from charlstm.settings.objectives import OBJECTIVES
+from charlstm.settings.objectives import OBJECTIVE_USES
 from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
     dump_settings,
@@ -18,7 +18,7 @@ from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
 
 __all__ = [
     "MAX_SETTINGS_BYTES",
-    "OBJECTIVES",
+    "OBJECTIVE_USES",
     "CellName",
     "DataSettings",
     "Located",

@@ -14,7 +14,7 @@ class ObjectiveUse(NamedTuple):
     options: str = ""
 
 
-OBJECTIVES: Mapping[str, ObjectiveUse] = MappingProxyType(
+OBJECTIVE_USES: Mapping[str, ObjectiveUse] = MappingProxyType(
     {
         "next": ObjectiveUse("predicts the next character", "sample", "charlstm sample", " --temp 0.8 --top-k 10"),
         "cloze": ObjectiveUse("fills gaps", "fill gaps", "charlstm fill"),

@@ -1,6 +1,7 @@
 """What a training run leaves in its folder while it runs: rows of metrics and checkpoints.
 
-A disk that refuses does not end the run: what could not be written is written with what comes next.
+A disk that refuses does not end the run, unless it refuses the first state or the last: what could not be written is
+written with what comes next.
 """
 
 import math
@@ -20,7 +21,7 @@ class Recorder:
         self.run = run
         self.trainer = trainer
         self.warn = warn
-        self.chars_per_second = math.nan  # since the last logged step
+        self.chars_per_second = math.nan  # of the last log interval
         self._steps, self._seconds = 0, 0.0
         self._unwritten: deque[MetricsRow] = deque()
         self._unsaved_best: Checkpoint | None = None

@@ -20,13 +20,13 @@ from msgspec.structs import replace
 
 from charlstm import runs
 from charlstm.environment import cache_folder
-from charlstm.errors import InputOutputError, RunError, SettingsError
+from charlstm.errors import InputOutputError, SettingsError
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
-from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, open_corpus, read_corpus, shared_ids, split_ids
+from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
 from charlstm.training.recorder import Recorder
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import weight_shapes
@@ -55,10 +55,10 @@ class Began:
 
 @dataclass(frozen=True)
 class Stepped:
-    """A step was taken and logged."""
+    """A step was taken; it is logged if it is time to."""
 
     facts: StepFacts
-    chars_per_second: float  # since the last logged step
+    chars_per_second: float  # of the last log interval
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ Fact: TypeAlias = Began | Stepped | Sampled | Warned | Ended
 
 @dataclass
 class Session:
-    """A training run that is assembled; nothing of it is on disk yet, or its folder is locked."""
+    """A training run that is assembled. A new one is not on disk yet, the folder of a resumed one is locked."""
 
     settings: Settings
     corpus: Corpus
@@ -151,6 +151,7 @@ def start_session(
 
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
     """
+    settings = override_settings(settings, ())  # which completes them, and checks them together
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
@@ -177,7 +178,7 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
     _refuse_changes(run, settings)
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
-        corpus = _same_text(run, stdin)
+        corpus = runs.own_corpus(run, stdin=stdin, from_cache=STDIN in run.settings.data.sources)
         if settings.training.max_minutes != run.settings.training.max_minutes:  # its steps are to be estimated anew
             checkpoint = replace_field(checkpoint, progress=replace(checkpoint.progress, total_steps=None))
         settings, trainer = build_trainer(settings, corpus)
@@ -237,22 +238,6 @@ def _save_beginning(run: Run, recorder: Recorder) -> list[str]:
     return []
 
 
-def _same_text(run: Run, stdin: BinaryIO | None) -> Corpus:
-    """The text that the run was trained on; one that came from a pipe is looked for in the cache first."""
-    if run.text is None:
-        raise RunError(
-            f"{run.folder} is of an earlier version, which did not record its text: begin a new run from its weights "
-            "with --init-from"
-        )
-    cached = open_corpus(run.text.fingerprint, cache_folder()) if STDIN in run.settings.data.sources else None
-    corpus = cached or read_corpus(run.settings.data, stdin=stdin)
-    if corpus.fingerprint != run.text.fingerprint:
-        raise RunError(
-            f"the text of {run.folder} has changed since it was trained: restore it, or start a new run on the new text"
-        )
-    return corpus
-
-
 def _refuse_changes(run: Run, settings: Settings) -> None:
     """Raise SettingsError for a change that would make it another run."""
     for section in ("data", "model", "training"):
@@ -262,7 +247,7 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
             if before != now and f"{section}.{name}" not in FREE_SETTINGS:
                 raise SettingsError(
                     f"--set {section}.{name}={now} differs from {before}, with which {run.folder} was trained: "
-                    "a resumed run may only change its limits and intervals, so start a new run for this"
+                    "a resumed run may only change its limits, intervals and device, so start a new run for this"
                 )
 
 

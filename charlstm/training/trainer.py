@@ -24,7 +24,7 @@ from charlstm.cells import State
 from charlstm.errors import DivergedError, RunError
 from charlstm.evaluation import Tally, evaluate
 from charlstm.machine import Machine
-from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes, summed_nats
+from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes
 from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch, Batches, Ids
@@ -199,8 +199,7 @@ class Trainer:
             ids = inputs[:, lanes]
             masks = self.model.core.draw_masks(ids.shape[1], self.dropout, self._generator(step, shard))
             logits, after = self.model(ids, lanes_of(state, lanes), masks=masks, dtype=self.machine.dtype)
-            targets = self.objective.counted_targets(ids, following[:, lanes], mask[:, lanes])
-            loss = summed_nats(logits, targets) / counted
+            loss = self.objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
             return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in after)
 
         losses, gradients, states = zip(*self.shards.map(compute_shard, inputs.shape[1]), strict=True)

@@ -1,0 +1,87 @@
+"""The public names: what the README's snippet does, and what a run of another objective is told."""
+
+from pathlib import Path
+
+import pytest
+
+import charlstm
+from charlstm.errors import RunError, SettingsError
+from charlstm.settings import DataSettings as Data
+from charlstm.settings import ModelSettings, Settings, TrainingSettings
+
+TEXT = "the cat sat on the mat; a dog ran to the log, and so on\n" * 20
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "text.txt").write_text(TEXT)
+    return folder
+
+
+def train(place: Path, name: str, **model: object) -> charlstm.Run:
+    settings = Settings(
+        data=Data(sources=(str(place / "text.txt"),)),
+        model=ModelSettings(embedding_size=4, hidden_size=6, **model),  # type: ignore[arg-type]
+        training=TrainingSettings(batch_size=5, sequence_length=7, max_steps=3, precision="fp32", device="cpu"),
+    )
+    if not (place / name).exists():
+        with charlstm.start_session(settings, folder=place / name) as session:
+            session.train()
+    return charlstm.open_run(place / name)
+
+
+@pytest.fixture
+def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> charlstm.Run:
+    monkeypatch.chdir(place)
+    return train(place, "next")
+
+
+@pytest.fixture
+def cloze(place: Path, monkeypatch: pytest.MonkeyPatch) -> charlstm.Run:
+    monkeypatch.chdir(place)
+    return train(place, "cloze", objective="cloze", bidirectional=True)
+
+
+def test_api_names_are_there_and_others_are_not() -> None:
+    for name in charlstm.__all__:
+        assert getattr(charlstm, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'smaple'"):
+        charlstm.smaple  # noqa: B018
+
+
+def test_api_trains_measures_and_samples(run: charlstm.Run) -> None:
+    figures = charlstm.evaluate(run, charlstm.read_split(run, "val")).figures
+    assert figures["loss"] == pytest.approx(charlstm.read_metrics(run.folder)[-1].val_loss, abs=1e-6)
+    text = charlstm.sample(run, prompt="the ", length=30, seed=4)
+    assert len(text) == 30
+    assert set(text) <= set(TEXT)
+    assert text == charlstm.sample(run, prompt="the ", length=30, seed=4) != charlstm.sample(run, length=30, seed=5)
+
+
+def test_api_fills_gaps(cloze: charlstm.Run) -> None:
+    filled = charlstm.fill(cloze, b"the c_t sat_")
+    assert len(filled) == 12
+    assert filled.startswith(b"the c")
+    assert b"_" not in filled
+    assert "cloze_loss" in charlstm.evaluate(cloze, charlstm.read_split(cloze, "val")).figures
+
+
+def test_api_refuses_what_a_run_cannot_do(run: charlstm.Run, cloze: charlstm.Run) -> None:
+    with pytest.raises(RunError, match="cloze fills gaps"):
+        charlstm.sample(cloze, length=3)
+    with pytest.raises(RunError, match="next predicts the next character"):
+        charlstm.fill(run, b"a_b")
+    with pytest.raises(SettingsError, match="length is 0"):
+        charlstm.sample(run, length=0)
+    with pytest.raises(SettingsError, match="mask is empty"):
+        charlstm.fill(cloze, b"ab", mask=b"")
+    with pytest.raises(SettingsError, match="protocol"):
+        charlstm.evaluate(cloze, charlstm.read_split(cloze, "val"), protocol="windows")
+
+
+def test_api_completes_settings_that_set_no_limit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    settings = Settings(data=Data(sources=("text.txt",)), training=TrainingSettings(batch_size=2, sequence_length=7))
+    with charlstm.start_session(settings, folder=place / "unlimited") as session:
+        assert session.settings.training.max_minutes == 1.0

@@ -92,7 +92,7 @@ def generate(args: argparse.Namespace) -> dict[str, Any]:
         length=None,
         seed=1,
         samples=args.streams,
-        streams=args.streams,
+        lanes=args.streams,
         scored=False,
     )
     threads = args.threads or sampling_threads(settings, cores=cores, load=environment.load_average())

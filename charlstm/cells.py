@@ -1,6 +1,6 @@
 """THE equations: one pure step per recurrent cell, the same function for NumPy and for torch arrays.
 
-Letters: `B` rows that step together, `H` hidden size, `G` gates of the cell.
+Letters: `B` lanes, `H` hidden size, `G` gates of the cell.
 
 A step takes what the gates see, already summed over the input and over the hidden state, and the state:
 

@@ -29,7 +29,7 @@ def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
         if request.signal_number is None:
             request.signal_number = number
             if not quiet:
-                _say_now(f"{signal.Signals(number).name}: finishing this step and saving …")
+                _print_now(f"{signal.Signals(number).name}: finishing this step and saving …")
         elif number == signal.SIGINT:
             os._exit(INTERRUPTED_EXIT_CODE)
 
@@ -45,7 +45,7 @@ def stop_requests(*, quiet: bool) -> Iterator[StopRequest]:
 _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-def _say_now(line: str) -> None:
+def _print_now(line: str) -> None:
     """Print a line from within a signal handler, where the stream's own buffer may be in use."""
     with suppress(OSError):
         below_the_bar = "\n" if os.isatty(2) else ""

@@ -4,7 +4,6 @@ from charlstm.inference.engine import Engine, Stepper, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
 from charlstm.inference.sampling import (
-    STREAMS,
     Sample,
     SamplingParameters,
     encode_stop,
@@ -15,7 +14,6 @@ from charlstm.inference.sampling import (
 from charlstm.inference.threads import numpy_threads, sampling_threads
 
 __all__ = [
-    "STREAMS",
     "Engine",
     "Sample",
     "SamplingParameters",

@@ -1,6 +1,6 @@
 """Inference without torch: a trained model's weights as NumPy arrays, stepped through the equations of `cells`.
 
-Letters: `B` streams, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell.
+Letters: `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell.
 """
 
 from typing import Any, Protocol
@@ -16,15 +16,15 @@ from charlstm.weights import Weights
 class Stepper(Protocol):
     """Steps a model of the next character: `Engine`, or `FastLSTM` to rounding."""
 
-    def zero_state(self, streams: int) -> State:
+    def zero_state(self, lanes: int) -> State:
         """The state before any text."""
 
     def step(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State]:
-        """Read one character a stream, to the logits of the next one and the new state."""
+        """Read one character a lane, to the logits of the next one and the new state."""
 
 
 class Engine:
-    """Steps B independent streams of a trained model, one character at a time."""
+    """Steps B independent lanes of a trained model, one character at a time."""
 
     def __init__(self, weights: Weights, settings: ModelSettings) -> None:
         """weights: as `model.safetensors` holds them, checked by `check_weights`."""
@@ -39,13 +39,13 @@ class Engine:
         # what each character brings to the gates of layer 1 is one row of a (V, G·H) table
         self.input_table = weights["embedding.weight"] @ first["weight_ih"].T + first["bias_ih"]
 
-    def zero_state(self, streams: int) -> State:
+    def zero_state(self, lanes: int) -> State:
         """The state before any text: zeros, (L, B, H) each."""
-        shape = (self.num_layers, streams, self.hidden_size)
+        shape = (self.num_layers, lanes, self.hidden_size)
         return tuple(np.zeros(shape, dtype=self.output_weight.dtype) for _ in self.cell.state)
 
     def step(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State]:
-        """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
+        """Read one character a lane: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
         hidden, after, _ = self.step_gates(ids, state)
         return hidden @ self.output_weight.T + self.output_bias, after
 

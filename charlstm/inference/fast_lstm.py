@@ -1,6 +1,6 @@
 """The LSTM's step for sampling: the equations of `cells.lstm`, in place, in the order that costs the least.
 
-Letters: `B` streams, `V` vocabulary, `H` hidden, `L` layers.
+Letters: `B` lanes, `V` vocabulary, `H` hidden, `L` layers.
 
 Everything here is derived from an `Engine`'s weights when it is made; a test holds the two equal to rounding.
 What each choice gains was measured with it and without it, one thread, 2×128 to 3×512:
@@ -9,8 +9,8 @@ What each choice gains was measured with it and without it, one thread, 2×128 t
   Layer 1 looks its input up in the engine's table.
 - σ(x) = tanh(x/2)/2 + 1/2: with the weights of i, f and o halved, one tanh serves all four gates. Halving is exact.
   The gates stand as i f o g, so that what the three sigmoids need is one block.
-- Weights are transposed, (2·H, 4·H), which multiplies a vector up to a third faster; several streams have a matrix a
-  gate, whose results are contiguous (up to 1.7 times as fast for 8 streams).
+- Weights are transposed, (2·H, 4·H), which multiplies a vector up to a third faster; several lanes have a matrix a
+  gate, whose results are contiguous (up to 1.7 times as fast for 8 lanes).
 - Arrays and their views are kept from step to step (a quarter of 2×128), and begin at a cache line (a tenth of 2×512).
 """
 
@@ -38,7 +38,7 @@ def build_stepper(weights: Weights, settings: ModelSettings) -> Stepper:
 
 
 class FastLSTM:
-    """Steps B independent streams of an lstm as `Engine.step` does, in about half the time for one."""
+    """Steps B independent lanes of an lstm as `Engine.step` does, in about half the time for one."""
 
     def __init__(self, engine: Engine) -> None:
         first, *others = engine.layers
@@ -53,12 +53,12 @@ class FastLSTM:
         self.half = np.array(0.5, dtype=self.output_weight.dtype)  # as an array: taken up faster than a float
         self._prepare(1)
 
-    def zero_state(self, streams: int) -> State:
+    def zero_state(self, lanes: int) -> State:
         """The state before any text: zeros, (L, B, H) each."""
-        return self.engine.zero_state(streams)
+        return self.engine.zero_state(lanes)
 
     def step(self, ids: NDArray[np.integer], state: State) -> tuple[Array, State]:
-        """Read one character a stream: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
+        """Read one character a lane: ids (B,) and the state, to logits (B, V) of the next one and the new state."""
         if len(ids) != len(self.h):
             self._prepare(len(ids))
         copyto(self.h, state[0].transpose(1, 0, 2))
@@ -82,17 +82,17 @@ class FastLSTM:
 
     @cached_property
     def weights_by_gate(self) -> list[Array]:
-        """The weights as several streams multiply them, (4, 2·H, H)."""
+        """The weights as several lanes multiply them, (4, 2·H, H)."""
         return [np.ascontiguousarray(_by_gate(weight)) for weight in self.weights]
 
-    def _prepare(self, streams: int) -> None:
-        """Make the arrays that so many streams are stepped in; those of a single one are vectors, which cost less."""
+    def _prepare(self, lanes: int) -> None:
+        """Make the arrays that so many lanes are stepped in; those of a single one are vectors, which cost less."""
         count, size, dtype = self.engine.num_layers, self.engine.hidden_size, self.output_weight.dtype
-        alone = streams == 1
+        alone = lanes == 1
         self.product: Any = np.dot if alone else np.matmul
-        self.h, self.c = np.empty((streams, count, size), dtype), np.empty((count, streams, size), dtype)
+        self.h, self.c = np.empty((lanes, count, size), dtype), np.empty((count, lanes, size), dtype)
         self.last = self.h[:, -1]  # (B, H)
-        gates, rows = np.empty((4, streams, size), dtype), self.h.reshape(streams, -1)
+        gates, rows = np.empty((4, lanes, size), dtype), self.h.reshape(lanes, -1)
         self.layers = []
         for layer, bias in enumerate(self.biases):
             reads = rows[:, max(0, layer - 1) * size : (layer + 1) * size]  # (B, 2·H), of layer 1 (B, H)

@@ -1,6 +1,6 @@
-"""From logits to text: temperature, top-k, top-p, and samples that advance together, each in a stream of its own.
+"""From logits to text: temperature, top-k, top-p, and samples that advance together, each in a lane of its own.
 
-Letters: `B` streams, `V` vocabulary, `K` candidates.
+Letters: `B` lanes, `V` vocabulary, `K` candidates.
 """
 
 import math
@@ -18,9 +18,9 @@ from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
 from charlstm.text import Vocab, name_characters
 
-STREAMS = 64  # samples that advance together; a larger batch gains little
+SAMPLED_LANES = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
-FEW = 32  # candidates up to which a single stream chooses quicker among lists than among arrays
+FEW = 32  # candidates up to which a single lane chooses quicker among lists than among arrays
 LARGE_VOCAB = 128  # symbols from which on finding the highest few beats sorting them all
 
 
@@ -57,7 +57,7 @@ class Sample:
 
 
 def generate(
-    engine: Stepper,
+    stepper: Stepper,
     vocab: Vocab,
     parameters: SamplingParameters,
     *,
@@ -66,41 +66,41 @@ def generate(
     seed: int,
     samples: int = 1,
     stop_ids: Sequence[int] = (),
-    streams: int = STREAMS,
+    lanes: int = SAMPLED_LANES,
     scored: bool = True,
 ) -> Iterator[list[Sample]]:
-    """Generate samples, up to `streams` at a time; after each step yield those that it advanced.
+    """Generate samples, up to `lanes` at a time; after each step yield those that it advanced.
 
     prompt: ids to read first; with none, the text begins as a line of the training text does.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
-    generated beside it. A finished sample's stream is given to the next one. The unknown symbol is never drawn.
+    generated beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
     """
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
-    logits_at_start, state_at_start = _read(engine, np.asarray(prompt if len(prompt) else start_ids(vocab)))
+    logits_at_start, state_at_start = _read(stepper, np.asarray(prompt if len(prompt) else start_ids(vocab)))
     waiting = (_new_sample(seed + number, scored=scored) for number in range(samples))
     if length == 0:
         yield [replace(sample, finished=True) for sample in waiting]
         return
-    live = list(islice(waiting, streams))
+    live = list(islice(waiting, lanes))
     logits = logits_at_start.repeat(len(live), axis=0)  # (B, V)
     state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
     while live:
         ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
         _extend(live, ids, log_probs(logits, ids) if scored else None, stop, length)
         yield live
-        logits, state = engine.step(ids, state)
-        free = [stream for stream, sample in enumerate(live) if sample.finished]
-        for stream, sample in zip(free, waiting, strict=False):
-            live[stream] = sample
-            logits[stream] = logits_at_start[0]
+        logits, state = stepper.step(ids, state)
+        free = [lane for lane, sample in enumerate(live) if sample.finished]
+        for lane, sample in zip(free, waiting, strict=False):
+            live[lane] = sample
+            logits[lane] = logits_at_start[0]
             for part, at_start in zip(state, state_at_start, strict=True):
-                part[:, stream] = at_start[:, 0]
-        going = [stream for stream, sample in enumerate(live) if not sample.finished] if free else range(len(live))
+                part[:, lane] = at_start[:, 0]
+        going = [lane for lane, sample in enumerate(live) if not sample.finished] if free else range(len(live))
         if len(going) < len(live):
-            live = [live[stream] for stream in going]
+            live = [live[lane] for lane in going]
             logits, state = logits[going], tuple(part[:, going] for part in state)
 
 
@@ -147,7 +147,7 @@ def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], parameters: S
 
 
 def log_probs(logits: NDArray[np.floating], ids: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The model's log-probabilities (B,), in nats, of one id a stream."""
+    """The model's log-probabilities (B,), in nats, of one id a lane."""
     exact = logits.astype(np.float64)
     exact -= exact.max(axis=1, keepdims=True)
     found: NDArray[np.float64] = exact[np.arange(len(ids)), ids] - np.log(np.exp(exact).sum(axis=1))
@@ -204,7 +204,7 @@ def _extend(
 
 
 def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, count: int) -> int:
-    """`pick` for a single stream (V,): lists of a few numbers cost half of what arrays do."""
+    """`pick` for a single lane (V,): lists of a few numbers cost half of what arrays do."""
     order = _ranked(logits, count)
     highest, *_ = scaled = logits[order].tolist()
     cumulative = list(accumulate([math.exp((logit - highest) / parameters.temperature) for logit in scaled]))
@@ -225,11 +225,11 @@ def _ranked(logits: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     return (-logits).argsort(kind="stable")[..., :count]
 
 
-def _read(engine: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
+def _read(stepper: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
     """Logits (1, V) and state after reading ids from a zero state."""
-    state = engine.zero_state(1)
+    state = stepper.zero_state(1)
     for position in range(len(ids)):
-        logits, state = engine.step(ids[position : position + 1], state)
+        logits, state = stepper.step(ids[position : position + 1], state)
     return logits, state
 
 

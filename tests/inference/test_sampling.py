@@ -211,7 +211,7 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     vocab = vocab_of(ALPHABET)
     engine = Bigrams(vocab.size)
     stop_ids = encode_stop(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
-    together = texts(engine, vocab, samples=20, streams=streams, stop_ids=stop_ids)
+    together = texts(engine, vocab, samples=20, lanes=streams, stop_ids=stop_ids)
     alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
@@ -226,7 +226,7 @@ def test_generate_gives_the_same_text_in_64_streams_as_in_one_from_a_real_engine
         for name, shape in weight_shapes(settings, vocab.size).items()
     }
     engine = Engine(weights, settings)
-    assert texts(engine, vocab, samples=40, streams=64) == texts(engine, vocab, samples=40, streams=1)
+    assert texts(engine, vocab, samples=40, lanes=64) == texts(engine, vocab, samples=40, lanes=1)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 77])
@@ -239,7 +239,7 @@ def test_generate_counts_the_generated_characters_exactly(length: int) -> None:
 def test_generate_makes_as_many_samples_as_were_asked_for_also_when_they_finish_together() -> None:
     vocab = vocab_of(ALPHABET)
     for samples in range(1, 12):
-        assert len(texts(Bigrams(vocab.size), vocab, samples=samples, length=3, streams=4)) == samples
+        assert len(texts(Bigrams(vocab.size), vocab, samples=samples, length=3, lanes=4)) == samples
 
 
 def test_generate_never_draws_the_unknown_symbol() -> None:

@@ -2,7 +2,7 @@
 
     settings = charlstm.load_settings(Path("config.yaml"), ["training.max_minutes=5"])
     with charlstm.start_session(settings, name="novel") as session:
-        run = session.train(tell=print).run
+        run = session.train().run
     print(charlstm.evaluate(run, charlstm.read_split(run, "val")).figures)
     print(charlstm.sample(run, prompt="The ", length=200, seed=1))
 

@@ -71,6 +71,6 @@ def eval_command(
         write_line(f"{name:<20} {value:{form}}")
     write_line(f"{'chars':<20} {evaluation.tally.chars:,}")
     write_line(f"{'protocol':<20} {evaluation.protocol}")
-    again = f", {evaluation.reread_chars:,} characters again" if evaluation.reread_chars else ""
+    again = f", {evaluation.reread_chars:,} characters read twice" if evaluation.reread_chars else ""
     write_line(f"{'lanes':<20} {evaluation.lanes}{again}")
     write_line(f"{'text':<20} {text if text is not None else f'{part} split of the run'}")

@@ -60,7 +60,7 @@ def evaluate(
 
     ids: (N,), perhaps memory-mapped. protocol: one of the objective's, None for its first.
     machine: where and in which precision; None for one core, float32. shards: the machine's, if they are there already.
-    lanes, sequence_length: how the work is batched; they move the result by rounding only.
+    lanes, sequence_length: how the work is batched; the result is that of one stream as far as `stream` can tell.
     Raises TextError for a text of fewer than 2 characters.
     """
     if len(ids) < 2:

@@ -140,6 +140,45 @@ def test_stream_is_a_plain_loop_for_a_model_that_shows_what_it_latched_only_on_a
     assert found.reread_chars == 3 * lane_chars  # lane after lane
 
 
+def counter(cell: Any, **biases: float) -> CharLM:
+    """One unit that counts symbol 0 up by 0.96 and symbol 1 down, all gates open; its logits are 5·h, −5·h and 0."""
+    model = CharLM(3, ModelSettings(cell=cell, embedding_size=3, hidden_size=1, num_layers=1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.embedding.weight.copy_(torch.eye(3))
+        weights = model.core.layer_weights(0)
+        weights["bias_ih"].copy_(torch.tensor([30.0, 30.0, 0.0, biases.get("output", 30.0)]))
+        weights["weight_ih"][2] = torch.tensor([2.0, -2.0, 0.0])
+        if "peephole" in biases:
+            weights["weight_ch"][2] = biases["peephole"]
+        model.output.weight.copy_(torch.tensor([[5.0], [-5.0], [0.0]]))
+    return model
+
+
+@pytest.mark.parametrize("depth", [3, 5, 12])
+def test_stream_is_a_plain_loop_for_a_model_that_counts_up_and_down_again(depth: int) -> None:
+    """Beyond 4 a count looks through tanh like the next one, until it comes down."""
+    lane_chars, lanes = LEAST_LANE_CHARS, 8
+    ids = np.full(lanes * lane_chars, 2)
+    ids[700 : 700 + depth] = ids[lane_chars + 5 : lane_chars + 5 + depth] = 0
+    ids[4 * lane_chars + 9 : 4 * lane_chars + 9 + 2 * depth - 2] = 1
+    expected = evaluate(counter("lstm"), ids, lanes=1)
+    found = evaluate(counter("lstm"), ids, lanes=lanes)
+    assert found.lanes == lanes - 1
+    assert found.tally.loss == pytest.approx(expected.tally.loss, abs=1e-4)
+
+
+def test_stream_is_a_plain_loop_for_a_model_whose_gates_see_how_far_it_counted() -> None:
+    model = counter("peephole", output=-90.0, peephole=0.01)  # the output gate opens beyond a count of 9,000
+    ids = np.zeros(4 * LEAST_LANE_CHARS, dtype=np.int64)
+    expected = evaluate(model, ids, lanes=1)
+    found = evaluate(model, ids, lanes=4)
+    assert found.lanes > 1
+    assert found.tally.loss == pytest.approx(expected.tally.loss, abs=1e-3)
+    assert expected.tally.loss < math.log(3) - 0.1  # it does open
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_stream_in_shards_and_threads_has_the_same_bits(precision: str) -> None:
     def measure(threads: int) -> Evaluation:

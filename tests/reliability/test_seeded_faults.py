@@ -141,6 +141,7 @@ GIGABYTE = "test_damage.py::test_damage_of_a_gigabyte_is_refused_by_the_commands
 ONCE = "test_faults.py::test_faults_once_in_a_training_run_are_made_up_for"
 GROWING = "test_bad_texts.py::test_bad_texts_that_grow_while_they_are_read_are_refused"
 TRAINER = "../training/test_trainer.py"
+LEFT_OVERS = "../runs/test_folder.py::test_runs_writer_clears_what_a_killed_one_left"
 
 FILES, FOLDER, CHECKPOINTS = "files.py", "runs/folder.py", "runs/checkpoints.py"
 NO_BEST = "msgspec.structs.replace(checkpoint.progress, best_loss=None, best_step=None)"
@@ -154,7 +155,7 @@ SEEDED = {
         CHECKPOINTS, "save_checkpoint", earlier("_remove_old", than="_point"), SAVES
     ),
     "the best rotated out": Fault(CHECKPOINTS, "_remove_old", smaller_sets, SAVES),
-    "left-overs kept": Fault(FOLDER, "only_writer", without("remove"), KILLS),
+    "left-overs kept": Fault(FOLDER, "only_writer", without("remove"), LEFT_OVERS),
     "metrics not cut back": Fault("training/session.py", "resume_session", without("cut_metrics"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),

@@ -45,7 +45,7 @@ def terminal_colours() -> bool:
 def available_cores() -> int:
     """The processor cores that this process may use; OMP_NUM_THREADS says so where it is set."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if asked.isdigit() and int(asked) > 0:
+    if asked.isascii() and asked.isdigit() and len(asked) < 6 and int(asked) > 0:
         return int(asked)
     return _processors()
 

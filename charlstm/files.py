@@ -26,9 +26,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}")
     try:
-        with unfinished.open("wb") as file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with _open_locked(unfinished) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,6 +36,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             unfinished.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def _open_locked(path: Path) -> BinaryIO:
+    """Make a file that this process has locked; one that was taken for abandoned before it was locked is made again."""
+    while True:
+        file = path.open("wb")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
 
 
 def write_file(path: Path, data: bytes) -> None:

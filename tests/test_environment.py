@@ -52,3 +52,13 @@ def test_environment_tests_see_nothing_of_the_users(session_cache: Path) -> None
 
 def test_environment_load_is_a_number_of_processes() -> None:
     assert environment.load_average() >= 0.0
+
+
+@pytest.mark.parametrize("odd", ["", "0", "abc", "-1", "²", "9" * 5000])
+def test_environment_odd_numbers_of_cores_are_those_of_the_machine(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    expected = environment.available_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", odd)
+    assert environment.available_cores() == expected >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert environment.available_cores() == 3

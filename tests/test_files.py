@@ -1,9 +1,11 @@
 """Files: the old content or the new stands in its place, and what a dead writer left is found by its lock."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -60,6 +62,23 @@ def test_abandoned_files_are_those_whose_writer_is_gone(tmp_path: Path) -> None:
         file.write(b"still here")
     assert sorted(os.listdir(tmp_path)) == ["alive", "unfinished-story"]
     assert (tmp_path / "alive").read_bytes() == b"still here"
+
+
+def test_atomic_file_that_was_taken_for_abandoned_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = fcntl.flock, []
+
+    def too_late(file: IO[bytes], operation: int) -> None:
+        if not calls:
+            os.unlink(file.name)
+        calls.append(operation)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    write_file(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_read_bounded_refuses_what_is_longer_or_no_regular_file(tmp_path: Path) -> None:

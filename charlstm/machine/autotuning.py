@@ -98,6 +98,6 @@ def find_fastest(tunings: Sequence[Tuning], probe: Probe, *, cache: Path | None)
 def _read_cache(cache: Path) -> dict[str, Any]:
     try:
         entries = json.loads(cache.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return entries if isinstance(entries, dict) else {}

@@ -64,7 +64,10 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: Text
             folder = _free_folder(RUNS_FOLDER / name)
         refuse_taken(folder)
         try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoints").mkdir(parents=True)
+        except FileExistsError:
+            raise RunError(f"{folder} has just been taken by another process: name a new folder") from None
+        try:
             write_file(folder / "config.yaml", _with_checksum(settings))
             write_file(folder / VOCAB, vocab.to_json().encode())
             write_file(folder / TEXT, msgspec.json.encode(text))

@@ -4,7 +4,7 @@ import math
 
 from msgspec.structs import replace
 
-from charlstm.runs import Progress
+from charlstm.runs import MOST_STEPS, Progress
 from charlstm.settings import TrainingSettings
 
 FORWARD_FRACTION = 1 / 3  # of a training step's time; the backward pass takes about twice the forward one
@@ -14,7 +14,7 @@ def total_steps_of(settings: TrainingSettings, steps_per_epoch: int) -> int | No
     """The fewest steps that max_steps and max_epochs allow, None if neither is set."""
     epochs = settings.max_epochs
     limits = [settings.max_steps, epochs * steps_per_epoch if epochs is not None else None]
-    return min((limit for limit in limits if limit is not None), default=None)
+    return min((min(limit, MOST_STEPS) for limit in limits if limit is not None), default=None)
 
 
 def minutes_alone(settings: TrainingSettings) -> bool:

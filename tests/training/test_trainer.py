@@ -25,6 +25,7 @@ from charlstm.evaluation import Tally
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, CharLM
 from charlstm.runs import Checkpoint
+from charlstm.runs.progress import decode_progress
 from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.text import Batch, Lanes
 from charlstm.training import StepFacts, Trainer
@@ -429,6 +430,12 @@ def test_trainer_stops_at_the_first_of_steps_and_epochs(limits: dict[str, Any], 
     assert {fact.total_steps for fact in facts} == {steps}
     assert [fact.stopped_by for fact in facts] == [None] * (steps - 1) + [reason]
     assert facts[-1].learning_rate < 0.02 * 0.05 or steps < 6  # the cosine was laid out to this end
+
+
+def test_trainer_limit_beyond_every_run_can_be_saved() -> None:
+    trainer = make(max_steps=2**63 - 1)
+    take(trainer, 1)
+    assert decode_progress(msgspec.json.encode(trainer.export().progress)) == trainer.progress
 
 
 def test_trainer_stops_when_the_minutes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:

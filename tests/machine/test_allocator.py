@@ -34,9 +34,12 @@ def test_allocator_keeps_freed_memory() -> None:
         "if sys.argv[1] == 'keep': keep_freed_memory()\n"
         "def fault(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(10): torch.ones(10_000_000)\n"
-        "before = fault()\n"
-        "for _ in range(10): torch.ones(10_000_000)\n"
-        "print(fault() - before)"
+        "rounds = []\n"
+        "for _ in range(5):\n"
+        "    before = fault()\n"
+        "    for _ in range(10): torch.ones(10_000_000)\n"
+        "    rounds.append(fault() - before)\n"
+        "print(min(rounds))  # the system may take pages back in between"
     )
     faults = {
         how: int(

@@ -6,7 +6,7 @@ Where a lane begins, its state is at first assumed: one that the model comes to 
 by the characters before the lane. The end of the lane before shows what it should have been. Where the two do not agree
 the lane is read again from there, until its state agrees with the one that it had at the same place before. A model
 that remembers something to the end of the lane has the next lane read again as well, and so on, lane after lane; at
-worst the text is read three times.
+worst the text is read four times.
 """
 
 from collections.abc import Iterator
@@ -44,11 +44,11 @@ def tally_stream(reader: Reader, ids: Ids, most_lanes: int) -> StreamTally:
     lanes = _Lanes(reader, ids, np.arange(0, predictions, lane_chars), [*_stretches(lane_chars)], [], [])
     ends = lanes.read_all()
     reread_chars = 0
-    before = 2 * len(lanes.starts)
+    most = len(lanes.starts)
     while len(wrong := lanes.find_wrong(ends)):
-        few = len(wrong) <= before // 2  # else only the first of them is sure to begin with the right state now
-        reread_chars += lanes.read_again(wrong if few else wrong[:1], ends)
-        before = len(wrong) if few else 0
+        together = len(wrong) <= most  # else only the first of them is sure to begin with the right state now
+        reread_chars += lanes.read_again(wrong if together else wrong[:1], ends)
+        most = len(wrong) // 2 if together else 0
     tally = sum((tally.total() for tally in lanes.tallies), Tally())
     return StreamTally(tally, len(lanes.starts), reread_chars)
 
@@ -67,11 +67,13 @@ class _Lanes:
     def read_all(self) -> State:
         """Read every lane from an assumed state; return the states (each L, B, H) at their ends."""
         every = np.arange(len(self.starts))
-        _, usual = self._read(every[:1], (0, LEAST_LANE_CHARS), None)
-        assumed = tuple(part.repeat(1, len(every), 1) for part in usual)
-        _, state = self._read(every, (-WARM_UP_CHARS, WARM_UP_CHARS), assumed)
-        for part in state:
-            part[:, 0] = 0.0  # nothing comes before the first lane
+        state = self.reader.model.core.zero_state(1, like=self.reader.model.output.weight)
+        if len(every) > 1:
+            _, usual = self._read(every[:1], (0, LEAST_LANE_CHARS), state)
+            assumed = tuple(part.repeat(1, len(every), 1) for part in usual)
+            _, state = self._read(every, (-WARM_UP_CHARS, WARM_UP_CHARS), assumed)
+            for part in state:
+                part[:, 0] = 0.0  # nothing comes before the first lane
         for stretch in self.stretches:
             self.before.append(state)
             tally, state = self._read(every, stretch, state)

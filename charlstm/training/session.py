@@ -132,7 +132,7 @@ class Session:
         if length is None or not self.trainer.objective.carries_state:
             return None
         vocab = self.corpus.vocab
-        stepper = build_stepper(self.trainer.export().weights, self.settings.model)
+        stepper = build_stepper(self.trainer.export_weights(), self.settings.model)
         parameters = SamplingParameters.from_settings(sampling)
         steps = generate(stepper, vocab, parameters, prompt=[], length=length, seed=step)
         return b"".join(take_text(one, vocab) for (one,) in steps).decode("utf-8", "replace")

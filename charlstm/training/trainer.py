@@ -108,8 +108,11 @@ class Trainer:
                 training[f"{key}.{name}"] = _array(value)
         for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
             training[f"state.{name}"] = _array(part)
-        weights = {name: _array(parameter) for name, parameter in self.model.named_parameters()}
-        return Checkpoint(weights, training, self.progress)
+        return Checkpoint(self.export_weights(), training, self.progress)
+
+    def export_weights(self) -> Arrays:
+        """A copy of the model's weights alone."""
+        return {name: _array(parameter) for name, parameter in self.model.named_parameters()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take back what `export` gave; limits that the settings have set anew since then count.

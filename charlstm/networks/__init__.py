@@ -1,7 +1,7 @@
 """The networks in torch: recurrent cores over a cell's equations, the models built on them, and their objectives."""
 
 from charlstm.networks.cores import Core, build_core, join_lanes, lanes_of, reset_lanes
-from charlstm.networks.models import CharLM, ClozeLM, inherit_weights, num_parameters
+from charlstm.networks.models import CharLM, ClozeLM, inherit_weights
 from charlstm.networks.objectives import OBJECTIVES, UNCOUNTED, Model, Objective
 
 __all__ = [
@@ -16,6 +16,5 @@ __all__ = [
     "inherit_weights",
     "join_lanes",
     "lanes_of",
-    "num_parameters",
     "reset_lanes",
 ]

@@ -3,18 +3,3 @@
 from charlstm.networks.cores import Core, build_core, join_lanes, lanes_of, reset_lanes
 from charlstm.networks.models import CharLM, ClozeLM, inherit_weights
 from charlstm.networks.objectives import OBJECTIVES, UNCOUNTED, Model, Objective
-
-__all__ = [
-    "OBJECTIVES",
-    "UNCOUNTED",
-    "CharLM",
-    "ClozeLM",
-    "Core",
-    "Model",
-    "Objective",
-    "build_core",
-    "inherit_weights",
-    "join_lanes",
-    "lanes_of",
-    "reset_lanes",
-]

@@ -17,12 +17,16 @@ Sum: TypeAlias = tuple[Product, ...]
 
 
 class Stage(NamedTuple):
-    """One line of the work, for each unit: `value` is the activation of a sum of products."""
+    """One line of the work, for each unit: `value` is the activation of a sum of products.
+
+    `addends` says how many of the products, in order, belong to each product of vectors.
+    """
 
     name: str
     sums: tuple[Sum, ...]
     activation: str  # sigmoid, tanh or none
     value: tuple[float, ...]
+    addends: tuple[int, ...]
 
     @property
     def totals(self) -> tuple[float, ...]:
@@ -41,12 +45,11 @@ class Work(NamedTuple):
 def work_out(example: Example, cell: str) -> Work:
     """Walk a cell through its inputs, writing every step down, and the readout after the last."""
     weights = example.cells[cell]
-    steps, output = walk(example, cell, weights, example.inputs, np)
+    steps, output, hidden = walk(example, cell, weights, example.inputs, np)
     stages = [_STAGES[cell](cell, weights, step) for step in steps]
     if example.readout is not None:
-        products = [*zip(weights["readout.weight"], steps[-1].new_state["h"], strict=True)]
-        sums = [(*products, (weights["readout.bias"],))]
-        stages[-1].append(Stage("readout", _floats(sums), example.readout, _floats(output)))
+        sums = [(*zip(weights["readout.weight"], hidden, strict=True), (weights["readout.bias"],))]
+        stages[-1].append(Stage("readout", _floats(sums), example.readout, _floats(output), (len(hidden), 1)))
     return Work(steps, stages, output)
 
 
@@ -93,26 +96,27 @@ _STAGES = {
 def _combined(name: str, value: Array, *products: tuple[Array, ...], activation: str = "none") -> Stage:
     """A stage whose every unit adds the same products, each of (H,) arrays."""
     sums = tuple(tuple(tuple(factor[u] for factor in product) for product in products) for u in range(len(value)))
-    return Stage(name, _floats(sums), activation, _floats(value))
+    return Stage(name, _floats(sums), activation, _floats(value), (1,) * len(products))
 
 
 def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
     name, _, verb = LETTERS[letter]
+    of = {part: weights.get(f"{step.direction}{name}.{part}") for part in ("h", "bias_h", "x", "c", "bias")}
     h, x = step.state["h"], step.x
     sums = []
     for u in range(len(h)):
-        products = [*zip(weights[f"{name}.h"][u], h, strict=True)]
-        if f"{name}.bias_h" in weights:  # the reset gate scales what comes from h
-            products = [(step.gates["r"][u], *product) for product in [*products, (weights[f"{name}.bias_h"][u],)]]
-        products += zip(weights[f"{name}.x"][u], x, strict=True)
-        if f"{name}.c" in weights:
+        addends = [[*zip(of["h"][u], h, strict=True)]]
+        if of["bias_h"] is not None:  # the reset gate scales what comes from h
+            addends = [[(step.gates["r"][u], *product) for product in [*addends[0], (of["bias_h"][u],)]]]
+        addends.append([*zip(of["x"][u], x, strict=True)])
+        if of["c"] is not None:
             c = (step.new_state if (cell, letter) == ("peephole", "o") else step.state)["c"]
-            rows = weights[f"{name}.c"]
-            products += zip(rows[u], c, strict=True) if len(rows) == len(h) else [(rows[0, u], c[u])]
-        sums.append((*products, (weights[f"{name}.bias"][u],)))
+            addends.append([*zip(of["c"][u], c, strict=True)] if len(of["c"]) == len(h) else [(of["c"][0, u], c[u])])
+        addends.append([(of["bias"][u],)])
+        sums.append([product for products in addends for product in products])
     title, activation = (f"{name}_gate", "sigmoid") if verb else (name, "tanh")
-    return Stage(title, _floats(sums), activation, _floats(step.gates[letter]))
+    return Stage(title, _floats(sums), activation, _floats(step.gates[letter]), tuple(map(len, addends)))
 
 
 def _floats(numbers: Any) -> Any:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from charlstm import __version__
+from charlstm.cli.compare import compare_command
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
@@ -60,6 +61,7 @@ app.command("fill")(fill_command)
 app.command("inspect")(inspect_command)
 app.command("plot")(plot_command)
 app.command("trace")(trace_command)
+app.command("compare")(compare_command)
 app.add_typer(config_app, name="config")
 
 

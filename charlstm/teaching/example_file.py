@@ -14,8 +14,8 @@ A file holds one cell under its name in `cells.CELLS`, or several that take the 
     target: 0.5                                          what the last output should have been
     learning_rate: 0.001                                 of Adam
 
-A cell may have a second set of gates, `backwards`, that reads the inputs from the last to the first. In place of a cell,
-`drawn: {cell: lstm, hidden_size: 3, seed: 1}` draws all weights. A side of length 1 needs no brackets.
+A cell may have a second set of gates, `backwards`, that reads the inputs from the last to the first. In place of a
+cell, `drawn: {cell: lstm, hidden_size: 3, seed: 1}` draws all weights. A side of length 1 needs no brackets.
 """
 
 from collections.abc import Mapping

@@ -48,9 +48,7 @@ def _by_hand(example: Example, cell: str) -> dict[str, Array]:
     weights = example.cells[cell]
     steps = walk(example, cell, weights, example.inputs, np).steps
     of_direction = [[step for step in steps if step.direction == direction] for direction in directions(weights)]
-    hidden = [
-        [step.new_state["h"] for step in sorted(steps, key=lambda step: step.number)] for steps in of_direction
-    ]
+    hidden = [[step.new_state["h"] for step in sorted(steps, key=lambda step: step.number)] for steps in of_direction]
     found = {"h": np.concatenate(hidden, axis=1)}
     if "c" in CELLS[cell].state:
         found["c"] = np.concatenate([steps[-1].new_state["c"] for steps in of_direction])

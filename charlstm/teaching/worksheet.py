@@ -97,15 +97,16 @@ def _combined(name: str, value: Array, *products: tuple[Array, ...], activation:
 def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
     name, _, verb = LETTERS[letter]
-    of = {part: weights.get(f"{step.direction}{name}.{part}") for part in ("h", "bias_h", "x", "c", "bias")}
+    prefix = f"{step.direction}{name}."
+    of = {key.removeprefix(prefix): weight for key, weight in weights.items() if key.startswith(prefix)}
     h, x = step.state["h"], step.x
     sums = []
     for u in range(len(h)):
-        addends = [[*zip(of["h"][u], h, strict=True)]]
-        if of["bias_h"] is not None:  # the reset gate scales what comes from h
+        addends: list[list[Product]] = [[*zip(of["h"][u], h, strict=True)]]
+        if "bias_h" in of:  # the reset gate scales what comes from h
             addends = [[(step.gates["r"][u], *product) for product in [*addends[0], (of["bias_h"][u],)]]]
         addends.append([*zip(of["x"][u], x, strict=True)])
-        if of["c"] is not None:
+        if "c" in of:
             c = (step.new_state if (cell, letter) == ("peephole", "o") else step.state)["c"]
             addends.append([*zip(of["c"][u], c, strict=True)] if len(of["c"]) == len(h) else [(of["c"][0, u], c[u])])
         addends.append([(of["bias"][u],)])
@@ -117,3 +118,14 @@ def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str
 def _floats(numbers: Any) -> Any:
     """Nested sequences of NumPy numbers as nested tuples of Python's."""
     return tuple(map(_floats, numbers)) if isinstance(numbers, tuple | list) or np.ndim(numbers) else float(numbers)
+
+
+def rounded(x: float) -> str:
+    """A number as one writes it down: four decimals, or three figures where those would hide it."""
+    return f"{x:.4f}" if x == 0 or abs(x) >= 0.001 else f"{x:.2e}"
+
+
+def short(x: float) -> str:
+    """As `rounded`, without needless zeros."""
+    text = rounded(x + 0.0)  # -0.0 is 0
+    return text if "e" in text else text.rstrip("0").rstrip(".")

@@ -18,7 +18,7 @@ class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     step: int
     chars: int  # trained on so far, over all epochs
-    seconds: float  # spent training and validating
+    seconds: float  # from the first step on, without those for which the process was stopped
     loss: float  # of this step's batch, nats per character
     bits_per_char: float
     learning_rate: float

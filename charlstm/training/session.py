@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -179,8 +178,6 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
         corpus = runs.own_corpus(run, stdin=stdin, from_cache=STDIN in run.settings.data.sources)
-        if settings.training.max_minutes != run.settings.training.max_minutes:  # its steps are to be estimated anew
-            checkpoint = replace_field(checkpoint, progress=replace(checkpoint.progress, total_steps=None))
         settings, trainer = build_trainer(settings, corpus)
         trainer.restore(checkpoint)
 

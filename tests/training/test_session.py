@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from charlstm.errors import RunError, SettingsError
-from charlstm.runs import Checkpoint, open_run, read_checkpoint, read_metrics
+from charlstm.runs import Checkpoint, Pace, open_run, read_checkpoint, read_metrics
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
 from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Warned, resume_session, start_session
 
@@ -53,7 +53,7 @@ def bits(folder: str) -> list[Any]:
 def _bits(checkpoint: Checkpoint) -> tuple[Any, ...]:
     parts = (checkpoint.weights, checkpoint.training)
     arrays = [{name: array.tobytes() for name, array in part.items()} for part in parts]
-    return *arrays, msgspec.structs.replace(checkpoint.progress, seconds=0.0, validation_seconds=0.0)
+    return *arrays, msgspec.structs.replace(checkpoint.progress, seconds=0.0, pace=Pace())
 
 
 def test_session_tells_its_facts_in_order() -> None:

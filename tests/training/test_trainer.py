@@ -24,13 +24,13 @@ from charlstm.errors import DivergedError
 from charlstm.evaluation import Tally
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, CharLM
-from charlstm.runs import Checkpoint
+from charlstm.runs import Checkpoint, Pace
 from charlstm.runs.progress import decode_progress
 from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.text import Batch, Lanes
 from charlstm.training import StepFacts, Trainer
 from charlstm.training import trainer as trainer_module
-from charlstm.training.schedule import FORWARD_FRACTION, learning_rate_at
+from charlstm.training.schedule import learning_rate_at
 from charlstm.training.trainer import build_optimizer
 
 V, E, H, L, B, T = 11, 5, 7, 2, 3, 6
@@ -94,19 +94,22 @@ def bits(checkpoint: Checkpoint) -> tuple[Any, ...]:
     arrays = [
         {name: array.tobytes() for name, array in part.items()} for part in (checkpoint.weights, checkpoint.training)
     ]
-    return *arrays, msgspec.structs.replace(checkpoint.progress, seconds=0.0, validation_seconds=0.0)
+    return *arrays, msgspec.structs.replace(checkpoint.progress, seconds=0.0, pace=Pace())
 
 
 class Clock:
-    """A clock that only moves when told, or by a fixed amount each time it is read."""
+    """A clock that moves when told, and by as much for every step that is taken on it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds_per_look: float = 0.0) -> None:
-        self.now, self.seconds_per_look = 0.0, seconds_per_look
-        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=self))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 0.0) -> None:
+        self.now, self.step_seconds = 0.0, step_seconds
+        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        backward = Trainer._backward
 
-    def __call__(self) -> float:
-        self.now += self.seconds_per_look
-        return self.now
+        def timed(trainer: Trainer, *args: Any) -> Any:
+            self.now += self.step_seconds
+            return backward(trainer, *args)
+
+        monkeypatch.setattr(Trainer, "_backward", timed)
 
 
 # Exact resume
@@ -175,7 +178,7 @@ def test_trainer_restored_with_a_higher_limit_goes_on_to_it() -> None:
 
 
 def test_trainer_restored_without_its_limit_of_steps_is_not_held_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, seconds_per_look=0.5)
+    Clock(monkeypatch, step_seconds=0.5)
     limited = make(max_steps=6, max_minutes=1.0, val=0)
     assert len(list(limited.steps())) == 6
     freed = make(max_steps=None, max_minutes=1.0, val=0)
@@ -439,53 +442,64 @@ def test_trainer_limit_beyond_every_run_can_be_saved() -> None:
 
 
 def test_trainer_stops_when_the_minutes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, seconds_per_look=0.5)  # a step looks twice
+    Clock(monkeypatch, step_seconds=0.5)
     facts = list(make(max_steps=1000, max_minutes=0.1, val=0).steps())
     assert len(facts) == 12
     assert (facts[-1].stopped_by, facts[-1].seconds) == ("training.max_minutes", 6.0)
 
 
-def test_trainer_estimates_the_steps_of_its_minutes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, seconds_per_look=0.5)
+def test_trainer_lays_its_minutes_out_anew_and_resumes_with_the_plan_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.5)
     trainer = make(max_steps=None, max_minutes=1.0, val=0)
-    steps = trainer.steps()
-    facts = [next(steps) for _ in range(10)]
-    assert [fact.total_steps for fact in facts] == [None] * 9 + [120]
+    facts = take(trainer, 40)
+    assert [fact.total_steps for fact in facts] == [None] * 5 + [120] * 35
+    assert [fact.learning_rate for fact in facts[5:]] == [
+        learning_rate_at(k, trainer.settings, 120) for k in range(5, 40)
+    ]
     middle = trainer.export()
-    clock.seconds_per_look = 3.5  # from now on the clock no longer matters
-    facts += list(steps)
-    assert len(facts) == 120
-    assert facts[-1].stopped_by == "training.max_minutes"
-    for fact in facts:
-        known = 120 if fact.step > 10 else None
-        assert fact.learning_rate == learning_rate_at(fact.step - 1, trainer.settings, known)
+    clock.step_seconds = 1.0
+    facts = list(trainer.steps())
+    assert facts[0].learning_rate == learning_rate_at(40, trainer.settings, 120)
+    assert facts[-1].step == 80  # 40 of half a second, 40 of one
+    assert (facts[-1].stopped_by, facts[-1].seconds) == ("training.max_minutes", 60.0)
+    assert facts[-1].learning_rate < 0.02 * 0.002
     resumed = make(max_steps=None, max_minutes=1.0, val=0, model_seed=9)
     resumed.restore(middle)
-    assert shown(list(resumed.steps())) == shown(facts[10:])
+    assert shown(list(resumed.steps())) == shown(facts)
+    assert resumed.export().progress == trainer.export().progress
+
+
+def test_trainer_does_not_count_the_time_for_which_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.5)
+    trainer = make(max_steps=None, max_minutes=1.0, val=0)
+    take(trainer, 7)
+    clock.step_seconds = 20.0
+    (stopped,) = take(trainer, 1)
+    assert stopped.step_seconds == 0.5
+    clock.step_seconds = 0.5
+    steps = trainer.steps()
+    next(steps)
+    clock.now += 30.0  # between two steps
+    assert [fact.step for fact in steps][-1] == 120
 
 
 @pytest.mark.parametrize("every", [1, 4, 10, 1000])
-def test_trainer_estimate_leaves_time_for_validations(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a validation costs what its characters cost going forward, training ends when its minutes do."""
-    clock = Clock(monkeypatch)
-    seconds_per_char = 0.25 / (B * T)
+def test_trainer_plans_for_validations_and_for_what_lies_between_steps(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.25)
 
-    class Timed(CharLM):
-        def forward(self, *args: Any, **rest: Any) -> Any:
-            clock.now += 0.25
-            return super().forward(*args, **rest)
-
-    def validate(_model: CharLM, _objective: Any, ids: np.ndarray, **_rest: Any) -> Any:
-        clock.now += len(ids) * seconds_per_char * FORWARD_FRACTION
+    def validate(*_args: Any, **_rest: Any) -> Any:
+        clock.now += 1.5
         return SimpleNamespace(tally=Tally(1.0, 1, 1))
 
-    trainer = make(max_steps=None, max_minutes=1.0, val=313, validate_every_steps=every)
-    trainer.model = Timed(V, MODEL)
-    trainer.optimizer = build_optimizer(trainer.model, trainer.settings)
     monkeypatch.setattr(trainer_module, "evaluate", validate)
-    facts = list(trainer.steps())
-    assert facts[-1].seconds == pytest.approx(60.0, rel=0.05)
-    assert facts[-1].validation is not None
+    trainer = make(max_steps=None, max_minutes=1.0, val=313, validate_every_steps=every)
+    for facts in trainer.steps():
+        clock.now += 0.1 if facts.stopped_by is None else 0.0  # saving, sampling, logging
+    assert facts.seconds == clock.now == pytest.approx(60.0, rel=0.025)
+    assert facts.validation is not None
+    assert facts.learning_rate < 0.02 * 0.01
 
 
 def test_trainer_that_has_reached_its_limit_takes_no_step() -> None:

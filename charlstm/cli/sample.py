@@ -88,7 +88,7 @@ def sample_command(
     if samples == 1 and not as_json:
         _stream(steps, opened.vocab, encode_stop(opened.vocab, _bytes(stop)), head)
     else:
-        _write_finished(steps, opened.vocab, head, first_seed=told, as_json=as_json)
+        _write_finished(steps, opened.vocab, head, as_json=as_json)
 
 
 def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
@@ -106,21 +106,21 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
         write(b"\n")
 
 
-def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
-    """Write each text when it and those before it are finished, in the order of their seeds."""
+def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, as_json: bool) -> None:
+    """Write each text when it and those before it are finished, in the order of their numbers."""
     from charlstm.inference import Sample, take_text
 
     waiting: dict[int, Sample] = {}
-    seed = first_seed
+    number = 0
     for live in steps:
-        waiting |= {one.seed: one for one in live if one.finished}
-        while (one := waiting.pop(seed, None)) is not None:
+        waiting |= {one.number: one for one in live if one.finished}
+        while (one := waiting.pop(number, None)) is not None:
             text = head + take_text(one, vocab)
             if as_json:
                 write_line(_as_json(text, one.seed, one.mean_log_prob))
             else:
                 write(text if text.endswith(b"\n") else text + b"\n")
-            seed += 1
+            number += 1
 
 
 def _sampling_settings(

@@ -4,6 +4,7 @@ Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from charlstm.errors import TextError
 from charlstm.inference import Engine, SamplingParameters, encode_stop, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
-from charlstm.inference.sampling import pick, start_ids
+from charlstm.inference.sampling import pick, sample_seeds, start_ids
 from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import Vocab
 from charlstm.weights import weight_shapes
@@ -212,9 +213,19 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     engine = Bigrams(vocab.size)
     stop_ids = encode_stop(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
     together = texts(engine, vocab, samples=20, lanes=streams, stop_ids=stop_ids)
-    alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
+    alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in islice(sample_seeds(5), 20)}
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
+
+
+def test_samples_of_two_seeds_share_none() -> None:
+    vocab = vocab_of(ALPHABET)
+    one, same, other = (texts(Bigrams(vocab.size), vocab, seed=seed, samples=100) for seed in (1, 1, 2))
+    fewer = texts(Bigrams(vocab.size), vocab, seed=1, samples=10)
+    assert one == same
+    assert fewer.items() <= one.items()
+    assert len({*one.values(), *other.values()}) == 200
+    assert max(islice(sample_seeds(2**60), 1, 1000)) < 2**53
 
 
 def test_generate_gives_the_same_text_in_64_streams_as_in_one_from_a_real_engine() -> None:
@@ -260,6 +271,23 @@ def test_generate_tells_the_mean_log_probability() -> None:
     engine.table[:] = np.log([0.25, 0.75])
     *_, (sample,) = generate(engine, vocab, SamplingParameters(temperature=0.0), prompt=[0], length=10, seed=1)  # type: ignore[arg-type]
     assert sample.mean_log_prob == pytest.approx(math.log(0.75))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12).map("".join), st.text("abc", min_size=1, max_size=3))
+def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(script: str, stop: str) -> None:
+    vocab = vocab_of("abc~")
+    engine = Script([*vocab.encode_text(script, where="here").tolist(), *[3] * 20], vocab.size)
+    engine.rows[:] += np.arange(len(engine.rows))[:, None] * np.eye(4)[3] * 1e-3  # another probability in each place
+    stop_ids = encode_stop(vocab, stop)
+    how = SamplingParameters(temperature=0.0)
+    *_, (sample,) = generate(engine, vocab, how, prompt=[0], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    text = (script + "~" * 20)[:20].partition(stop)[0]
+    read = vocab.encode_text(text, where="here")
+    rows = engine.rows[: len(read)]
+    expected = log_probs_of(rows, read).mean() if text else None
+    assert take_text(sample, vocab).decode() == text
+    assert sample.chars == len(text)
+    assert sample.mean_log_prob == (pytest.approx(expected) if text else None)
 
 
 @pytest.mark.parametrize(("symbols", "begins_after"), [(ALPHABET, "\n"), (" xy", " "), ("xy", "x"), ("х", "х")])

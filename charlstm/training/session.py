@@ -28,6 +28,7 @@ from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
 from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
 from charlstm.training.recorder import Recorder
+from charlstm.training.short_texts import fit_batch, size_advice
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import weight_shapes
 
@@ -150,12 +151,16 @@ def start_session(
     """Assemble a new run: read the text, prepare the machine, build the model, perhaps with another run's weights.
 
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
+    A text shorter than a batch gets a smaller one, which the settings of the run record.
     """
     settings = override_settings(settings, ())  # which completes them, and checks them together
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    settings, trainer = build_trainer(settings, corpus)
+    chars = len(split_ids(corpus.ids, settings.data.split).train)
+    training, warnings = fit_batch(settings.training, chars)
+    settings, trainer = build_trainer(replace(settings, training=training), corpus)
+    warnings += size_advice(num_parameters(trainer.model), chars)
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
 
     @contextmanager
@@ -164,7 +169,7 @@ def start_session(
         with runs.only_writer(run):
             yield run
 
-    yield Session(settings, corpus, trainer, open_folder, inherited)
+    yield Session(settings, corpus, trainer, open_folder, inherited, warnings)
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""Short texts: a batch that fits into one, and a model that is not too large for one."""
+
+from msgspec.structs import replace
+
+from charlstm.settings import TrainingSettings
+
+MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml goes from 2.5 down to 0.4
+
+
+def fit_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings, list[str]]:
+    """The settings with lanes, then windows, halved until a batch fits into so many characters; and a word about it.
+
+    What is too short for any batch, fewer than 2 characters, is left to `Lanes` to refuse.
+    """
+    lanes, window = training.batch_size, training.sequence_length
+    while lanes * window >= max(chars, 2):  # each character needs the one after it
+        lanes, window = (lanes // 2, window) if lanes > 1 else (lanes, window // 2)
+    if (lanes, window) == (training.batch_size, training.sequence_length):
+        return training, []
+    told = (
+        f"the {chars:,} characters to train on are fewer than {training.batch_size} lanes of "
+        f"{training.sequence_length}: training.batch_size is {lanes} and training.sequence_length {window} instead"
+    )
+    return replace(training, batch_size=lanes, sequence_length=window), [told]
+
+
+def size_advice(parameters: int, chars: int) -> list[str]:
+    """A word to whoever trains many more parameters than a text has characters."""
+    if parameters <= MOST_PARAMETERS * chars:
+        return []
+    return [
+        f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, "
+        "model.hidden_size=128 or less, model.dropout=0.2 or more and training.batch_size=16 serve new text better"
+    ]

@@ -44,10 +44,11 @@ def plot_command(
 
 def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
     """Draw the curves of runs to stdout, or into the picture named."""
-    from charlstm import runs
     from charlstm.analysis import curves_picture, read_curve
+    from charlstm.runs import named_folder, open_run
 
-    curves = [read_curve(folder) for folder in run_folders or [runs.find_run()]]
+    folders = [named_folder(folder) for folder in run_folders] or [open_run().folder]
+    curves = [read_curve(folder) for folder in folders]
     if png is None:
         write(_drawn(curves, by=by))
         return

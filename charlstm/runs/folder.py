@@ -91,8 +91,12 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
             return _read_usable_run(candidate, needs)
         except RunError as problem:
             problems.append(problem)
-    raise problems[0] if problems else RunError(
-        f"there is no run in {RUNS_FOLDER}/ here: train one with `charlstm train`, or name one with --run"
+    raise (
+        problems[0]
+        if problems
+        else RunError(
+            f"there is no run in {RUNS_FOLDER}/ here: train one with `charlstm train`, or name one with --run"
+        )
     )
 
 

@@ -24,7 +24,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         tuple[Text, ...],
         Meta(
             min_length=1,
-            description="files, folders, globs, - for stdin, or a corpus: python-stdlib, tinyshakespeare; one or a list",
+            description="one or a list of files, folders, globs, - for stdin, corpora: python-stdlib, tinyshakespeare",
         ),
     ] = ("python-stdlib",)
     unit: Annotated[Literal["char", "byte"], Meta(description="what one id stands for")] = "char"

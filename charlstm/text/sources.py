@@ -49,8 +49,8 @@ def open_sources(
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
     hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input; a leading `~` the home folder. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file in
-    `cache_folder` first.
+    is standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
+    anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charlstm.analysis import Curve
 
 _MARKERS = "ox+*#%@"  # of the validations, a run each
+_LINES = ("braille", *".:~=-'")  # of the training, where no colour tells them apart
 
 
 class Axis(StrEnum):
@@ -71,7 +72,8 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     plotext.plot_size(size.columns, min(size.lines - 2, 30))
     for number, curve in enumerate(curves):
         colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
-        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker="braille")
+        line = "braille" if colourful else _LINES[number % len(_LINES)]
+        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker=line)
         val = curve.series("val", by=by)
         if val[0]:
             marker = _MARKERS[number % len(_MARKERS)]

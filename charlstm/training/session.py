@@ -55,6 +55,11 @@ class Began:
 
 
 @dataclass(frozen=True)
+class Validating:
+    """A validation begins; the step that it belongs to will be told with what it found."""
+
+
+@dataclass(frozen=True)
 class Stepped:
     """A step was taken; it is logged if it is time to."""
 
@@ -86,7 +91,7 @@ class Ended:
     stopped_by: str | None  # the setting whose limit was reached; None if the end was asked for
 
 
-Fact: TypeAlias = Began | Stepped | Sampled | Warned | Ended
+Fact: TypeAlias = Began | Validating | Stepped | Sampled | Warned | Ended
 
 
 @dataclass
@@ -114,6 +119,7 @@ class Session:
                 tell(Warned(message))
             tell(Began(run, self.corpus, trainer, num_parameters(trainer.model), self.inherited))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
+            trainer.before_validation = lambda: tell(Validating())
             for facts in trainer.steps():
                 recorder.log(facts)
                 tell(Stepped(facts, recorder.chars_per_second))

@@ -4,19 +4,21 @@ from msgspec.structs import replace
 
 from charlstm.settings import TrainingSettings
 
+LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
 MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml goes from 2.5 down to 0.4
 
 
 def fit_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings, list[str]]:
-    """The settings with lanes, then windows, halved until a batch fits into so many characters; and a word about it.
+    """The settings, where no batch fits into so many characters with fewer lanes and shorter windows; and a word about it.
 
-    What is too short for any batch, fewer than 2 characters, is left to `Lanes` to refuse.
+    Four batches fit then, so that of a lane's characters no more than a fifth follow its last whole window. What is too short for any batch, fewer than 2 characters, is left to `Lanes` to refuse.
     """
     lanes, window = training.batch_size, training.sequence_length
-    while lanes * window >= max(chars, 2):  # each character needs the one after it
-        lanes, window = (lanes // 2, window) if lanes > 1 else (lanes, window // 2)
-    if (lanes, window) == (training.batch_size, training.sequence_length):
+    if lanes * window < chars:  # each character needs the one after it
         return training, []
+    while lanes * window > 1 and LEAST_BATCHES * lanes * window >= chars:
+        # towards windows four times as long as there are lanes, as configs/own-text.yaml has them
+        lanes, window = (lanes, window // 2) if window > 4 * lanes or lanes == 1 else (lanes // 2, window)
     told = (
         f"the {chars:,} characters to train on are fewer than {training.batch_size} lanes of "
         f"{training.sequence_length}: training.batch_size is {lanes} and training.sequence_length {window} instead"

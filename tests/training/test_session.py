@@ -10,7 +10,7 @@ import pytest
 from charlstm.errors import RunError, SettingsError
 from charlstm.runs import Checkpoint, open_run, read_checkpoint, read_metrics
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Warned, resume_session, start_session
+from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
 
 TEXT = "the cat sat on the mat; a dog ran to the log, and so on\n" * 20
 
@@ -59,7 +59,8 @@ def _bits(checkpoint: Checkpoint) -> tuple[Any, ...]:
 def test_session_tells_its_facts_in_order() -> None:
     facts = train("run", sample_length=9)
     kinds = [type(fact) for fact in facts]
-    assert kinds == [Began, *[Stepped] * 3, Sampled, *[Stepped] * 3, Sampled, Stepped, Stepped, Sampled, Ended]
+    validated = [Validating, Stepped, Sampled]
+    assert kinds == [Began, *2 * [Stepped, Stepped, *validated], Stepped, *validated, Ended]
     ended = facts[-1]
     assert isinstance(ended, Ended)
     assert (ended.stopped_by, ended.progress.step, ended.run.folder) == ("training.max_steps", 8, Path("run"))

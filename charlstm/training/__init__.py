@@ -7,24 +7,10 @@ from charlstm.training.session import (
     Sampled,
     Session,
     Stepped,
+    Validating,
     Warned,
     build_trainer,
     resume_session,
     start_session,
 )
 from charlstm.training.trainer import StepFacts, Trainer
-
-__all__ = [
-    "Began",
-    "Ended",
-    "Fact",
-    "Sampled",
-    "Session",
-    "StepFacts",
-    "Stepped",
-    "Trainer",
-    "Warned",
-    "build_trainer",
-    "resume_session",
-    "start_session",
-]

@@ -121,6 +121,21 @@ def validation_steps(pace: Pace, chars_per_step: int, validation_chars: int) -> 
     return _usual([FORWARD_FRACTION * validation_chars / chars_per_step, *pace.recent_validations])
 
 
+def seconds_left(
+    progress: Progress, settings: TrainingSettings, *, chars_per_step: int, validation_chars: int
+) -> float | None:
+    """How long the run still takes at its present pace; None if only a patience ends it."""
+    step, total, pace = progress.step, progress.total_steps, progress.pace
+    if settings.max_minutes is not None and (total is None or total != progress.plan.max_steps):
+        return max(0.0, 60 * settings.max_minutes - progress.seconds)
+    if total is None:
+        return None
+    every = settings.validate_every_steps
+    validations = total // every - step // every + (total % every > 0)  # the last is at the end
+    steps = total - step + validations * validation_steps(pace, chars_per_step, validation_chars)
+    return steps * _seconds_per_step(pace)
+
+
 def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | None, plan: Plan | None = None) -> float:
     """The rate of a step counted from 0: a linear warm-up, then constant or a half cosine to 0 at `total_steps`.
 

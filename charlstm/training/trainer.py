@@ -11,7 +11,7 @@ recorded with it (the learning rate), so a run that was stopped and restored goe
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -35,6 +35,7 @@ from charlstm.training.schedule import (
     count_validation,
     learning_rate_at,
     plan_steps,
+    seconds_left,
     stopped_by,
     total_steps_of,
 )
@@ -86,6 +87,7 @@ class Trainer:
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
+        self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
         self.progress = begin_plan(Progress(), settings, self.max_steps)
@@ -104,6 +106,10 @@ class Trainer:
     def stopped_by(self) -> str | None:
         """The setting whose limit has been reached, None while none is."""
         return stopped_by(self.settings, self.progress)
+
+    def seconds_left(self) -> float | None:
+        """How long the run still takes at its present pace; None if only a patience ends it."""
+        return seconds_left(self.progress, self.settings, **self._sizes)
 
     def export(self) -> Checkpoint:
         """A copy of the whole state as values."""
@@ -235,6 +241,7 @@ class Trainer:
 
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
+        self.before_validation()
         begin = time.perf_counter()
         tally = evaluate(
             self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from charlstm.inference import (
     take_text,
 )
 from charlstm.runs import Run, read_checkpoint, refuse_other_objective
-from charlstm.settings import SamplingSettings
+from charlstm.settings import Naming, SamplingSettings
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
@@ -126,4 +127,5 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     machine = prepare_evaluation(EVALUATED_LANES)
     model = objective.build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    return evaluate_model(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)
+    evaluation = evaluate_model(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)
+    return replace_field(evaluation, naming=Naming.of(run.settings))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from charlstm.analysis.curves import AXES, Curve
+from charlstm.analysis.curves import AXES, Curve, name_curves
 from charlstm.analysis.inspection import Inspection, describe_unit
 
 if TYPE_CHECKING:  # matplotlib is optional, so it is loaded by the functions that draw
@@ -58,7 +58,7 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
 
 
 def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
-    """Draw the training (thin) and validation (thick) bits per character of each run, a colour a run.
+    """Draw the training (thin) and validation (thick) bits of each run, a colour a run.
 
     by: one of AXES. Returns a PNG file.
     """
@@ -67,14 +67,15 @@ def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    for number, curve in enumerate(curves):
+    shown, names = name_curves(curves)
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
         colour = _RUN_COLOURS[number % len(_RUN_COLOURS)]
         train_x, train_y = curve.series("train", by=by)
-        axes.plot(train_x, train_y, color=colour, linewidth=0.8, alpha=0.6, label=f"{curve.name}, training")
+        axes.plot(train_x, train_y, color=colour, linewidth=0.8, alpha=0.6, label=f"{name}, training")
         val_x, val_y = curve.series("val", by=by)
         if val_x:
-            axes.plot(val_x, val_y, "o-", color=colour, linewidth=2, markersize=4, label=f"{curve.name}, validation")
-    axes.set(xlabel=AXES[by], ylabel="bits per character")
+            axes.plot(val_x, val_y, "o-", color=colour, linewidth=2, markersize=4, label=f"{name}, validation")
+    axes.set(xlabel=AXES[by], ylabel=shown)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(color="#d9dce3", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

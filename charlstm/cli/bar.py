@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from charlstm.runs import Progress
+from charlstm.settings import Naming
 from charlstm.training import StepFacts, Trainer
 
 SECONDS_BETWEEN = 0.1  # of two drawings
@@ -20,9 +21,9 @@ DROPPED = ("speed", "place", "bits")  # where there is no room for every figure,
 class Bar:
     """A bar with figures. The time left follows from the present pace, and counts the validations that are to come."""
 
-    def __init__(self, trainer: Trainer, *, unit: str) -> None:
+    def __init__(self, trainer: Trainer, naming: Naming) -> None:
         self.trainer = trainer
-        self.unit = unit
+        self.naming = naming
         self.drawn_at = -math.inf
         self.figures: dict[str, str] = {}
         self.bar: tqdm[Any] = tqdm(total=1.0, bar_format=" ", file=sys.stderr, leave=False, dynamic_ncols=True)
@@ -32,9 +33,9 @@ class Bar:
         if time.monotonic() - self.drawn_at < SECONDS_BETWEEN:
             return
         self.figures = {
-            "loss": f"loss {facts.loss:.3f}",
-            "bits": f"{facts.loss / math.log(2):.3f} bits/{self.unit}",
-            "speed": f"{chars_per_second:,.0f} {self.unit}s/s",
+            "loss": f"{self.naming.name('loss')} {facts.loss:.3f}",
+            "bits": f"{facts.loss / math.log(2):.3f} bits/{self.naming.unit}",
+            "speed": f"{chars_per_second:,.0f} {self.naming.unit}s/s",
         }
         self._draw()
 

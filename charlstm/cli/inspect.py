@@ -99,7 +99,7 @@ def _ids(text: str | None, run: "Run", *, name: str, most: int) -> "Ids":
     """The first ids of a text of the user's, or of the run's validation text; `name` is for diagnostics."""
     from charlstm.cli.texts import split_of, text_of
 
-    ids = text_of(run, text) if text is not None else split_of(run, "val")
+    ids = text_of(run, text).ids if text is not None else split_of(run, "val")
     if not len(ids):
         raise TextError(f"{name} is empty; give one with characters in it")
     if len(ids) > most:

@@ -12,7 +12,7 @@ import typer
 from charlstm import environment
 from charlstm.cli.interactive import answer_prompts
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
+from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_json
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def sample_command(
         typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
+        bool,
+        typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats); base64 of bytes."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the text and errors.")] = False,
     overrides: Annotated[
@@ -125,7 +126,7 @@ def sample_command(
     rule = between is None and not null and not quiet
     for text, one in _finished(steps, opened.vocab, head):
         if as_json:
-            write_line(_as_json(text, one.seed, one.mean_log_prob))
+            write_json(_fields(text, one, opened.vocab))
             continue
         if one.number:
             write(between or b"")
@@ -195,11 +196,14 @@ def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
         print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
 
 
-def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:
-    import json
+def _fields(text: bytes, one: "Sample", vocab: "Vocab") -> dict[str, Any]:
+    """A row of --json; text of bytes that is not UTF-8 is not whole in a string."""
+    fields = {"text": text.decode("utf-8", "replace"), "seed": one.seed, "mean_log_prob": one.mean_log_prob}
+    if vocab.unit == "byte":
+        from base64 import b64encode
 
-    fields = {"text": text.decode("utf-8", "replace"), "seed": seed, "mean_log_prob": mean_log_prob}
-    return json.dumps(fields, ensure_ascii=False)
+        fields["base64"] = b64encode(text).decode()
+    return fields
 
 
 def _bytes(argument: str) -> bytes:

@@ -3,12 +3,13 @@
 import errno
 import functools
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeAlias
+from typing import Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
@@ -75,6 +76,16 @@ def write(data: bytes) -> None:
 def write_line(line: str) -> None:
     """Write one line of text to stdout as UTF-8, whatever the locale."""
     write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def write_json(fields: dict[str, Any]) -> None:
+    """Write one line of JSON to stdout, null for what JSON has no number for, and say so on stderr."""
+    import json
+
+    infinite = [name for name, value in fields.items() if isinstance(value, float) and not math.isfinite(value)]
+    if infinite:
+        print_diagnostic(f"{', '.join(infinite)}: no finite number, so null; the model has diverged")
+    write_line(json.dumps({**fields, **dict.fromkeys(infinite)}, ensure_ascii=False, allow_nan=False))
 
 
 def prepare_streams() -> None:

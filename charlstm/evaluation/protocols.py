@@ -22,6 +22,7 @@ from charlstm.evaluation.stream import tally_stream
 from charlstm.evaluation.tally import Tally
 from charlstm.machine import Machine, Shards
 from charlstm.networks import Model, Objective
+from charlstm.settings import PLAIN, Naming
 from charlstm.text import Ids, Parts
 
 WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
@@ -33,15 +34,15 @@ class Evaluation:
     """What was measured by a protocol, and how the text was read for it."""
 
     tally: Tally
-    objective: Objective
     protocol: str
     lanes: int  # read side by side
     reread_chars: int = 0  # because a lane had not begun with the state that the one before it ended in
+    naming: Naming = PLAIN
 
     @property
     def figures(self) -> dict[str, float]:
-        """Every figure by its name; those of two objectives do not compare, and have names of their own."""
-        return self.tally.figures(self.objective.figure_prefix)
+        """Every figure by its name."""
+        return self.tally.figures(self.naming)
 
 
 def evaluate(
@@ -70,11 +71,11 @@ def evaluate(
     shards = shards or machine.make_shards()
     if protocol == "stream":
         stream = tally_stream(Reader(model, objective, machine.dtype, shards, sequence_length), ids, lanes)
-        return Evaluation(stream.tally, objective, protocol, stream.lanes, stream.reread_chars)
+        return Evaluation(stream.tally, protocol, stream.lanes, stream.reread_chars)
     batches = list(CUTS[protocol](ids, lanes))
     reader = Reader(model, objective, machine.dtype, shards, batches[0].length)
     tally = sum((reader.read(parts)[0].total() for parts in batches), Tally())
-    return Evaluation(tally, objective, protocol, len(batches[0].first))
+    return Evaluation(tally, protocol, len(batches[0].first))
 
 
 def _windows(ids: Ids, lanes: int) -> Iterator[Parts]:

@@ -1,4 +1,4 @@
-"""What a model is trained to predict: one object per objective, with its model, its targets, its loss and its names.
+"""What a model is trained to predict: one object per objective, with its model, its targets and its loss.
 
 Letters: `T` steps, `B` lanes, `V` vocabulary.
 """
@@ -25,7 +25,6 @@ class Objective:
     model: type[CharLM] | type[ClozeLM]
     targets: Callable[[Tensor, Tensor], Tensor]  # from the characters read and those that follow them, (T, B) each
     protocols: tuple[str, ...]  # by which it is evaluated (`evaluation`), the default first
-    figure_prefix: str  # of the names of its figures: those of two objectives do not compare
     carries_state: bool  # whether the model reads on from a state, and so can go on with a text
 
     def build_model(self, vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> Model:
@@ -53,6 +52,6 @@ def same_characters(inputs: Tensor, _following: Tensor) -> Tensor:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "next": Objective(CharLM, next_characters, ("stream", "windows"), figure_prefix="", carries_state=True),
-    "cloze": Objective(ClozeLM, same_characters, ("cloze",), figure_prefix="cloze_", carries_state=False),
+    "next": Objective(CharLM, next_characters, ("stream", "windows"), carries_state=True),
+    "cloze": Objective(ClozeLM, same_characters, ("cloze",), carries_state=False),
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from charlstm.errors import InputOutputError
 from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, save_checkpoint
+from charlstm.settings import Naming
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -71,7 +72,7 @@ class Recorder:
 
     def _write_metrics(self) -> None:
         while self._unwritten:
-            append_metrics(self.run.folder, self._unwritten[0])
+            append_metrics(self.run.folder, self._unwritten[0], Naming.of(self.run.settings))
             self._unwritten.popleft()
 
 

@@ -196,7 +196,7 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
         def open_folder() -> Iterator[Run]:
             if checkpoint.progress.best_step is not None:
                 runs.point_best(run, checkpoint.progress.best_step)
-            runs.cut_metrics(run.folder, checkpoint.progress.step)
+            warnings.extend(runs.cut_metrics(run.folder, checkpoint.progress.step))
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]

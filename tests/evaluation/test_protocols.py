@@ -22,7 +22,7 @@ from charlstm.evaluation.tally import tally_lanes
 from charlstm.inference import Engine
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, UNCOUNTED, CharLM
-from charlstm.settings import ModelSettings
+from charlstm.settings import ModelSettings, Naming
 
 V, E, H, L = 11, 5, 7, 2
 N = 4 * LEAST_LANE_CHARS + 214  # enough for four lanes, the last of them shorter
@@ -248,7 +248,8 @@ def test_evaluation_figures_are_ratios_of_sums() -> None:
     assert total.accuracy == 13 / 604
     assert long + Tally() == long
     assert Tally(nats=1e6, chars=10).perplexity == math.inf
-    assert total.figures("cloze_")["cloze_loss"] == total.figures()["loss"] == total.loss
+    assert [*total.figures(Naming())] == ["loss", "bits_per_char", "perplexity", "accuracy"]
+    assert total.figures(Naming("cloze_", "byte"))["cloze_bits_per_byte"] == total.bits_per_char
 
 
 def test_evaluation_tally_is_cross_entropy_of_what_is_counted() -> None:

@@ -64,8 +64,10 @@ def open_sources(
                 if stdin is None:
                     raise TextError("there is no standard input to read (-); name a file instead")
                 files.append(_spooled(stdin, "standard input", "", cache_folder, stack))
-            elif source in NAMED_CORPORA:
-                files += _named_corpus(source, cache_folder=cache_folder, data_folder=data_folder)
+            elif source == "python-stdlib":
+                files += _python_stdlib()
+            elif source == "tinyshakespeare":
+                files.append(_tinyshakespeare(cache_folder, data_folder))
             else:
                 files += _at_path(source, cache_folder, stack)
         yield files
@@ -224,12 +226,6 @@ class _ZstdReader(io.RawIOBase):
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
-
-
-def _named_corpus(name: str, *, cache_folder: Path, data_folder: Path | None) -> list[TextFile]:
-    if name == "python-stdlib":
-        return _python_stdlib()
-    return [_tinyshakespeare(cache_folder, data_folder)]
 
 
 def _python_stdlib() -> list[TextFile]:

@@ -8,7 +8,9 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, save, saving
+from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ def inspect_command(
     ids = _ids(text, opened, name=name, most=max(length, study))
     if length < len(ids):
         print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
-    inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
+    with working("reading the text through the model"):
+        inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
     layer, unit = choose_unit(inspection, layer, unit)
     about, title = describe_unit(inspection, layer=layer, unit=unit), Path(name).name
     if npz is not None:
@@ -87,9 +90,9 @@ def inspect_command(
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Checkpoint]":
     """The run and its best checkpoint, for a layer and a unit that the model has."""
-    from charlstm.runs import open_run, read_checkpoint
+    from charlstm.runs import read_checkpoint
 
-    run = open_run(run_folder, needs="next")
+    run = take_run(run_folder, needs="next")
     model = run.settings.model
     if layer is not None and layer >= model.num_layers:
         raise SettingsError(f"--layer {layer}: the model has {model.num_layers} layers, so 0 to {model.num_layers - 1}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charlstm.analysis import Curve
 
 _MARKERS = "ox+*#%@"  # of the validations, a run each
+_LINES = ("braille", *".:~=-'")  # of the training, where no colour tells them apart
 
 
 class Axis(StrEnum):
@@ -39,10 +40,11 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw bits per character in training and validation."""
-    from charlstm import runs
     from charlstm.analysis import curves_picture, read_curve
+    from charlstm.runs import named_folder, open_run
 
-    curves = [read_curve(folder) for folder in run_folders or [runs.find_run()]]
+    folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
+    curves = [read_curve(folder) for folder in folders]
     if png is None:
         write(_drawn(curves, by=by))
         return
@@ -62,7 +64,8 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     plotext.plot_size(size.columns, min(size.lines - 2, 30))
     for number, curve in enumerate(curves):
         colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
-        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker="braille")
+        line = "braille" if colourful else _LINES[number % len(_LINES)]
+        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker=line)
         val = curve.series("val", by=by)
         if val[0]:
             marker = _MARKERS[number % len(_MARKERS)]

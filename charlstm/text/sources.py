@@ -49,8 +49,8 @@ def open_sources(
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
     hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file in
-    `cache_folder` first.
+    is standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
+    anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -69,7 +69,7 @@ def open_sources(
             elif source == "tinyshakespeare":
                 files.append(_tinyshakespeare(cache_folder, data_folder))
             else:
-                files += _at_path(source, cache_folder, stack)
+                files += _at_path(os.path.expanduser(source), cache_folder, stack)
         yield files
 
 
@@ -77,6 +77,7 @@ def absolute_sources(sources: Sequence[str]) -> tuple[str, ...]:
     """The sources as they can be named from any other folder; named corpora and `-` stay as they are."""
 
     def absolute(source: str) -> str:
+        source = os.path.expanduser(source)
         if source in (STDIN, "", *NAMED_CORPORA) or os.path.isabs(source):
             return source
         here = Path.cwd().as_posix()

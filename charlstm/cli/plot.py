@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm import environment
-from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import print_diagnostic, report_errors, write
+from charlstm.cli.output import plotting, save
+from charlstm.cli.terminal import report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
@@ -40,24 +40,16 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw bits per character, or byte, in training and validation."""
-    plot(run_folders or [], by=by, png=png)
-
-
-def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
-    """Draw the curves of runs to stdout, or into the picture named."""
     from charlstm.analysis import curves_picture, read_curve
     from charlstm.runs import named_folder, open_run
 
-    folders = [named_folder(folder) for folder in run_folders] or [open_run().folder]
+    folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
     curves = [read_curve(folder) for folder in folders]
     if png is None:
         write(_drawn(curves, by=by))
         return
     plotting("matplotlib", option="--png")
-    picture = curves_picture(curves, by=by)
-    with saving(png, option="--png") as file:
-        file.write(picture)
-    print_diagnostic(f"{png}: {', '.join(curve.name for curve in curves)}")
+    save(png, curves_picture(curves, by=by), option="--png", about=", ".join(curve.name for curve in curves))
 
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:

@@ -188,12 +188,13 @@ def _sampling_settings(
 
 def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
     """Print which characters of the prompt are unknown; where the policy refuses them, encoding will raise."""
-    from charlstm.text import name_characters
+    from charlstm.text import code_points, name_characters
 
     unknown = vocab.unknown_characters(prompt, where="the prompt")
     if unknown and vocab.unknown != "error":
+        hint = vocab.form_hint(code_points(prompt.decode("utf-8", "replace")))
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
-        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
+        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}{hint}")
 
 
 def _fields(text: bytes, one: "Sample", vocab: "Vocab") -> dict[str, Any]:

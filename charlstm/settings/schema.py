@@ -42,6 +42,10 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     newline: Annotated[
         Literal["keep", "normalize"], Meta(description='line ends as they stand, or all turned into "\\n"')
     ] = "keep"
+    normalize: Annotated[
+        Literal["none", "nfc", "nfkc"],
+        Meta(description="Unicode's normal form that the text, prompts and evaluated texts are put into (char only)"),
+    ] = "none"
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,6 +167,9 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "data.split", "leaves nothing to train on, but its first fraction must be above 0"
     if data.unit == "byte" and data.min_count > 1:
         yield "data.min_count", f"is {data.min_count}, but must be 1 where data.unit is byte"
+
+    if data.unit == "byte" and data.normalize != "none":
+        yield "data.normalize", f"is {data.normalize}, but must be none where data.unit is byte"
 
     if model.kernel == "builtin" and model.cell.startswith("peephole"):
         yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"

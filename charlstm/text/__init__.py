@@ -12,4 +12,4 @@ from charlstm.text.corpus import (
     split_ids,
 )
 from charlstm.text.sources import STDIN, absolute_sources
-from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
+from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

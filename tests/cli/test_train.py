@@ -7,6 +7,7 @@ import pytest
 
 from charlstm import files, runs
 from charlstm.evaluation import Tally
+from charlstm.settings import Naming
 from charlstm.training import recorder
 
 from ..small_runs import ending
@@ -104,13 +105,13 @@ def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.Monkey
     append = runs.append_metrics
     calls = 0
 
-    def full_disk_for_a_while(folder: Path, row: runs.MetricsRow) -> None:
+    def full_disk_for_a_while(folder: Path, row: runs.MetricsRow, naming: Naming) -> None:
         nonlocal calls
         calls += 1
         if 3 <= calls <= 5:
             with files.disk_errors("metrics.jsonl"):
                 raise OSError(28, "No space left on device")
-        append(folder, row)
+        append(folder, row, naming)
 
     monkeypatch.setattr(recorder, "append_metrics", full_disk_for_a_while)
     charlstm("train", "tiny.yaml", "--run", "full")

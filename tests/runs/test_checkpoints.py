@@ -53,13 +53,6 @@ def test_checkpoints_without_a_checkpoint_say_so(run: Run) -> None:
             read_checkpoint(run, pointer)  # type: ignore[arg-type]
 
 
-def test_checkpoints_hold_no_pickle(run: Run) -> None:
-    save(run, 1, is_best=True)
-    for path in run.folder.rglob("*"):
-        assert path.is_dir() or b"\x80\x04" not in path.read_bytes()[:2]
-    assert {path.name for path in (run.checkpoints / "step-00000001").iterdir()} == set(FILES)
-
-
 def test_checkpoints_manifest_is_the_sha256_and_size_of_each_file(run: Run) -> None:
     folder = save(run, 1)
     manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -128,14 +121,6 @@ def test_checkpoints_that_went_back_keep_what_they_write_now(run: Run) -> None:
         names = steps_kept(run)
         assert set(range(31, step + 1)[-2:]) <= set(names)
     assert 40 not in steps_kept(run)
-
-
-def test_checkpoints_may_save_a_step_again(run: Run) -> None:
-    save(run, 3, is_best=True)
-    (run.checkpoints / "step-00000003" / "model.safetensors").write_bytes(b"damaged")
-    save(run, 3)
-    assert step_of(run, "latest") == step_of(run, "best") == 3
-    assert leftovers(run) == []
 
 
 def test_checkpoints_leave_alone_what_is_not_theirs(run: Run) -> None:

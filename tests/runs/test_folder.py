@@ -36,19 +36,6 @@ def test_runs_never_overwrite_and_number_a_taken_name() -> None:
     assert find_run(Path("elsewhere")) == Path("elsewhere")
 
 
-@pytest.mark.parametrize("taken", ["file", "folder"])
-def test_runs_refuse_a_named_folder_that_holds_something(taken: str) -> None:
-    if taken == "file":
-        Path("mine").write_text("precious")
-    else:
-        Path("mine").mkdir()
-        Path("mine/precious").write_text("precious")
-    before = sorted(Path().rglob("*"))
-    with pytest.raises(RunError, match="mine"):
-        create_run(Path("mine"), SETTINGS, VOCAB, TEXT, name="unused")
-    assert sorted(Path().rglob("*")) == before
-
-
 def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_found() -> None:
     Path("empty").mkdir()
     for folder in (Path("empty"), Path("deep/er")):
@@ -62,13 +49,6 @@ def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_f
 def test_runs_newest_is_named_even_from_an_absolute_path(tmp_path: Path) -> None:
     mark_newest(create_run(tmp_path / "far" / "away", SETTINGS, VOCAB, TEXT, name="unused"))
     assert find_run(None).resolve() == (tmp_path / "far" / "away").resolve()
-
-
-def test_runs_without_any_say_so() -> None:
-    with pytest.raises(RunError, match="charlstm train"):
-        find_run(None)
-    with pytest.raises(RunError, match="not a run folder"):
-        open_run(Path("nowhere"))
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "vocab.json"])

@@ -5,44 +5,17 @@ Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.cells import LETTERS
 from charlstm.errors import SettingsError
 from charlstm.inference import Engine
 
 Values: TypeAlias = NDArray[np.float32]
 
-LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "i": "input gate",
-        "f": "forget gate",
-        "o": "output gate",
-        "r": "reset gate",
-        "z": "update gate",
-        "g": "candidate",
-        "n": "candidate",
-        "c": "cell state",
-        "h": "hidden state",
-    }
-)
-MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "i": "how much of the candidate is written",
-        "f": "how much of the old cell state is kept",
-        "o": "how much of the cell state is shown",
-        "r": "how much of the old state the candidate sees",
-        "z": "how much of the old state is kept",
-        "g": "what would be written into the cell",
-        "n": "what would take the place of the old state",
-        "c": "what the unit remembers",
-        "h": "what the unit passes to the next layer and the next step",
-    }
-)
-CANDIDATES = frozenset({"g", "n"})  # listed among the gates of a cell, but a tanh from −1 to 1
 OPEN, SHUT = 0.9, 0.1  # a gate above or below these is open or shut: Karpathy, Johnson & Li 2015, section 4.2
 GUESSES = 5  # kept for each character
 MOST_NUMBERS = 2**28  # of float32, kept at once: 1 GiB
@@ -81,16 +54,29 @@ class GateActivity:
 
     @property
     def sigmoid_gates(self) -> tuple[str, ...]:
-        """The gates between 0 and 1: all but the candidate."""
-        return tuple(name for name in self.gates if name not in CANDIDATES)
+        """The gates between 0 and 1: all but the candidate, a tanh from −1 to 1."""
+        return tuple(name for name in self.gates if LETTERS[name].verb)
 
     @property
     def bits_per_char(self) -> float:
         """Mean surprisal of the characters after the first; NaN if there is no second."""
         return float(self.surprisal[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
 
+    def full_scale(self, name: str) -> Values:
+        """What stands for full scale, (L, H): 1 for a gate and the candidate, else each unit's largest magnitude."""
+        values = self.values[name]
+        if name in self.gates:
+            return np.ones(values.shape[1:], dtype=np.float32)
+        largest: Values = np.abs(values).max(axis=0).clip(min=1e-6)
+        return largest
 
-def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> GateActivity:
+    def of_unit(self, layer: int, unit: int) -> dict[str, Values]:
+        """The values (T,) of one unit as fractions of full scale, its memory first."""
+        names = [self.memory, *(name for name in self.values if name != self.memory)]
+        return {name: self.values[name][:, layer, unit] / self.full_scale(name)[layer, unit] for name in names}
+
+
+def read_gates(engine: Engine, ids: NDArray[np.integer[Any]]) -> GateActivity:
     """Read ids (T,) once from a zero state and keep every gate and state.
 
     Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
@@ -108,7 +94,7 @@ def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = 
                 values[name][t, layer] = value[0]
         for name, part in zip(state_names, state, strict=True):
             values[name][t] = part[:, 0]
-    surprisal, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
+    surprisal, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1])
     return GateActivity(np.asarray(ids), gates, state_names, values, surprisal, guess_ids, guess_probs)
 
 
@@ -138,10 +124,10 @@ def _refuse_too_long(length: int, numbers_each: int, *, option: str) -> None:
 
 
 def _predictions(
-    engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values, guesses: int
+    engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
     """Surprisal (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
-    length, count = len(ids), min(guesses, len(engine.output_bias))
+    length, count = len(ids), min(GUESSES, len(engine.output_bias))
     surprisal = np.full(length, np.nan, dtype=np.float32)
     guess_ids = np.empty((length, count), dtype=np.uint32)
     guess_probs = np.empty((length, count), dtype=np.float32)

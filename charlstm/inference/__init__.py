@@ -12,20 +12,3 @@ from charlstm.inference.sampling import (
     take_text,
 )
 from charlstm.inference.threads import numpy_threads, sampling_threads
-
-__all__ = [
-    "Engine",
-    "Sample",
-    "SamplingParameters",
-    "Stepper",
-    "build_directions",
-    "build_stepper",
-    "encode_stop",
-    "fill_gaps",
-    "fill_text",
-    "generate",
-    "log_probs",
-    "numpy_threads",
-    "sampling_threads",
-    "take_text",
-]

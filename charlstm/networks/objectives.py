@@ -5,7 +5,6 @@ Letters: `T` steps, `B` lanes, `V` vocabulary.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 from torch import Tensor
@@ -53,9 +52,7 @@ def same_characters(inputs: Tensor, _following: Tensor) -> Tensor:
     return inputs
 
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
-    {
-        "next": Objective(CharLM, next_characters, ("stream", "windows"), figure_prefix="", carries_state=True),
-        "cloze": Objective(ClozeLM, same_characters, ("cloze",), figure_prefix="cloze_", carries_state=False),
-    }
-)
+OBJECTIVES: Mapping[str, Objective] = {
+    "next": Objective(CharLM, next_characters, ("stream", "windows"), figure_prefix="", carries_state=True),
+    "cloze": Objective(ClozeLM, same_characters, ("cloze",), figure_prefix="cloze_", carries_state=False),
+}

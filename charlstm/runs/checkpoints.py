@@ -11,7 +11,6 @@ Nothing is pickled, so nothing that is read can run code.
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove,
 from charlstm.runs import metrics
 from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
 from charlstm.runs.progress import Progress, decode_progress
-from charlstm.weights import check_weights, weight_shapes
+from charlstm.weights import check_weights, count_weights
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Pointer: TypeAlias = Literal["best", "latest"]
@@ -149,13 +148,12 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
     if TEXT in manifest:  # which a run of an earlier version lacks
         _verified(run.folder / TEXT, manifest, run, MAX_POINTER_BYTES)
     progress = _progress(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
-    numbers = sum(math.prod(shape) for shape in weight_shapes(run.settings.model, run.vocab.size).values())
-    model_bytes = 4 * numbers + MAX_HEADER_BYTES
+    model, lanes = run.settings.model, run.settings.training.batch_size
+    model_bytes = 4 * count_weights(model, run.vocab.size) + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
-    check_weights(weights, run.settings.model, run.vocab.size, where=str(folder / MODEL))
+    check_weights(weights, model, run.vocab.size, where=str(folder / MODEL))
     if model_only:
         return Checkpoint(weights, {}, progress)
-    model, lanes = run.settings.model, run.settings.training.batch_size
     state_bytes = 8 * model.num_layers * model.hidden_size * lanes  # h and c
     training = _arrays(folder / TRAINING, manifest, run, 2 * model_bytes + state_bytes)
     return Checkpoint(weights, training, progress)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from charlstm.cells import Array
-from charlstm.teaching.worked_example import GATE_NAMES, Example, WorkedStep, walk
+from charlstm.cells import LETTERS, Array
+from charlstm.teaching.worked_example import Example, WorkedStep, walk
 
 Product: TypeAlias = tuple[float, ...]  # its factors
 Sum: TypeAlias = tuple[Product, ...]
@@ -98,7 +98,7 @@ def _combined(name: str, value: Array, *products: tuple[Array, ...], activation:
 
 def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
-    name = GATE_NAMES[letter]
+    name, _, verb = LETTERS[letter]
     h, x = step.state["h"], step.x
     sums = []
     for u in range(len(h)):
@@ -111,8 +111,7 @@ def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str
             rows = weights[f"{name}.c"]
             products += zip(rows[u], c, strict=True) if len(rows) == len(h) else [(rows[0, u], c[u])]
         sums.append((*products, (weights[f"{name}.bias"][u],)))
-    is_gate = name != "candidate"
-    title, activation = (f"{name}_gate", "sigmoid") if is_gate else (name, "tanh")
+    title, activation = (f"{name}_gate", "sigmoid") if verb else (name, "tanh")
     return Stage(title, _floats(sums), activation, _floats(step.gates[letter]))
 
 

@@ -13,18 +13,3 @@ from charlstm.training.session import (
     start_session,
 )
 from charlstm.training.trainer import StepFacts, Trainer
-
-__all__ = [
-    "Began",
-    "Ended",
-    "Fact",
-    "Sampled",
-    "Session",
-    "StepFacts",
-    "Stepped",
-    "Trainer",
-    "Warned",
-    "build_trainer",
-    "resume_session",
-    "start_session",
-]

@@ -6,7 +6,6 @@
 Whoever trains is told facts by a callable and may ask for the end by another; what is shown, and how, is theirs.
 """
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +22,13 @@ from charlstm.environment import cache_folder
 from charlstm.errors import InputOutputError, SettingsError
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
-from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
+from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
 from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
 from charlstm.training.recorder import Recorder
 from charlstm.training.trainer import StepFacts, Trainer
-from charlstm.weights import weight_shapes
+from charlstm.weights import count_weights
 
 # What a resumed run may change: its limits, its intervals and the machine it runs on.
 FREE_SETTINGS = frozenset(
@@ -111,7 +110,8 @@ class Session:
             recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
             for message in [*self.warnings, *([] if trainer.progress.step else _save_beginning(run, recorder))]:
                 tell(Warned(message))
-            tell(Began(run, self.corpus, trainer, num_parameters(trainer.model), self.inherited))
+            parameters = count_weights(self.settings.model, self.corpus.vocab.size)
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
             for facts in trainer.steps():
                 recorder.log(facts)
@@ -253,7 +253,7 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
 
 def _refuse_too_large(model: ModelSettings, vocab_size: int) -> None:
     """Raise SettingsError for a model that no training run on this machine can hold."""
-    numbers = sum(math.prod(shape) for shape in weight_shapes(model, vocab_size).values())
+    numbers = count_weights(model, vocab_size)
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
-from charlstm.networks import OBJECTIVES, CharLM, inherit_weights, num_parameters
+from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
 from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
+from charlstm.weights import count_weights
 
 from ..laws.subjects import B, E, H, L, T, V
 
@@ -103,7 +104,8 @@ def test_model_logits_of_bf16_products_are_float32_and_close(cell: str) -> None:
 def test_model_parameters_are_counted() -> None:
     gates = 4 * H
     expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
-    assert num_parameters(OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])) == expected
+    built = OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])
+    assert count_weights(SETTINGS["lstm"], V) == sum(p.numel() for p in built.parameters()) == expected
 
 
 def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:

@@ -46,7 +46,7 @@ EQUIVALENT = {  # a function's edits that change nothing, each for a reason
     "Engine.__init__": dict.fromkeys(("1 → 0", "1 → 2"), "of these shapes only the names are used"),
 }
 LAST = "gradients are the numeric ones"  # slow: asked only of the mutants that obey all other laws
-SAMPLE = 25  # of so many mutants the quick tests try one
+SAMPLE = 40  # of so many mutants the quick tests try one
 
 
 def subject_of(mutant: Mutant, program: Program, name: str) -> Subject:

@@ -70,7 +70,3 @@ def write_settings(folder: Path, text: str | bytes, *, steps: int = STEPS) -> Pa
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

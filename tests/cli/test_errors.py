@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .commands import charlstm, listing
+from ..small_runs import contents
+from .commands import charlstm
 
 WORKED = Path(__file__).parents[2] / "configs" / "worked"
 ONE_UNIT = str(WORKED / "one-unit.yaml")
@@ -116,13 +117,13 @@ def test_cli_answers_a_bad_command_in_one_sentence_and_leaves_nothing_behind(
     place: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], code: int, told: str
 ) -> None:
     monkeypatch.chdir(place)
-    before = listing(place)
+    before = contents(place)
     result = charlstm(*args, stdin=b"", expect=code)
     assert result.stdout_bytes == b""
     assert result.stderr.startswith("charlstm: ")
     assert result.stderr.count("\n") == 1, result.stderr
     assert told in result.stderr
-    assert listing(place) == before
+    assert contents(place) == before
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,7 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
+    assert len(texts(engine, vocab, samples=11, length=3, lanes=streams)) == 11  # also when they finish together
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 77])
@@ -197,12 +198,6 @@ def test_generate_counts_the_generated_characters_exactly(length: int) -> None:
     vocab = vocab_of(ALPHABET)
     found = texts(Bigrams(vocab.size), vocab, length=length, samples=3, prompt=vocab.encode_text("abc", where="here"))
     assert [len(text) for text in found.values()] == [length] * 3
-
-
-def test_generate_makes_as_many_samples_as_were_asked_for_also_when_they_finish_together() -> None:
-    vocab = vocab_of(ALPHABET)
-    for samples in range(1, 12):
-        assert len(texts(Bigrams(vocab.size), vocab, samples=samples, length=3, lanes=4)) == samples
 
 
 def test_generate_never_draws_the_unknown_symbol() -> None:

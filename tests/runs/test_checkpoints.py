@@ -16,12 +16,11 @@ from charlstm.runs.checkpoints import (
     KEPT_LATEST,
     checkpoint_names,
     read_checkpoint,
-    read_newest_undamaged,
     save_checkpoint,
 )
 from charlstm.runs.folder import Run, open_run
 
-from .saved import FILES, SETTINGS, VOCAB, contents, holds, leftovers, save, step_of, steps_kept
+from .saved import FILES, SETTINGS, VOCAB, contents, leftovers, save, step_of, steps_kept
 
 
 def test_checkpoints_read_back_bit_for_bit_what_was_written(run: Run) -> None:
@@ -73,29 +72,6 @@ def test_checkpoints_refuse_a_pointer_to_anything_but_a_checkpoint(run: Run, nam
     refusal = "could not read" if name == "step-00000009" else "which is no checkpoint"
     with pytest.raises(RunError, match=refusal):
         read_checkpoint(run, pointer)  # type: ignore[arg-type]
-
-
-def test_checkpoints_refuse_a_pointer_of_other_bytes_and_go_on_saving(run: Run) -> None:
-    save(run, 3, is_best=True)
-    for pointer in ("latest", "best"):
-        (run.folder / pointer).write_bytes(b"\xff\xfe")
-        with pytest.raises(RunError):
-            read_checkpoint(run, pointer)  # type: ignore[arg-type]
-    save(run, 4)
-    assert step_of(run, "latest") == 4
-
-
-def test_checkpoints_fall_back_to_the_newest_whole_checkpoint_and_say_what_was_wrong(run: Run) -> None:
-    save(run, 3)
-    damaged = save(run, 4) / "model.safetensors"
-    assert read_newest_undamaged(run)[1] == []
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    found, damage = read_newest_undamaged(run)
-    assert holds(found, 3)
-    assert "step-00000004" in str(damage[0])
-    (run.checkpoints / "step-00000003" / "progress.json").unlink()
-    with pytest.raises(RunError, match="step-00000004"):
-        read_newest_undamaged(run)
 
 
 def test_checkpoints_keep_the_last_ones_and_the_best(run: Run) -> None:

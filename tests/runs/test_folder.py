@@ -36,19 +36,14 @@ def test_runs_never_overwrite_and_number_a_taken_name() -> None:
     assert find_run(Path("elsewhere")) == Path("elsewhere")
 
 
-def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_found() -> None:
+def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_found(tmp_path: Path) -> None:
     Path("empty").mkdir()
-    for folder in (Path("empty"), Path("deep/er")):
+    for folder in (Path("empty"), Path("deep/er"), tmp_path / "far" / "away"):
         run = create_run(folder, SETTINGS, VOCAB, TEXT, name="unused")
         assert run.folder == folder
         mark_newest(run)
         assert find_run(None).resolve() == folder.resolve()
         assert open_run(find_run(None)).vocab == VOCAB
-
-
-def test_runs_newest_is_named_even_from_an_absolute_path(tmp_path: Path) -> None:
-    mark_newest(create_run(tmp_path / "far" / "away", SETTINGS, VOCAB, TEXT, name="unused"))
-    assert find_run(None).resolve() == (tmp_path / "far" / "away").resolve()
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "vocab.json"])

@@ -52,17 +52,8 @@ def test_settings_what_is_left_out_is_the_default(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [
-        ("1e-3", 0.001),
-        ("1E+1", 10.0),
-        (".5", 0.5),
-        ("2.", 2.0),
-        ("3", 3.0),
-        ("+3", 3.0),
-        ("017", 17.0),
-        ("0x11", 17.0),
-        ("0o21", 17.0),
-    ],
+    [*zip(("1e-3", "1E+1", ".5", "2.", "3", "+3"), (0.001, 10.0, 0.5, 2.0, 3.0, 3.0), strict=True)]
+    + [(written, 17.0) for written in ("017", "0x11", "0o21")],
 )
 def test_settings_numbers_follow_yaml_1_2(written: str, read: float) -> None:
     assert parse(f"training: {{learning_rate: {written}}}").training.learning_rate == read

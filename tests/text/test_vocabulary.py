@@ -8,13 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
-from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, normalize_newlines
+from charlstm.text.vocabulary import CODE_POINTS, Vocab, name_characters, normalize_newlines
 
-
-def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):
-    counts = np.bincount(code_points(text), minlength=CODE_POINTS)
-    return build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
-
+from ..analysis.small_models import vocab_of
 
 char_vocabs = st.builds(
     vocab_of, st.text(min_size=1), unknown=st.sampled_from(["error", "skip", "replace"]), newline=st.just("normalize")

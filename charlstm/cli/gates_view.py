@@ -89,21 +89,19 @@ def _wrapped(symbols: Sequence[str], width: int) -> Iterator[range]:
         yield range(start, len(symbols))
 
 
-def _mixed(fraction: float) -> Color:
-    end = _MINUS if fraction < 0 else _PLUS
-    weight = min(abs(fraction), 1.0)
-    red, green, blue = (round(a + (b - a) * weight) for a, b in zip(_PAPER, end, strict=True))
-    return Color.from_rgb(red, green, blue)
-
-
 def _on(fraction: float) -> Style:
-    return Style(color="black", bgcolor=_mixed(fraction).name)
+    weight = min(abs(fraction), 1.0)
+    mixed = (round(a + (b - a) * weight) for a, b in zip(_PAPER, _end(fraction), strict=True))
+    return Style(color="black", bgcolor=Color.from_rgb(*mixed).name)
 
 
 def _of(fraction: float) -> Style:
     # strong enough on paper and on black: the end colours, nothing between
-    red, green, blue = _MINUS if fraction < 0 else _PLUS
-    return Style(color=Color.from_rgb(red, green, blue).name)
+    return Style(color=Color.from_rgb(*_end(fraction)).name)
+
+
+def _end(fraction: float) -> tuple[int, int, int]:
+    return _MINUS if fraction < 0 else _PLUS
 
 
 def _block(fraction: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from charlstm.cells import LETTERS, Array
+from charlstm.cells import CELLS, LETTERS, Array
 from charlstm.teaching.worked_example import Example, WorkedStep, walk
 
 Product: TypeAlias = tuple[float, ...]  # its factors
@@ -42,7 +42,8 @@ def work_out(example: Example, cell: str) -> Work:
     """Walk a cell through its inputs, writing every step down, and the readout after the last."""
     weights = example.cells[cell]
     steps, output = walk(example, cell, weights, example.inputs, np)
-    stages = [_STAGES[cell](cell, weights, step) for step in steps]
+    write_down = _STAGES["".join(CELLS[cell].gates)]
+    stages = [write_down(cell, weights, step) for step in steps]
     if example.readout is not None:
         products = [*zip(weights["readout.weight"], steps[-1].new_state["h"], strict=True)]
         sums = [(*products, (weights["readout.bias"],))]
@@ -81,13 +82,7 @@ def _rnn_stages(cell: str, weights: Mapping[str, Array], step: WorkedStep) -> li
     return [_gate(cell, weights, step, "n"), _combined("new_h", step.new_state["h"], (step.gates["n"],))]
 
 
-_STAGES = {
-    "lstm": _lstm_stages,
-    "peephole": _lstm_stages,
-    "peephole-full": _lstm_stages,
-    "gru": _gru_stages,
-    "rnn": _rnn_stages,
-}
+_STAGES = {"ifgo": _lstm_stages, "rzn": _gru_stages, "n": _rnn_stages}  # by what the gates make of the state
 
 
 def _combined(name: str, value: Array, *products: tuple[Array, ...], activation: str = "none") -> Stage:

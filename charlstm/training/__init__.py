@@ -1,5 +1,6 @@
 """The training run: a session that assembles, saves and resumes it, its trainer, its schedule and its limits."""
 
+from charlstm.training.schedule import FORWARD_FRACTION, minutes_alone
 from charlstm.training.session import (
     Began,
     Ended,
@@ -7,6 +8,7 @@ from charlstm.training.session import (
     Sampled,
     Session,
     Stepped,
+    Validating,
     Warned,
     build_trainer,
     resume_session,

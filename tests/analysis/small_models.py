@@ -20,7 +20,7 @@ TEXT = (
 
 def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):
     counts = np.bincount(code_points(text), minlength=CODE_POINTS)
-    return build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
+    return build_vocab(counts, DataSettings(unit=unit, min_count=min_count, unknown=unknown, newline=newline))
 
 
 def model_settings(**changes):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
-from charlstm.settings import ModelSettings
+from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 from charlstm.weights import count_weights
 
@@ -110,8 +110,8 @@ def test_model_parameters_are_counted() -> None:
 
 def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
     chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
-    older = build_vocab(np.bincount(list(b"bcd")), unit="char", min_count=1, unknown="replace", newline="keep")
-    newer = build_vocab(np.bincount(list(b"abdz")), unit="char", min_count=1, unknown="replace", newline="keep")
+    older = build_vocab(np.bincount(list(b"bcd")), DataSettings(unknown="replace"))
+    newer = build_vocab(np.bincount(list(b"abdz")), DataSettings(unknown="replace"))
     theirs = OBJECTIVES["next"].build_model(older.size, chosen, seed=1)
     ours, drawn = (OBJECTIVES["next"].build_model(newer.size, chosen, seed=2) for _ in range(2))
     rows, their_rows = shared_ids(newer, older)
@@ -127,7 +127,7 @@ def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() ->
 
 
 def test_model_does_not_match_characters_with_bytes() -> None:
-    chars = build_vocab(np.bincount(list(b"abc")), unit="char", min_count=1, unknown="error", newline="keep")
-    bytes_ = build_vocab(np.bincount(list(b"abc")), unit="byte", min_count=1, unknown="error", newline="keep")
+    chars = build_vocab(np.bincount(list(b"abc")), DataSettings())
+    bytes_ = build_vocab(np.bincount(list(b"abc")), DataSettings(unit="byte"))
     with pytest.raises(RunError, match=r"one vocabulary is of chars and the other of bytes"):
         shared_ids(chars, bytes_)

@@ -46,7 +46,7 @@ def test_trainer_stops_at_the_first_of_steps_and_epochs(limits: dict[str, Any], 
 def test_trainer_limit_beyond_every_run_can_be_saved() -> None:
     trainer = make(max_steps=2**63 - 1)
     take(trainer, 1)
-    assert decode_progress(msgspec.json.encode(trainer.export().progress)) == trainer.progress
+    assert decode_progress(msgspec.json.encode(trainer.export().progress), where="it") == trainer.progress
 
 
 def test_trainer_restored_with_a_higher_limit_goes_on_to_it() -> None:

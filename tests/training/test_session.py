@@ -8,7 +8,7 @@ import pytest
 from charlstm.errors import RunError, SettingsError
 from charlstm.runs import open_run
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from charlstm.training import Began, Ended, Fact, Sampled, Stepped, resume_session, start_session
+from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, resume_session, start_session
 
 from ..small_runs import ending
 
@@ -48,7 +48,8 @@ def train(folder: str, *, stop_after: int | None = None, **changes: Any) -> list
 def test_session_tells_its_facts_in_order() -> None:
     facts = train("run", sample_length=9)
     kinds = [type(fact) for fact in facts]
-    assert kinds == [Began, *[Stepped] * 3, Sampled, *[Stepped] * 3, Sampled, Stepped, Stepped, Sampled, Ended]
+    validated = [Validating, Stepped, Sampled]
+    assert kinds == [Began, *2 * [Stepped, Stepped, *validated], Stepped, *validated, Ended]
     ended = facts[-1]
     assert isinstance(ended, Ended)
     assert (ended.stopped_by, ended.progress.step, ended.run.folder) == ("training.max_steps", 8, Path("run"))

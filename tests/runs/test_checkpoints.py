@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from charlstm.runs.checkpoints import (
     KEPT_LATEST,
     checkpoint_names,
     read_checkpoint,
-    save_checkpoint,
 )
 from charlstm.runs.folder import Run, open_run
 
@@ -31,11 +29,6 @@ def test_checkpoints_read_back_bit_for_bit_what_was_written(run: Run) -> None:
     weights_only = read_checkpoint(opened, "best", model_only=True)
     assert weights_only.training == {}
     assert weights_only.weights.keys() == contents(7).weights.keys()
-
-
-def test_checkpoints_read_back_a_state_without_training_arrays(run: Run) -> None:
-    save_checkpoint(run, replace(contents(0), training={}), is_best=False)
-    assert read_checkpoint(run, "latest").training == {}
 
 
 def test_checkpoints_best_is_the_latest_before_the_first_validation(run: Run) -> None:

@@ -24,9 +24,8 @@ from charlstm.runs import (
     open_run,
     rewrite_settings,
 )
-from charlstm.settings import Settings, TrainingSettings
 
-from .saved import MODEL, SETTINGS, TEXT, VOCAB, B, leftovers, row, save, step_of
+from .saved import MODEL, SETTINGS, TEXT, VOCAB, leftovers, row, save, step_of
 
 
 def test_runs_never_overwrite_and_number_a_taken_name() -> None:
@@ -82,12 +81,6 @@ def test_runs_are_only_what_has_settings_and_a_vocabulary(run: Run, missing: str
     (run.folder / missing).unlink()
     with pytest.raises(RunError, match=missing.replace(".", r"\.")):
         open_run(run.folder)
-
-
-def test_runs_rewrite_their_settings(run: Run) -> None:
-    longer = Settings(model=MODEL, training=TrainingSettings(batch_size=B, max_steps=99))
-    assert rewrite_settings(run, longer).settings == longer
-    assert open_run(run.folder).settings == longer
 
 
 def test_runs_have_one_writer(run: Run) -> None:

@@ -52,6 +52,10 @@ class InputOutputError(CharLSTMError):
     exit_code = 6
 
 
+class DiskWarning(UserWarning):
+    """A file system cannot do what protects the work on it, but the work goes on."""
+
+
 class Interrupted(CharLSTMError):  # noqa: N818 - an event, not an error
     """A signal asked the program to stop; everything was saved first."""
 

@@ -88,7 +88,7 @@ def _usage_error(error: typer.TyperException) -> SettingsError:
     """What the parser of the command line found wrong, with where to look it up."""
     message = error.format_message()
     if "\n" in message:  # the help, for want of a command
-        print_diagnostic(message)
+        print_diagnostic(message, keep="\n")
         raise SystemExit(SettingsError.exit_code)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "charlstm"

@@ -8,7 +8,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
+from charlstm.cli.terminal import RunOption, print_diagnostic, printable, report_errors, write, write_line
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def inspect_command(
     if npz is not None:
         _save_arrays(npz, inspection)
     if png is not None:
-        _save_picture(png, inspection, layer=layer, unit=unit, show=show, title=Path(name).name)
+        _save_picture(png, inspection, layer=layer, unit=unit, show=show, title=printable(Path(name).name))
     if html is not None:
-        _save_page(html, inspection, title=Path(name).name)
+        _save_page(html, inspection, title=printable(Path(name).name))
     if units:
         _print_units(inspection)
     elif html is None and png is None and npz is None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import print_diagnostic, report_errors, write
+from charlstm.cli.terminal import print_diagnostic, printable, report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
@@ -48,6 +49,7 @@ def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
     from charlstm.analysis import curves_picture, read_curve
 
     curves = [read_curve(folder) for folder in run_folders or [runs.find_run()]]
+    curves = [replace(curve, name=printable(curve.name)) for curve in curves]
     if png is None:
         write(_drawn(curves, by=by))
         return

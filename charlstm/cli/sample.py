@@ -1,14 +1,22 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from charlstm import environment
-from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
+from charlstm.cli.terminal import (
+    RawOption,
+    RunOption,
+    print_diagnostic,
+    read_input,
+    report_errors,
+    text_writer,
+    write_line,
+)
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from charlstm.text import Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
+    Write: TypeAlias = Callable[[bytes], None]
 
 BETWEEN_WRITES_SECONDS = 0.005  # of one text: to write it character by character costs a sixth of a small model's speed
 
@@ -50,6 +59,7 @@ def sample_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
     ] = False,
+    raw: RawOption = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=VALUE", help="As in sampling.top_k=null, for no filter. Repeatable."),
@@ -85,13 +95,14 @@ def sample_command(
     if seed is None:
         print_diagnostic(f"seed {told}")
     head = head if echo else b""
+    write = text_writer(raw=raw)
     if samples == 1 and not as_json:
-        _stream(steps, opened.vocab, encode_stop(opened.vocab, _bytes(stop)), head)
+        _stream(steps, opened.vocab, encode_stop(opened.vocab, _bytes(stop)), head, write)
     else:
-        _write_finished(steps, opened.vocab, head, first_seed=told, as_json=as_json)
+        _write_finished(steps, opened.vocab, head, first_seed=told, as_json=as_json, write=write)
 
 
-def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
+def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, write: "Write") -> None:
     """Write one text as it is made, ending in one newline."""
     from charlstm.inference import take_text
 
@@ -106,7 +117,9 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
         write(b"\n")
 
 
-def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
+def _write_finished(
+    steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool, write: "Write"
+) -> None:
     """Write each text when it and those before it are finished, in the order of their seeds."""
     from charlstm.inference import Sample, take_text
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from charlstm.errors import InputOutputError
-from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, save_checkpoint
+from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, refuse_replaced, save_checkpoint
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -71,6 +71,7 @@ class Recorder:
 
     def _write_metrics(self) -> None:
         while self._unwritten:
+            refuse_replaced(self.run)
             append_metrics(self.run.folder, self._unwritten[0])
             self._unwritten.popleft()
 

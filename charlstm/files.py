@@ -25,7 +25,8 @@ REPLACED = f"{UNFINISHED}replaced-"  # and that of a folder whose place is being
 def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a file to write into, which takes the place of `path` when the block ends; if it raises, nothing changes.
 
-    mode: its permissions, less the umask. It can be read, too. The unfinished file is locked until then: whoever finds it unlocked knows that its writer is gone. Raises OSError.
+    mode: its permissions, less the umask. The unfinished file can also be read, and is locked: whoever finds it
+    unlocked knows that its writer is gone. Raises OSError.
     """
     unfinished = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}")
     try:
@@ -42,9 +43,9 @@ def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def _open_locked(path: Path, mode: int) -> BinaryIO:
-    """Make a file where there was none, not even a link, that this process has locked; one that was taken for abandoned before it was locked is made again."""
+    """Make a file, where not even a link was, and lock it; one that was taken for abandoned before is made again."""
     while True:
-        file = open(path, "xb+", opener=lambda name, flags: os.open(name, flags, mode))
+        file = open(path, "xb+", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.terminal import RunOption, report_errors, write_line
+from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_line
 from charlstm.errors import SettingsError
 
 
@@ -41,6 +41,7 @@ def eval_command(
             "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
         ),
     ] = None,
+    trust_sources: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Measure loss, bits per character, perplexity and accuracy."""
@@ -52,7 +53,7 @@ def eval_command(
 
     run = open_run(run_folder)
     part = str(split or Split.val) if text is None else None
-    ids = text_of(run, text) if text is not None else split_of(run, str(part))
+    ids = text_of(run, text) if text is not None else split_of(run, str(part), trust_sources=trust_sources)
     evaluation = evaluate(run, ids, protocol=protocol)
     figures = evaluation.figures
     if as_json:

@@ -11,15 +11,16 @@ from charlstm.files import atomic_file
 
 
 @contextmanager
-def saving(path: Path, *, option: str) -> Iterator[BinaryIO]:
+def saving(path: Path, *, option: str, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Give a file to write into; it takes the place of `path` atomically when the block ends.
 
-    What is no regular file (/dev/stdout, a FIFO) is written straight into. Raises InputOutputError, naming `option`.
+    mode: its permissions, less the umask. What is no regular file (/dev/stdout, a FIFO) is written straight into.
+    Raises InputOutputError, naming `option`.
     """
     try:
         special = path.exists() and not path.is_file()
         target = path.resolve()  # through a link, so that it stays one
-        with path.open("wb") if special else atomic_file(target) as file:
+        with path.open("wb") if special else atomic_file(target, mode=mode) as file:
             yield file
     except BrokenPipeError:
         raise

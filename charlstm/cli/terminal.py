@@ -30,6 +30,9 @@ RunOption: TypeAlias = Annotated[
     typer.Option("--run", metavar="RUN", help="Run folder; else the one in CHARLSTM_RUN, else the newest."),
 ]
 
+TrustOption: TypeAlias = Annotated[
+    bool, typer.Option("--trust-sources", help="Read the sources of a run whose text is not in your cache.")
+]
 RawOption: TypeAlias = Annotated[
     bool, typer.Option("--raw", help="Give a terminal control characters as they are, not as \\x1b.")
 ]
@@ -61,9 +64,9 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text with its control characters as escapes, but for those in `keep`, and with bytes that are no UTF-8 as \\xff.
+    """The text with control characters, but for those in `keep`, and bytes that are no UTF-8 as escapes.
 
-    A file name that the locale could not decode is decoded as UTF-8.
+    What the locale could not decode is decoded as UTF-8.
     """
     try:
         raw = text.encode("utf-8", "surrogateescape")
@@ -139,11 +142,11 @@ def prepare_streams() -> None:
     sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "surrogateescape", write_through=True)
     show = warnings.showwarning
 
-    def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if issubclass(category, DiskWarning):
             print_diagnostic(f"charlstm: {message}")
         else:
-            show(message, category, *where)
+            show(message, category, *args, **kwargs)
 
     warnings.showwarning = show_warning
 

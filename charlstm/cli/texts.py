@@ -28,6 +28,6 @@ def text_of(run: Run, source: str) -> Ids:
     return encoded.ids
 
 
-def split_of(run: Run, split: str) -> Ids:
+def split_of(run: Run, split: str, *, trust_sources: bool) -> Ids:
     """The ids of a split of the run's own text."""
-    return read_split(run, split, stdin=standard_input(run.settings.data.sources))
+    return read_split(run, split, stdin=standard_input(run.settings.data.sources), trust_sources=trust_sources)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from charlstm.cli.config import SetOption
-from charlstm.cli.terminal import report_errors
+from charlstm.cli.terminal import TrustOption, report_errors
 from charlstm.errors import Interrupted, SettingsError
 
 
@@ -25,6 +25,7 @@ def train_command(
     init_from: Annotated[
         Path | None, typer.Option("--init-from", metavar="RUN", help="Start from another run's best weights.")
     ] = None,
+    trust_sources: TrustOption = False,
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -42,7 +43,7 @@ def train_command(
 
     if resume is not None:
         stdin = standard_input(open_run(resume).settings.data.sources)
-        opening = resume_session(resume, overrides or (), stdin=stdin)
+        opening = resume_session(resume, overrides or (), stdin=stdin, trust_sources=trust_sources)
     else:
         settings = load_settings(config, overrides or ())
         name = config.stem if config is not None else "default"

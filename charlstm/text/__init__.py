@@ -11,10 +11,12 @@ from charlstm.text.corpus import (
     read_corpus,
     split_ids,
 )
-from charlstm.text.sources import STDIN, absolute_sources
+from charlstm.text.sources import NAMED_CORPORA, STDIN, absolute_sources, is_stream
+from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
 
 __all__ = [
+    "NAMED_CORPORA",
     "STDIN",
     "Batch",
     "Batches",
@@ -27,8 +29,10 @@ __all__ = [
     "Vocab",
     "absolute_sources",
     "encode_source",
+    "is_stream",
     "name_characters",
     "open_corpus",
+    "permissions",
     "prepare_corpus",
     "read_corpus",
     "shared_ids",

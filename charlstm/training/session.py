@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_field
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -26,7 +27,7 @@ from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
-from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
+from charlstm.text import Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
 from charlstm.training.recorder import Recorder
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import weight_shapes
@@ -116,7 +117,7 @@ class Session:
             for facts in trainer.steps():
                 recorder.log(facts)
                 tell(Stepped(facts, recorder.chars_per_second))
-                if facts.validation is not None and (text := self._sample(facts.step)):
+                if facts.validation is not None and (text := self._sample(facts.step, stop)):
                     tell(Sampled(text))
                 asked = stop()
                 recorder.save(facts, must=asked or facts.stopped_by is not None)
@@ -126,8 +127,8 @@ class Session:
             tell(ended)
             return ended
 
-    def _sample(self, step: int) -> str | None:
-        """What the model writes by now; None if the settings do not ask for it or the model cannot."""
+    def _sample(self, step: int, stop: Callable[[], bool]) -> str | None:
+        """What the model writes by now, until `stop`; None if the settings do not ask for it or the model cannot."""
         length, sampling = self.settings.training.sample_length, self.settings.sampling
         if length is None or not self.trainer.objective.carries_state:
             return None
@@ -135,7 +136,8 @@ class Session:
         stepper = build_stepper(self.trainer.export_weights(), self.settings.model)
         parameters = SamplingParameters.from_settings(sampling)
         steps = generate(stepper, vocab, parameters, prompt=[], length=length, seed=step)
-        return b"".join(take_text(one, vocab) for (one,) in steps).decode("utf-8", "replace")
+        until_stop = takewhile(lambda _: not stop(), steps)
+        return b"".join(take_text(one, vocab) for (one,) in until_stop).decode("utf-8", "replace")
 
 
 @contextmanager
@@ -168,8 +170,12 @@ def start_session(
 
 
 @contextmanager
-def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None) -> Iterator[Session]:
+def resume_session(
+    folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None, trust_sources: bool = False
+) -> Iterator[Session]:
     """Assemble a run that goes on from its latest checkpoint, perhaps with other FREE_SETTINGS; its folder is locked.
+
+    trust_sources: whether to read what its settings name if its text is not in the cache.
 
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
@@ -178,7 +184,7 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
     _refuse_changes(run, settings)
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
-        corpus = runs.own_corpus(run, stdin=stdin, from_cache=STDIN in run.settings.data.sources)
+        corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
         if settings.training.max_minutes != run.settings.training.max_minutes:  # its steps are to be estimated anew
             checkpoint = replace_field(checkpoint, progress=replace(checkpoint.progress, total_steps=None))
         settings, trainer = build_trainer(settings, corpus)

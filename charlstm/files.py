@@ -115,9 +115,8 @@ def flush(path: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED or not path.is_dir():
             raise
-        warnings.warn(
-            "this file system does not flush folders: a power cut may take what was just saved", DiskWarning, 2
-        )
+        what = "this file system does not flush folders: a power cut may take what was just saved"
+        warnings.warn(what, DiskWarning, stacklevel=1)  # from here, so once
     finally:
         os.close(handle)
 

@@ -176,7 +176,7 @@ def only_writer(run: Run) -> Iterator[None]:
             if error.errno not in UNSUPPORTED:
                 raise InputOutputError(f"could not lock {run.folder}: {error.strerror}") from None
             warnings.warn(
-                "this file system has no locks: make sure that nothing else trains this run", DiskWarning, stacklevel=2
+                "this file system has no locks: make sure that nothing else trains this run", DiskWarning, stacklevel=1
             )
         refuse_replaced(run)
         with disk_errors(str(run.folder)):

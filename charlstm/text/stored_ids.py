@@ -21,7 +21,7 @@ class StoredIds(np.memmap[Any, Any]):
 
     file: "_File | None"
 
-    def __array_finalize__(self, source: NDArray[Any] | None) -> None:
+    def __array_finalize__(self, source: object) -> None:
         """Called by NumPy for each new array."""
         super().__array_finalize__(source)
         self.file = getattr(source, "file", None)

@@ -33,7 +33,7 @@ class Recorder:
         self._seconds += facts.step_seconds
         at_interval = facts.step % self.run.settings.training.log_every_steps == 0
         if at_interval or math.isnan(self.chars_per_second):
-            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / self._seconds
+            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / (self._seconds or math.inf)
         if at_interval or facts.validation is not None or facts.stopped_by is not None:
             self._unwritten.append(_metrics_row(facts, self.chars_per_second))
             try:

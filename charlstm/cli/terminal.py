@@ -18,7 +18,14 @@ from typing import Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, CharLSTMError, DiskWarning, InputOutputError, TextError
+from charlstm.errors import (
+    BROKEN_PIPE_EXIT_CODE,
+    CharLSTMError,
+    DiskWarning,
+    InputOutputError,
+    TextError,
+    is_out_of_memory,
+)
 
 P = ParamSpec("P")
 
@@ -53,7 +60,9 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
         except OSError as error:
             what = f"read or write {error.filename}" if error.filename else "write to standard output"

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from charlstm import runs
 from charlstm.environment import available_cores, cache_folder
-from charlstm.errors import InputOutputError, SettingsError
+from charlstm.errors import InputOutputError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
@@ -249,8 +249,8 @@ def _within_memory(steps: Iterator[StepFacts], settings: TrainingSettings) -> It
     """The steps; one that needs more memory than there is raises SettingsError."""
     try:
         yield from steps
-    except (MemoryError, RuntimeError) as error:  # torch has no exception of its own for the processor's memory
-        if isinstance(error, RuntimeError) and "allocate" not in str(error) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _too_large(settings) from None
 

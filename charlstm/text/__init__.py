@@ -14,27 +14,3 @@ from charlstm.text.corpus import (
 from charlstm.text.sources import NAMED_CORPORA, STDIN, absolute_sources, is_stream
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
-
-__all__ = [
-    "NAMED_CORPORA",
-    "STDIN",
-    "Batch",
-    "Batches",
-    "Corpus",
-    "EncodedText",
-    "Ids",
-    "Lanes",
-    "Parts",
-    "Splits",
-    "Vocab",
-    "absolute_sources",
-    "encode_source",
-    "is_stream",
-    "name_characters",
-    "open_corpus",
-    "permissions",
-    "prepare_corpus",
-    "read_corpus",
-    "shared_ids",
-    "split_ids",
-]

@@ -16,6 +16,7 @@ import pytest
 
 from charlstm import runs
 from charlstm.errors import InputOutputError, RunError
+from charlstm.files import remove
 from charlstm.runs.checkpoints import checkpoint_names, read_checkpoint_named
 from charlstm.settings import Settings, TrainingSettings
 

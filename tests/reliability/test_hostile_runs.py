@@ -11,6 +11,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from charlstm import runs
+from charlstm.cli.terminal import read_input
 from charlstm.errors import InputOutputError, RunError, SettingsError, TextError
 from charlstm.settings import dump_settings, load_settings
 from charlstm.text import Vocab
@@ -172,9 +173,10 @@ def test_hostile_metrics_are_neither_read_whole_nor_waited_for(
 
 
 def test_hostile_inputs_without_end_are_refused(run: Path, forks: Forks, tmp_path: Path) -> None:
-    for command in (["fill", "/dev/zero", "--run", str(run)], [*SAMPLE, str(run), "--prompt-file", "/dev/zero"]):
-        end = forks.run(command, cwd=tmp_path, more_memory_bytes=800 << 20)
-        assert (end.code, end.out) == (TextError.exit_code, "")
-        assert "longer than 100,000,000 bytes" in end.err
-    end = forks.run(["train", "/dev/zero"], cwd=tmp_path, more_memory_bytes=300 << 20)
+    end = forks.run([*SAMPLE, str(run), "--prompt-file", "/dev/zero"], cwd=tmp_path, more_memory_bytes=800 << 20)
+    assert (end.code, end.out, "longer than 100,000,000 bytes" in end.err) == (TextError.exit_code, "", True)
+    with pytest.raises(TextError, match="longer than 100,000,000 bytes"):
+        read_input("/dev/zero")  # as `fill` does
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    end = forks.run(["train", "zero.yaml"], cwd=tmp_path, more_memory_bytes=300 << 20)
     assert (end.code, end.err.count("\n")) == (SettingsError.exit_code, 1)

@@ -12,7 +12,7 @@ import pytest
 
 from charlstm import files, runs
 from charlstm.errors import CharLSTMError, InputOutputError, RunError
-from charlstm.settings import load_settings
+from charlstm.settings import DataSettings, load_settings
 from charlstm.text import open_corpus, prepare_corpus
 from charlstm.text.batches import Lanes
 from charlstm.training import Fact, Stepped, resume_session, start_session
@@ -109,10 +109,8 @@ def test_shared_best_is_read_while_it_moves(tell: Callable[[str], None]) -> None
 
 def prepare(folder: Path, text: Path) -> Path:
     """Encode a text; returns the file of its ids."""
-    corpus = prepare_corpus(
-        [str(text)], unit="char", min_count=1, unknown="error", newline="keep",
-        cache_folder=folder, data_folder=None, stdin=None,
-    )  # fmt: skip
+    data = DataSettings(sources=(str(text),))
+    corpus = prepare_corpus(data, cache_folder=folder, data_folder=None, stdin=None)
     return folder / f"{corpus.fingerprint}.ids"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, report_errors, write_json, write_line
+from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_json, write_line
 from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError
 
@@ -54,6 +54,7 @@ def eval_command(
             "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
         ),
     ] = None,
+    trust_sources: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row instead of lines.")] = False,
 ) -> None:
     """Measure loss, bits per character, perplexity and accuracy."""
@@ -65,7 +66,9 @@ def eval_command(
     run = take_run(run_folder)
     if not texts:
         part = str(split or Split.val)
-        rows = [_measure(run, EncodedText(split_of(run, part), 0, ()), None, part, protocol)]
+        rows = [
+            _measure(run, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()), None, part, protocol)
+        ]
     else:
         rows = [_measure(run, text_of(run, text), text, None, protocol) for text in texts]
     if len(rows) > 1:

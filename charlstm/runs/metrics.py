@@ -38,7 +38,7 @@ def append_metrics(folder: Path, row: MetricsRow, naming: Naming = PLAIN) -> Non
     """Add a row, or nothing if it cannot be written. Raises InputOutputError."""
     path = folder / FILE
     named = {naming.name(field): value for field, value in msgspec.to_builtins(row).items()}
-    with disk_errors(str(path)), path.open("ab", buffering=0) as file:
+    with disk_errors(str(path)), open(path, "ab", buffering=0, opener=_open_for_rows) as file:
         end, line = file.tell(), msgspec.json.encode(named) + b"\n"
         if file.write(line) < len(line):  # the disk filled up
             file.truncate(end)
@@ -79,6 +79,11 @@ def read_bits_name(folder: Path) -> str:
     """What the rows of a run folder call their bits: "bits_per_char", "cloze_bits_per_byte". Raises RunError."""
     found = re.search(rb'"((cloze_)?bits_per_(char|byte))"', read_bounded(folder / FILE, MAX_METRICS_BYTES))
     return found[1].decode() if found else "bits_per_char"
+
+
+def _open_for_rows(path: str, flags: int) -> int:
+    """Follow no link, and wait for no reader of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _lines(path: Path) -> list[tuple[int, bytes, MetricsRow | None]]:

@@ -60,7 +60,7 @@ def run(
         if stopped_by(settings, progress) or progress.step % settings.validate_every_steps == 0:
             progress = count_validation(progress, machine.take(progress.step, 10), **SIZES)
         if resumed:  # after every step
-            progress = begin_plan(decode_progress(msgspec.json.encode(progress)), settings, limit)
+            progress = begin_plan(decode_progress(msgspec.json.encode(progress), where="it"), settings, limit)
         yield rate, progress
         pause = machine.take(progress.step, share=machine.pause)
 
@@ -198,4 +198,4 @@ def test_plans_of_endless_minutes_and_no_time_at_all_are_numbers() -> None:
         progress = begin_plan(Progress(), settings_of(max_minutes=minutes), None)
         for _ in range(7):
             progress = count_step(plan_steps(progress, settings_of(max_minutes=minutes), **SIZES), seconds)
-        assert decode_progress(msgspec.json.encode(progress)) == progress
+        assert decode_progress(msgspec.json.encode(progress), where="it") == progress

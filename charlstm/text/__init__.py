@@ -1,6 +1,7 @@
 """Sources of text, its vocabulary, its ids on disk, and batches of them."""
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts
+from charlstm.text.beginnings import Beginnings, start_id
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,
@@ -18,6 +19,7 @@ __all__ = [
     "STDIN",
     "Batch",
     "Batches",
+    "Beginnings",
     "Corpus",
     "EncodedText",
     "Ids",
@@ -33,4 +35,5 @@ __all__ = [
     "read_corpus",
     "shared_ids",
     "split_ids",
+    "start_id",
 ]

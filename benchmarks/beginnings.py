@@ -40,9 +40,11 @@ MODELS = {
     "small": ModelSettings(embedding_size=64, hidden_size=128, dropout=0.0),
     "minute": ModelSettings(),
 }
-TRAINING = TrainingSettings(batch_size=32, sequence_length=64, learning_rate=0.008, validate_every_steps=10**9, shards=2)
-ROW = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARN |ERROR) \[worker-\d\] (GET|PUT|POST) /api/(items|users|orders)/\d{1,5} "
-ROW += r"(200|201|304|404|500) \d{1,4} ms"
+TRAINING = TrainingSettings(
+    batch_size=32, sequence_length=64, learning_rate=0.008, validate_every_steps=10**9, shards=2
+)
+ROW = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARN |ERROR) \[worker-\d\] (GET|PUT|POST) "
+ROW += r"/api/(items|users|orders)/\d{1,5} (200|201|304|404|500) \d{1,4} ms"
 
 
 # the texts
@@ -132,6 +134,7 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, trai
         dropout=model.dropout,
         batches=lanes(parts.train, training.batch_size, training.sequence_length, beginnings),
         validation_ids=parts.val,
+        start_id=start_id(vocab),
         machine=machine,
     )
     *_, last = trainer.steps()

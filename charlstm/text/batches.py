@@ -114,8 +114,8 @@ class Lanes:
 class Parts:
     """Parts of one text that are read side by side, to measure a model on them.
 
-    ids: (N,). first: (B,) where each part begins; what lies before the text is read as its first character.
-    length: characters of a part. counted: two (B,) arrays, the positions from which and before which characters count.
+    ids: (N,). first: (B,) where each part begins; before the text `start_id` is read. length: characters of a part.
+    counted: two (B,) arrays, the positions from which and before which characters count.
     fresh: whether the parts begin from the zero state.
     """
 
@@ -124,6 +124,7 @@ class Parts:
     length: int
     counted: tuple[NDArray[np.integer], NDArray[np.integer]]
     fresh: bool = False
+    start_id: int = 0
 
     def batches(self, sequence_length: int) -> Iterator[Batch]:
         """Read the parts T characters at a time, the last time perhaps fewer."""
@@ -131,10 +132,10 @@ class Parts:
         last = len(self.ids) - 1
         for offset in range(0, self.length, sequence_length):
             at = self.first + np.arange(offset, min(offset + sequence_length, self.length))[:, None]  # (T, B)
-            inputs, following = self.ids[at.clip(0, last)], self.ids[(at + 1).clip(0, last)]
+            inputs, following = (self.ids[place.clip(0, last)].astype(np.int64) for place in (at, at + 1))
             yield Batch(
-                inputs.astype(np.int64),
-                following.astype(np.int64),
+                np.where(at < 0, self.start_id, inputs),
+                following,
                 (at >= since) & (at < until),
                 np.full(len(self.first), self.fresh and offset == 0),
             )

@@ -39,18 +39,18 @@ class Beginnings:
         for lane in range(self.lanes):
             rng = np.random.default_rng((self.seed, step, lane))
             place = int(rng.integers(firsts))
-            found = self._find_starts(ids[:firsts], place)
+            found = self._find_starts(ids[:firsts], min(place, max(0, firsts - REACH_CHARS)))
             first = int(found[rng.integers(len(found))]) if len(found) else place
             windows[1:, lane] = ids[first : first + length]
         return windows
 
     def _find_starts(self, ids: NDArray[np.integer], place: int) -> NDArray[np.intp]:
-        """The beginnings within reach of a place: of paragraphs if there are any, else of lines."""
+        """The beginnings within reach after a place: of paragraphs if there are any, else of lines."""
         divider = _divider_id(self.vocab)
         if divider is None:
             return np.zeros(0, dtype=np.intp)
-        empty = np.full(max(0, 3 - place), divider, dtype=ids.dtype)  # nothing before a text is like an empty line
-        near = np.concatenate([empty, ids[max(0, place - 3) : place + REACH_CHARS]])
+        before_text = np.array([-1, -1, divider][place:], dtype=np.int64)  # so that its first character begins a line
+        near = np.concatenate([before_text, ids[max(0, place - 3) : place + REACH_CHARS]])
         before, between, last, here = near[:-3], near[1:-2], near[2:-1], near[3:]
         (carriage_return,) = self.vocab.lookup(code_points("\r"))
         starts = (last == divider) & (here != divider) & (here != carriage_return)

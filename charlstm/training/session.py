@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_field
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from msgspec.structs import replace
 
@@ -26,7 +26,17 @@ from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
-from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
+from charlstm.text import (
+    STDIN,
+    Beginnings,
+    Corpus,
+    Lanes,
+    absolute_sources,
+    read_corpus,
+    shared_ids,
+    split_ids,
+    start_id,
+)
 from charlstm.training.recorder import Recorder
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import weight_shapes
@@ -40,6 +50,11 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
+
+
+# Of that many lanes one reads beginnings: docs/beginnings.md has what it costs and gains.
+LANES_A_BEGINNING = 16
+LEAST_LANES_TO_BEGIN = 8
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,8 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
     run = runs.open_run(folder)
+    if run.settings.training.beginning_lanes == "auto":  # of an earlier version, which had none
+        run = replace_field(run, settings=_with_training(run.settings, beginning_lanes=0))
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
@@ -204,21 +221,43 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
     machine = prepare_training(
         settings.training, settings.model, lambda: build_core(layer), cache=cache_folder() / "speeds.json"
     )
+    beginning_lanes = _beginning_lanes(settings)
     trainer = Trainer(
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
         dropout=settings.model.dropout,
-        batches=Lanes(parts.train, settings.training.batch_size, settings.training.sequence_length),
+        batches=Lanes(
+            parts.train,
+            settings.training.batch_size,
+            settings.training.sequence_length,
+            Beginnings(corpus.vocab, beginning_lanes, settings.training.seed),
+        ),
         validation_ids=parts.val,
+        start_id=start_id(corpus.vocab),
         machine=machine,
     )
-    resolved = replace(
-        settings,
-        data=replace(settings.data, sources=absolute_sources(settings.data.sources)),
-        training=replace(settings.training, precision=machine.precision, shards=machine.shards),
+    resolved = _with_training(
+        replace(settings, data=replace(settings.data, sources=absolute_sources(settings.data.sources))),
+        precision=machine.precision,
+        shards=machine.shards,
+        beginning_lanes=beginning_lanes,
     )
     return resolved, trainer
+
+
+def _beginning_lanes(settings: Settings) -> int:
+    """How many lanes read beginnings: none by default where no state is carried, so that every window begins afresh."""
+    training = settings.training
+    if training.beginning_lanes != "auto":
+        return training.beginning_lanes
+    if training.batch_size < LEAST_LANES_TO_BEGIN or not OBJECTIVES[settings.model.objective].carries_state:
+        return 0
+    return max(1, training.batch_size // LANES_A_BEGINNING)
+
+
+def _with_training(settings: Settings, **changed: Any) -> Settings:
+    return replace(settings, training=replace(settings.training, **changed))
 
 
 def _save_beginning(run: Run, recorder: Recorder) -> list[str]:

@@ -63,6 +63,7 @@ def train(parts: Splits, vocab_size: int, *, steps: int, learning_rate: float, h
         dropout=0.0,
         batches=Lanes(parts.train, training.batch_size, training.sequence_length),
         validation_ids=parts.val,
+        start_id=0,
         machine=Machine(torch.device("cpu"), "fp32", shards=1, threads=1),
     )
     assert len(list(trainer.steps())) == steps
@@ -70,7 +71,7 @@ def train(parts: Splits, vocab_size: int, *, steps: int, learning_rate: float, h
 
 
 def evaluate(model: CharLM, ids: np.ndarray) -> Tally:
-    return evaluate_model(model, OBJECTIVES["next"], ids).tally
+    return evaluate_model(model, OBJECTIVES["next"], ids, start_id=0).tally
 
 
 def surprisal_bits(model: CharLM, ids: np.ndarray) -> np.ndarray:
@@ -88,7 +89,7 @@ def test_entropy_of_uniform_characters_is_log2_k(tmp_path: Path) -> None:
     assert vocab_size == k
     model = train(parts, vocab_size, steps=150, learning_rate=0.004)
     held_out = evaluate(model, parts.test)
-    assert held_out.chars == 19_999
+    assert held_out.chars == 20_000
     surprisals = surprisal_bits(model, parts.test)
     sampling_error = float(surprisals.std()) / math.sqrt(held_out.chars)
     assert held_out.bits_per_char < 1.01 * math.log2(k)

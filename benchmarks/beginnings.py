@@ -24,7 +24,7 @@ import torch
 from msgspec.structs import replace
 
 from charlstm import environment
-from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
+from charlstm.inference import SamplingParameters, build_stepper, generate, numpy_threads, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, CharLM, build_core
 from charlstm.settings import ModelSettings, TrainingSettings
@@ -179,28 +179,26 @@ def prose_figures(model: CharLM, ids: np.ndarray, vocab: Vocab, begin: np.ndarra
 def sample_lines(model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, count: int) -> list[str]:
     """The lines that samples begin with."""
     newline = vocab.encode_text("\n", where="a line").tolist()
-    return [text for text, _ in _samples(model, settings, vocab, begin, count, stop_ids=newline, length=200)]
+    return _samples(model, settings, vocab, begin, count, stop_ids=newline, length=200)
 
 
 def stream_lines(model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, length: int) -> list[str]:
     """Whole lines of 64 long samples, but for the first of each."""
     texts = _samples(model, settings, vocab, begin, 64, length=length)
-    return [line for text, _ in texts for line in text.split("\n")[1:-1]]
+    return [line for text in texts for line in text.split("\n")[1:-1]]
 
 
 def _samples(
     model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, count: int, **how: Any
-) -> Iterator[tuple[str, int]]:
+) -> list[str]:
     weights = {name: part.detach().numpy() for name, part in model.named_parameters()}
     stepper = build_stepper(weights, settings)
     if isinstance(model, LearnedStart):
         initial = tuple(part.detach().numpy() for part in model.initial)
         stepper.zero_state = lambda lanes: tuple(part.repeat(lanes, axis=1) for part in initial)  # type: ignore
     steps = generate(stepper, vocab, SamplingParameters(), prompt=begin, seed=1, samples=count, scored=False, **how)
-    for live in steps:
-        for one in live:
-            if one.finished:
-                yield take_text(one, vocab).decode(), one.seed
+    with numpy_threads(1):
+        return [take_text(one, vocab).decode() for live in steps for one in live if one.finished]
 
 
 def total_variation(one: Counter[Any], other: Counter[Any]) -> float:

@@ -55,7 +55,7 @@ class GateActivity:
 
     ids         (T,)
     values      by name (`gates`, then `state`), (T, L, H): after reading the character at t
-    surprisal   (T,) bits, −log2 of the probability given to the character at t before it was read; NaN at t = 0
+    surprisal   (T,) bits, −log2 of the probability given to the character at t before it was read
     guess_ids   (T, K) the likeliest characters to come after the one at t, likeliest first
     guess_probs (T, K) their probabilities
     """
@@ -86,12 +86,12 @@ class GateActivity:
 
     @property
     def bits_per_char(self) -> float:
-        """Mean surprisal of the characters after the first; NaN if there is no second."""
-        return float(self.surprisal[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
+        """Mean surprisal."""
+        return float(self.surprisal.mean(dtype=np.float64))
 
 
-def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> GateActivity:
-    """Read ids (T,) once from a zero state and keep every gate and state.
+def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, start_id: int, guesses: int = GUESSES) -> GateActivity:
+    """Read ids (T,) once and keep every gate and state; before them the start symbol is read, as in training.
 
     Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
     """
@@ -100,7 +100,8 @@ def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = 
     shape = (len(ids), engine.num_layers, engine.hidden_size)
     _refuse_too_long(len(ids), len(names) * engine.num_layers * engine.hidden_size, option="--length")
     values = {name: np.empty(shape, dtype=np.float32) for name in names}
-    state = engine.zero_state(1)
+    _, state = engine.step(np.array([start_id]), engine.zero_state(1))
+    hidden = [state[0][-1]]
     for t in range(len(ids)):
         _, state, of_layers = engine.step_gates(ids[t : t + 1], state)
         for layer, of_layer in enumerate(of_layers):
@@ -108,16 +109,17 @@ def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = 
                 values[name][t, layer] = value[0]
         for name, part in zip(state_names, state, strict=True):
             values[name][t] = part[:, 0]
-    surprisal, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
+    hidden.append(values["h"][:, -1])
+    surprisal, guess_ids, guess_probs = _predictions(engine, ids, np.concatenate(hidden), guesses)
     return GateActivity(np.asarray(ids), gates, state_names, values, surprisal, guess_ids, guess_probs)
 
 
-def read_memory(engine: Engine, ids: NDArray[np.integer[Any]]) -> Values:
+def read_memory(engine: Engine, ids: NDArray[np.integer[Any]], *, start_id: int) -> Values:
     """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
     shape = (len(ids), engine.num_layers, engine.hidden_size)
     _refuse_too_long(len(ids), engine.num_layers * engine.hidden_size, option="--study")
     memory = np.empty(shape, dtype=np.float32)
-    state = engine.zero_state(1)
+    _, state = engine.step(np.array([start_id]), engine.zero_state(1))
     for t in range(len(ids)):
         _, state, _ = engine.step_gates(ids[t : t + 1], state)
         memory[t] = state[-1][:, 0]
@@ -140,9 +142,12 @@ def _refuse_too_long(length: int, numbers_each: int, *, option: str) -> None:
 def _predictions(
     engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values, guesses: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Surprisal (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
-    length, count = len(ids), min(guesses, len(engine.output_bias))
-    surprisal = np.full(length, np.nan, dtype=np.float32)
+    """Surprisal (T,), and ids and probabilities (T, K) of the guesses.
+
+    hidden: the last layer's hidden state (T + 1, H) before the first character and after each.
+    """
+    length, count = len(hidden), min(guesses, len(engine.output_bias))
+    surprisal = np.empty(len(ids), dtype=np.float32)
     guess_ids = np.empty((length, count), dtype=np.uint32)
     guess_probs = np.empty((length, count), dtype=np.float32)
     for start in range(0, length, _ROWS):
@@ -153,6 +158,6 @@ def _predictions(
         best = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
         guess_ids[rows] = best
         guess_probs[rows] = np.exp(np.take_along_axis(log_probs, best, axis=1))
-        came = ids[rows.start + 1 : rows.stop + 1].astype(np.intp)  # one row fewer at the very end
-        surprisal[rows.start + 1 : rows.start + 1 + len(came)] = -log_probs[np.arange(len(came)), came] / np.log(2)
-    return surprisal, guess_ids, guess_probs
+        came = ids[rows].astype(np.intp)  # one row fewer at the very end
+        surprisal[rows] = -log_probs[np.arange(len(came)), came] / np.log(2)
+    return surprisal, guess_ids[1:], guess_probs[1:]

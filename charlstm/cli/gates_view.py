@@ -31,7 +31,7 @@ def view(inspection: Inspection, *, layer: int, unit: int, count: int, file: IO[
     console = Console(file=file, markup=False, emoji=False, highlight=False)
     rows = [activity.memory, *(name for name in activity.values if name != activity.memory)]
     fractions = {name: _fractions(activity, name, layer, unit) for name in rows}
-    bits = np.nan_to_num(activity.surprisal) / _MOST_BITS
+    bits = activity.surprisal / _MOST_BITS
     with console.capture() as capture:
         for line in _wrapped(symbols, console.width - _MARGIN):
             text = Text(" " * _MARGIN, end="")

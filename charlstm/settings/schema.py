@@ -73,7 +73,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(
-            description="of these, lanes that at every step begin a text anew, at a paragraph or line drawn at random; "
+            description="lanes of these that begin a text anew at every step, where a paragraph or line begins; "
             "auto: a sixteenth, at least one of 8 or more"
         ),
     ] = "auto"

@@ -19,10 +19,11 @@ from charlstm.evaluation import evaluate as evaluate_model
 from charlstm.evaluation.protocols import WINDOW_CHARS
 from charlstm.evaluation.stream import LEAST_LANE_CHARS
 from charlstm.evaluation.tally import tally_lanes
-from charlstm.inference import Engine
+from charlstm.inference import Engine, SamplingParameters, build_stepper, generate
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, UNCOUNTED, CharLM
 from charlstm.settings import ModelSettings
+from charlstm.text import Vocab, start_id
 
 V, E, H, L = 11, 5, 7, 2
 START = 9
@@ -198,6 +199,29 @@ def test_evaluation_of_numbers_that_are_not_finite_ends() -> None:
     with torch.no_grad():
         model.embedding.weight.fill_(math.nan)
     assert math.isnan(evaluate(model, random_text(), lanes=3).tally.loss)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_stream_of_a_short_text_begins_after_the_start_symbol(n: int) -> None:
+    model, ids = random_model(), random_text(n)
+    assert evaluate(model, ids).tally.nats == pytest.approx(naive_tally(model, ids).nats, abs=1e-4)
+
+
+@pytest.mark.parametrize("prompt", ["", "\n", "cab"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_text_has_the_probability_with_which_it_is_sampled(cell: Any, prompt: str) -> None:
+    vocab = Vocab("char", tuple("\nabcdefghij"), "error", "keep", has_unknown_symbol=False)
+    model = random_model(cell)
+    settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L)
+    stepper = build_stepper({name: p.detach().numpy() for name, p in model.named_parameters()}, settings)
+    prompt_ids = vocab.encode_text(prompt, where="here")
+
+    def nats(ids: np.ndarray) -> float:
+        return evaluate_model(model, OBJECTIVES["next"], ids, start_id=start_id(vocab)).tally.nats if len(ids) else 0.0
+
+    *_, (sample,) = generate(stepper, vocab, SamplingParameters(), prompt=prompt_ids, length=7, seed=2)
+    drawn = np.append(prompt_ids, sample.pending)
+    assert -sample.log_prob == pytest.approx(nats(drawn) - nats(prompt_ids), abs=1e-4)
 
 
 def test_evaluation_the_plain_loop_depends_on_its_state(plain: Tally) -> None:

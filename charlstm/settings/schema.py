@@ -23,7 +23,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sources: Annotated[
         tuple[Text, ...],
         Meta(
-            min_length=1, description="files, folders, globs, - for stdin, or a corpus: python-stdlib, tinyshakespeare"
+            min_length=1,
+            description="one or a list of files, folders, globs, - for stdin, corpora: python-stdlib, tinyshakespeare",
         ),
     ] = ("python-stdlib",)
     unit: Annotated[Literal["char", "byte"], Meta(description="what one id stands for")] = "char"

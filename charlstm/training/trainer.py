@@ -11,7 +11,7 @@ data), so a run that was stopped and restored goes on as if it had not been.
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -86,6 +86,7 @@ class Trainer:
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
+        self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step
         self.progress = Progress(total_steps=total_steps_of(self.settings, batches.steps_per_epoch))
 
@@ -241,6 +242,7 @@ class Trainer:
 
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
+        self.before_validation()
         begin = time.perf_counter()
         tally = evaluate(
             self.model,

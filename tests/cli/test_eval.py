@@ -18,6 +18,6 @@ def test_eval_gives_the_promised_figures_and_always_the_same() -> None:
     assert list(figures) == ["loss", "bits_per_char", "perplexity", "accuracy", *how]
     assert (figures["chars"], figures["protocol"], figures["split"]) == (600, "stream", "val")
     assert figures["loss"] == pytest.approx(metrics(Path("runs/tiny"))[-1]["val_loss"], rel=1e-5)
-    assert json.loads(charlstm("eval", "--json", "--split", "test").stdout)["chars"] == 599
+    assert json.loads(charlstm("eval", "--json", "--split", "test").stdout)["chars"] == 600
     assert json.loads(charlstm("eval", "--json", "--protocol", "windows").stdout)["protocol"] == "windows"
     assert json.loads(charlstm("eval", "text.txt", "--json").stdout)["split"] is None

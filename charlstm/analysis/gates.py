@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import LETTERS
-from charlstm.cells import State
+from charlstm.cells import LETTERS, State
 from charlstm.errors import SettingsError
 from charlstm.inference import Engine
 

@@ -9,6 +9,7 @@ candidate and each unit's own largest magnitude for the state.
 
 import base64
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,7 +31,8 @@ def gates_page(inspection: Inspection, *, title: str) -> bytes:
     features = {name: values for name, values in inspection.features.items() if values.max(initial=0.0) > 0.0}
     scales = {name: activity.full_scale(name) for name in activity.values if name not in activity.sigmoid_gates}
     fractions = {name: open_and_shut(activity.values[name]) for name in activity.sigmoid_gates}
-    model, run = inspection.run.settings.model, inspection.run.folder.resolve().name
+    model = inspection.run.settings.model
+    run = os.fsencode(inspection.run.folder.resolve().name).decode("utf-8", "replace")
     facts = {
         "title": title,
         "model": f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run}",

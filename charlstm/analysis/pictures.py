@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-
 from charlstm.analysis.curves import AXES, Curve
 from charlstm.analysis.inspection import Inspection, describe_unit
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, save
-from charlstm.cli.terminal import report_errors, write
+from charlstm.cli.terminal import printable, report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
@@ -44,7 +45,7 @@ def plot_command(
     from charlstm.runs import named_folder, open_run
 
     folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
-    curves = [read_curve(folder) for folder in folders]
+    curves = [replace(curve, name=printable(curve.name)) for curve in map(read_curve, folders)]
     if png is None:
         write(_drawn(curves, by=by))
         return

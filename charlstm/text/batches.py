@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from charlstm.errors import TextError
 from charlstm.text.beginnings import Beginnings
+from charlstm.text.stored_ids import refuse_changed
 
 
 class Batch(NamedTuple):
@@ -104,9 +105,11 @@ class Lanes:
         fresh = np.full(self.batch_size, cursor == 0)
         fresh[self.stream_lanes :] = True
         window = np.empty((self.sequence_length + 1, self.batch_size), dtype=np.int64)
+        refuse_changed(self.ids)
         window[:, : self.stream_lanes] = lanes[:, cursor : cursor + self.sequence_length + 1].T
         if self.beginnings:
             window[:, self.stream_lanes :] = self.beginnings.windows(self.ids, self.sequence_length, step=step)
+        refuse_changed(self.ids)
         return Batch(window[:-1], window[1:], np.ones(window[1:].shape, dtype=bool), fresh)
 
 
@@ -132,7 +135,9 @@ class Parts:
         last = len(self.ids) - 1
         for offset in range(0, self.length, sequence_length):
             at = self.first + np.arange(offset, min(offset + sequence_length, self.length))[:, None]  # (T, B)
+            refuse_changed(self.ids)
             inputs, following = (self.ids[place.clip(0, last)].astype(np.int64) for place in (at, at + 1))
+            refuse_changed(self.ids)
             yield Batch(
                 np.where(at < 0, self.start_id, inputs),
                 following,

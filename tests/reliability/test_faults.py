@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from charlstm import runs
 from charlstm.errors import InputOutputError, RunError
+from charlstm.files import remove
 from charlstm.runs.checkpoints import checkpoint_names, read_checkpoint_named
 from charlstm.settings import Settings, TrainingSettings
 
@@ -70,10 +70,11 @@ def refuse_other(failure: InputOutputError, error: int) -> None:
 
 
 def copy_of(original: runs.Run, folder: Path) -> runs.Run:
-    """A fresh copy of a run, whatever is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(original.folder, folder)
-    return replace(original, folder=folder)
+    """A fresh copy of a run, whatever is there; a folder that is there stays the same."""
+    for path in folder.glob("*"):
+        remove(path)
+    shutil.copytree(original.folder, folder, dirs_exist_ok=True)
+    return runs.open_run(folder)
 
 
 def whole_steps(run: runs.Run) -> set[int]:

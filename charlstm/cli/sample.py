@@ -56,6 +56,10 @@ def sample_command(
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Read nothing before the prompt, not even the line end that texts begin after."),
+    ] = False,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
@@ -118,6 +122,7 @@ def sample_command(
             seed=seed,
             scored=as_json,
             cores=cores,
+            cold=cold,
         )
 
     def answer(head: bytes, number: int) -> None:

@@ -50,6 +50,13 @@ def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
     assert charlstm("sample", "--seed", 1, "--prompt-file", "-", stdin=b"The tide").stdout == expected
 
 
+def test_sample_begins_after_a_line_end_unless_it_is_cold() -> None:
+    usual = charlstm("sample", "--seed", 1, "--no-echo", "--prompt", "The tide").stdout
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "\nThe tide").stdout == usual
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "The tide").stdout != usual
+    assert json.loads(charlstm("sample", "--cold", "--length", 9, "--json").stdout)["text"][8:]
+
+
 def test_sample_json_is_one_object_a_sample_each_as_if_it_were_alone() -> None:
     options = ["--length", 60, "--stop", "e", "--json"]
     lines = charlstm("sample", "--seed", 3, "--samples", 70, *options).stdout.splitlines()

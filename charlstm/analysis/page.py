@@ -102,7 +102,7 @@ def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]])
     for name, part in parts.items():
         before, after = page.split(f"<!-- {name} -->")
         page = f"{before}{part}{after}"
-    return page.encode()
+    return page.encode(errors="surrogateescape")  # a file name may hold bytes that are no character
 
 
 def _read(name: str) -> str:

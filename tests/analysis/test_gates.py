@@ -39,20 +39,6 @@ def test_gates_are_those_of_the_engine_stepped_by_hand(cell):
                 np.testing.assert_array_equal(activity.values[name][t, layer], value[0])
 
 
-def test_gates_rebuild_the_hidden_state(cell):
-    values = gates.read_gates(engine_of(V, cell=cell), ids_of()).values
-    before = {name: np.concatenate([np.zeros_like(values[name][:1]), values[name][:-1]]) for name in values}
-    if cell == "rnn":
-        rebuilt = values["n"]
-    elif cell == "gru":
-        rebuilt = (1 - values["z"]) * values["n"] + values["z"] * before["h"]
-    else:
-        memory = values["f"] * before["c"] + values["i"] * values["g"]
-        np.testing.assert_allclose(memory, values["c"], atol=1e-6)
-        rebuilt = values["o"] * np.tanh(memory)
-    np.testing.assert_allclose(rebuilt, values["h"], atol=1e-6)
-
-
 def test_gates_that_open_and_shut_stay_between_0_and_1(cell):
     activity = gates.read_gates(engine_of(V, cell=cell), ids_of())
     assert set(activity.gates) - set(activity.sigmoid_gates) == set(activity.gates) & {"g", "n"}

@@ -22,12 +22,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings(*, sources: tuple[str, ...] = ("text.txt",), cell: Any = "lstm", **training: Any) -> Settings:
+def settings(
+    *, sources: tuple[str, ...] = ("text.txt",), objective: Any = "next", bidirectional: bool = False, **training: Any
+) -> Settings:
     defaults: dict[str, Any] = {"batch_size": 5, "sequence_length": 7, "max_steps": 8, "validate_every_steps": 3}
     defaults |= {"log_every_steps": 1, "shards": 2, "precision": "fp32", "device": "cpu"}
     return Settings(
         data=DataSettings(sources=sources),
-        model=ModelSettings(cell=cell, embedding_size=4, hidden_size=6),
+        model=ModelSettings(embedding_size=4, hidden_size=6, objective=objective, bidirectional=bidirectional),
         training=TrainingSettings(**{**defaults, **training}),
     )
 

@@ -46,10 +46,9 @@ def plot_command(
 def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
     """Draw the curves of runs to stdout, or into the picture named."""
     from charlstm.analysis import curves_picture, read_curve
-    from charlstm.runs import named_folder, open_run
+    from charlstm.runs import find_run
 
-    folders = [named_folder(folder) for folder in run_folders] or [open_run().folder]
-    curves = [read_curve(folder) for folder in folders]
+    curves = [read_curve(folder) for folder in map(find_run, run_folders or (None,))]
     if png is None:
         write(_drawn(curves, by=by))
         return

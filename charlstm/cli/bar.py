@@ -46,6 +46,18 @@ class Bar:
         self.figures = {"loss": "validating"}
         self._draw()
 
+    def share_and_seconds_left(self) -> tuple[float | None, float | None]:
+        """How much of the run is done and how many seconds are left; None where no limit says so."""
+        settings, progress = self.trainer.settings, self.trainer.progress
+        total = progress.total_steps
+        ends = []
+        if settings.max_minutes is not None:
+            budget = 60 * settings.max_minutes
+            ends.append((min(1.0, progress.seconds / budget), max(0.0, budget - progress.seconds)))
+        if total is not None and not minutes_alone(settings):
+            ends.append((progress.step / total, self._seconds_of_steps(progress, total)))
+        return min(ends, key=lambda end: end[1], default=(None, None))
+
     def clear(self) -> None:
         """Make room for a line; `refresh` draws the bar again below it."""
         self.bar.clear()
@@ -63,7 +75,7 @@ class Bar:
         self.drawn_at = time.monotonic()
         progress = self.trainer.progress
         total = f"/{progress.total_steps}" if progress.total_steps is not None else ""
-        share, left = self._share_and_seconds_left(progress)
+        share, left = self.share_and_seconds_left()
         pieces = {"place": f"{progress.step}{total}" if total else f"step {progress.step}"}
         if left is not None:
             pieces["left"] = f"{tqdm.format_interval(left)} left"
@@ -80,17 +92,6 @@ class Bar:
             bar = "" if share is None else f"{share:4.0%} {{bar:{max(1, min(room, LONGEST))}}}"
             self.bar.bar_format = bar + line.removeprefix("" if bar else "  ")
             self.bar.refresh()
-
-    def _share_and_seconds_left(self, progress: Progress) -> tuple[float | None, float | None]:
-        """How much of the run is done and how many seconds are left; None where no limit says so."""
-        settings, total = self.trainer.settings, progress.total_steps
-        ends = []
-        if settings.max_minutes is not None:
-            budget = 60 * settings.max_minutes
-            ends.append((min(1.0, progress.seconds / budget), max(0.0, budget - progress.seconds)))
-        if total is not None and not minutes_alone(settings):
-            ends.append((progress.step / total, self._seconds_of_steps(progress, total)))
-        return min(ends, key=lambda end: end[1], default=(None, None))
 
     def _seconds_of_steps(self, progress: Progress, total: int) -> float:
         """How long the steps up to a total will take, with their validations."""

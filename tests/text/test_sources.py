@@ -248,3 +248,14 @@ def test_sources_take_tinyshakespeare_from_the_data_folder(serve):
     with pytest.raises(TextError, match="is not the tinyshakespeare text"):
         read("tinyshakespeare", data_folder=Path("data"))
     assert server.requests == 0
+
+
+def test_sources_know_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "novel.txt").write_text("abc")
+    assert absolute_sources(("~/novel.txt", "~nobody-of-this-name/x")) == (
+        str(tmp_path / "novel.txt"),
+        str(Path.cwd() / "~nobody-of-this-name/x"),
+    )
+    with open_sources(("~/novel.txt",), cache_folder=tmp_path, data_folder=None, stdin=None) as files:
+        assert [b"".join(read_chunks(file)) for file in files] == [b"abc"]

@@ -157,3 +157,14 @@ def test_session_begins_with_another_runs_weights_matched_by_character(place: Pa
         start_session(settings(cell="gru"), folder=Path("fourth"), init_from=Path("first")),
     ):
         pass
+
+
+def test_session_on_a_text_shorter_than_a_batch_resumes_to_the_same_bits() -> None:
+    changes: dict[str, Any] = {"batch_size": 64, "sequence_length": 128}
+    warned = [fact.message for fact in train("whole", **changes) if isinstance(fact, Warned)]
+    assert warned[0].startswith("the 1,008 characters to train on are fewer than 64 lanes of 128")
+    train("parts", stop_after=3, **changes)
+    with resume_session(Path("parts")) as session:
+        session.train(tell=lambda fact: warned.append(str(fact)) if isinstance(fact, Warned) else None)
+    assert bits("parts") == bits("whole")
+    assert len(warned) == 1

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,23 +175,20 @@ def test_sample_interactive_on_a_terminal_stops_a_text_at_ctrl_c_and_ends_at_ctr
     parent, child = pty.openpty()
     seen = b""
 
-    def type_in(pid: int) -> None:
+    def wait_for(told: Callable[[bytes], bool]) -> None:
+        """Read until what has come since the last call is as it should be."""
         nonlocal seen
-
-        def until(text: bytes) -> None:
-            nonlocal seen
-            while text not in seen:
-                assert select.select([parent], [], [], 60)[0]
-                seen += os.read(parent, 4096)
-
-        until(b"> ")
-        os.write(parent, b"The tide\n")
-        until(b"tide\r\nThe tide")
-        before = len(seen)
-        while len(seen) < before + 200:  # it goes on without end
+        since = len(seen)
+        while not told(seen[since:]):
+            assert select.select([parent], [], [], 60)[0], seen
             seen += os.read(parent, 4096)
+
+    def type_in(pid: int) -> None:
+        wait_for(lambda new: new.endswith(b"> "))
+        os.write(parent, b"The tide\n")
+        wait_for(lambda new: len(new) > 200)  # it goes on without end
         os.kill(pid, signal.SIGINT)
-        until(b"\r\n> ")
+        wait_for(lambda new: new.endswith(b"\n> "))
         os.write(parent, b"\x04")
 
     command = ["sample", "-i", "-n", "0", "-t", "0"]

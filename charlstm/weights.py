@@ -7,43 +7,21 @@ Letters: `V` vocabulary, `E` embedding, `H` hidden.
 A model that reads in both directions has core.forwards and core.backwards, and output.weight is (V, 2·H).
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
+from charlstm.settings import ModelSettings
 
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
 
 
-class ModelSizes(Protocol):
-    """What decides a model's weights; `settings.ModelSettings` is one."""
-
-    @property
-    def cell(self) -> str:
-        """A name in `CELLS`."""
-
-    @property
-    def bidirectional(self) -> bool:
-        """Whether a second core reads the text backwards."""
-
-    @property
-    def embedding_size(self) -> int:
-        """E."""
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of each core."""
-
-
-def weight_shapes(settings: ModelSizes, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Every weight of the model by name, with its shape."""
     cores = ("core.forwards.", "core.backwards.") if settings.bidirectional else ("core.",)
     shapes: dict[str, tuple[int, ...]] = {
@@ -58,7 +36,12 @@ def weight_shapes(settings: ModelSizes, vocab_size: int) -> dict[str, tuple[int,
     return shapes
 
 
-def check_weights(weights: Weights, settings: ModelSizes, vocab_size: int, *, where: str) -> None:
+def count_weights(settings: ModelSettings, vocab_size: int) -> int:
+    """How many numbers the weights of the model are."""
+    return sum(map(math.prod, weight_shapes(settings, vocab_size).values()))
+
+
+def check_weights(weights: Weights, settings: ModelSettings, vocab_size: int, *, where: str) -> None:
     """Raise RunError unless the weights are those of the model in the settings: names, shapes, finite float32."""
     expected = weight_shapes(settings, vocab_size)
     if weights.keys() != expected.keys():

@@ -21,14 +21,15 @@ STEPS = 6
 SETTINGS = """\
 data:
   sources: [{text}]
+  split: {split}
 model:
   embedding_size: 5
   hidden_size: 8
   num_layers: 2
   dropout: 0.3
 training:
-  batch_size: 3
-  sequence_length: 7
+  batch_size: {lanes}
+  sequence_length: {length}
   max_steps: {steps}
   warmup_steps: 2
   log_every_steps: 1
@@ -47,7 +48,8 @@ def write_settings(folder: Path, *, steps: int = STEPS, validate: int = 2, save:
     text = folder / "text.txt"
     text.write_text("".join(draw.choice("abcdefg é\nxyz") for _ in range(260)))
     config = folder / "small.yaml"
-    config.write_text(SETTINGS.format(text=text, steps=steps, validate=validate, save=save))
+    sizes = {"split": [0.9, 0.1, 0.0], "lanes": 3, "length": 7}
+    config.write_text(SETTINGS.format(text=text, steps=steps, validate=validate, save=save, **sizes))
     return config
 
 
@@ -101,6 +103,11 @@ def end_of(folder: Path) -> dict[str, Any]:
         "best": bits(runs.read_checkpoint(run, "best")),
         "metrics": [_without_clock(json.loads(line)) for line in lines],
     }
+
+
+def ending(run: Path) -> dict[str, Any]:
+    """The same but for the settings, which name the run's place and what it may be resumed with."""
+    return {name: value for name, value in end_of(run).items() if name != "settings"}
 
 
 def bits(checkpoint: runs.Checkpoint) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ candidate and each unit's own largest magnitude for the state.
 
 import base64
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,18 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.gates import CANDIDATES, LABELS, MEANINGS, GateActivity, open_and_shut
+from charlstm.analysis.gates import open_and_shut
 from charlstm.analysis.inspection import Inspection
 from charlstm.analysis.symbols import visible_symbols
+from charlstm.cells import LETTERS
 
 
 def gates_page(inspection: Inspection, *, title: str) -> bytes:
     """Return the page of an inspection, HTML that needs no network and no other file. title: what was read."""
     activity = inspection.activity
     features = {name: values for name, values in inspection.features.items() if values.max(initial=0.0) > 0.0}
-    scales = {name: _scales(activity, name) for name in activity.values if name not in activity.sigmoid_gates}
+    scales = {name: activity.full_scale(name) for name in activity.values if name not in activity.sigmoid_gates}
     fractions = {name: open_and_shut(activity.values[name]) for name in activity.sigmoid_gates}
-    model, run = inspection.run.settings.model, inspection.run.folder.resolve().name
+    model = inspection.run.settings.model
+    run = os.fsencode(inspection.run.folder.resolve().name).decode("utf-8", "replace")
     facts = {
         "title": title,
         "model": f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run}",
@@ -63,8 +66,8 @@ def _about_activity(inspection: Inspection) -> dict[str, Any]:
     values = [
         {
             "name": name,
-            "label": LABELS.get(name, name),
-            "meaning": MEANINGS.get(name, ""),
+            "label": LETTERS[name].label,
+            "meaning": LETTERS[name].meaning,
             "sigmoid": name in activity.sigmoid_gates,
         }
         for name in activity.values
@@ -99,20 +102,11 @@ def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]])
     for name, part in parts.items():
         before, after = page.split(f"<!-- {name} -->")
         page = f"{before}{part}{after}"
-    return page.encode()
+    return page.encode(errors="surrogateescape")  # a file name may hold bytes that are no character
 
 
 def _read(name: str) -> str:
     return resources.files("charlstm.analysis").joinpath(name).read_text(encoding="utf-8")
-
-
-def _scales(activity: GateActivity, name: str) -> NDArray[np.float32]:
-    """The value of each unit that full scale stands for, (L, H)."""
-    values = activity.values[name]
-    if name in CANDIDATES:
-        return np.ones(values.shape[1:], dtype=np.float32)
-    largest: NDArray[np.float32] = np.abs(values).max(axis=0)
-    return np.maximum(largest, np.float32(1e-6))
 
 
 def _quantised(values: NDArray[np.float32], scale: NDArray[np.float32] | None) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ Data goes to stdout, diagnostics to stderr. What a command needs is imported ins
 only what trains or measures loads torch.
 """
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ from charlstm.cli.sample import sample_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, SettingsError
+from charlstm.errors import BROKEN_PIPE_EXIT_CODE, InputOutputError, SettingsError
 
 
 class Program(TyperGroup):
@@ -30,6 +31,10 @@ class Program(TyperGroup):
     @report_errors
     def main(self, *args: Any, **kwargs: Any) -> None:
         """Run a command and end the process with its exit code."""
+        try:
+            os.getcwd()
+        except OSError:  # in which torch, for one, cannot be loaded
+            raise InputOutputError("the current folder is gone: change to another") from None
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except ModuleNotFoundError as error:
@@ -103,7 +108,7 @@ def _usage_error(error: typer.TyperException) -> SettingsError:
     """What the parser of the command line found wrong, with where to look it up."""
     message = error.format_message()
     if "\n" in message:  # the help, for want of a command
-        print_diagnostic(message)
+        print_diagnostic(message, keep="\n")
         raise SystemExit(SettingsError.exit_code)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "charlstm"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, report_errors, write_line
+from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_line
 from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError
 
@@ -43,6 +43,7 @@ def eval_command(
             "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
         ),
     ] = None,
+    trust_sources: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Measure loss, bits per character, perplexity and accuracy."""
@@ -53,7 +54,7 @@ def eval_command(
 
     run = take_run(run_folder)
     part = str(split or Split.val) if text is None else None
-    ids = text_of(run, text) if text is not None else split_of(run, str(part))
+    ids = text_of(run, text) if text is not None else split_of(run, str(part), trust_sources=trust_sources)
     with working(f"measuring {len(ids):,} {run.vocab.unit}s"):
         evaluation = evaluate(run, ids, protocol=protocol)
     figures = evaluation.figures

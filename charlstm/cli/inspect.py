@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm import environment
-from charlstm.cli.output import plotting, saving
+from charlstm.cli.output import plotting, save, saving
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
+from charlstm.cli.terminal import RunOption, TrustOption, print_diagnostic, printable, report_errors, write, write_line
 from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError, TextError
 
@@ -34,6 +34,7 @@ def inspect_command(
         int | None,
         typer.Option("--unit", metavar="N", min=0, help="Unit to show, from 0 (default: a correlated one)."),
     ] = None,
+    trust_sources: TrustOption = False,
     length: Annotated[
         int, typer.Option("--length", metavar="N", min=1, help="Characters to keep the gates of, from the beginning.")
     ] = 5000,
@@ -58,28 +59,38 @@ def inspect_command(
     if units and (html or png or npz):
         raise SettingsError("--units prints a table, so it goes without --html, --png and --npz: leave one out")
     environment.limit_numpy_threads()
-    from charlstm.analysis import choose_unit, inspect_text
+    from charlstm.analysis import choose_unit, describe_unit, gates_page, gates_picture, inspect_text
+    from charlstm.cli.texts import split_of, text_of
+    from charlstm.text import permissions
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
     opened, checkpoint = _open(run, layer=layer, unit=unit)
     name = "the run's validation text" if text is None else "standard input" if text == "-" else text
-    ids = _ids(text, opened, name=name, most=max(length, study))
+    ids = text_of(opened, text) if text is not None else split_of(opened, "val", trust_sources=trust_sources)
+    mode = permissions(ids)  # of the text, so of what is made of it
+    ids = _first(ids, name=name, unit=opened.vocab.unit, most=max(length, study))
     if length < len(ids):
         print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
     with working("reading the text through the model"):
         inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
     layer, unit = choose_unit(inspection, layer, unit)
+    about, title = describe_unit(inspection, layer=layer, unit=unit), printable(Path(name).name)
     if npz is not None:
-        _save_arrays(npz, inspection)
+        _save_arrays(npz, inspection, mode=mode)
     if png is not None:
-        _save_picture(png, inspection, layer=layer, unit=unit, show=show, title=Path(name).name)
+        picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
+        save(png, picture, option="--png", about=about, mode=mode)
     if html is not None:
-        _save_page(html, inspection, title=Path(name).name)
+        page = gates_page(inspection, title=title)
+        save(html, page, option="--html", about=f"{len(page) / 1e6:.1f} MB, open it in a browser", mode=mode)
     if units:
-        _print_units(inspection)
+        from charlstm.cli.gates_view import units_table
+
+        write_line("\n".join(units_table(inspection.correlated_units)))
     elif html is None and png is None and npz is None:
-        _print_unit(inspection, layer=layer, unit=unit, show=show)
+        print_diagnostic(about)
+        _show_unit(inspection, layer=layer, unit=unit, show=show)
 
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Checkpoint]":
@@ -95,66 +106,36 @@ def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "t
     return run, read_checkpoint(run, "best", model_only=True)
 
 
-def _ids(text: str | None, run: "Run", *, name: str, most: int) -> "Ids":
-    """The first ids of a text of the user's, or of the run's validation text; `name` is for diagnostics."""
-    from charlstm.cli.texts import split_of, text_of
-
-    ids = text_of(run, text) if text is not None else split_of(run, "val")
+def _first(ids: "Ids", *, name: str, unit: str, most: int) -> "Ids":
+    """The first ids of a text, in memory; `name` is for diagnostics."""
     if not len(ids):
         raise TextError(f"{name} is empty; give one with characters in it")
     if len(ids) > most:
-        print_diagnostic(f"reading the first {most:,} of {len(ids):,} {run.vocab.unit}s of {name}")
-    return ids[:most]
+        print_diagnostic(f"reading the first {most:,} of {len(ids):,} {unit}s of {name}")
+    return ids[:most].copy()
 
 
-def _print_units(inspection: "Inspection") -> None:
-    from charlstm.cli.gates_view import units_table
-
-    for line in units_table(inspection.correlated_units):
-        write_line(line)
-
-
-def _print_unit(inspection: "Inspection", *, layer: int, unit: int, show: int) -> None:
-    from charlstm.analysis import describe_unit
+def _show_unit(inspection: "Inspection", *, layer: int, unit: int, show: int) -> None:
     from charlstm.cli import gates_view
 
-    print_diagnostic(describe_unit(inspection, layer=layer, unit=unit))
     if sys.stdout is not None and sys.stdout.isatty() and environment.terminal_redraws():
         write(gates_view.view(inspection, layer=layer, unit=unit, count=show, file=sys.stdout))
         chars = len(inspection.activity.ids)
         if show < chars:
             print_diagnostic(f"the first {show:,} of {chars:,}; --show draws more, --html all of them")
         return
-    write("".join(f"{line}\n" for line in gates_view.table(inspection, layer=layer, unit=unit)).encode())
+    write_line("\n".join(gates_view.table(inspection, layer=layer, unit=unit)))
 
 
-def _save_arrays(path: Path, inspection: "Inspection") -> None:
+def _save_arrays(path: Path, inspection: "Inspection", *, mode: int) -> None:
     import numpy as np
 
     from charlstm.analysis import inspection_arrays
 
     arrays: dict[str, Any] = inspection_arrays(inspection)
     values = inspection.activity.values
-    with saving(path, option="--npz") as file:
+    with saving(path, option="--npz", mode=mode) as file:
         np.savez(file, **arrays)
     shape = " × ".join(str(size) for size in inspection.activity.shape)
     others = (name for name in arrays if name not in values)
     print_diagnostic(f"{path}: {', '.join(values)} (characters, layers, units: {shape}), {', '.join(others)}")
-
-
-def _save_picture(path: Path, inspection: "Inspection", *, layer: int, unit: int, show: int, title: str) -> None:
-    from charlstm.analysis import describe_unit, gates_picture
-
-    picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
-    with saving(path, option="--png") as file:
-        file.write(picture)
-    print_diagnostic(f"{path}: {describe_unit(inspection, layer=layer, unit=unit)}")
-
-
-def _save_page(path: Path, inspection: "Inspection", *, title: str) -> None:
-    from charlstm.analysis import gates_page
-
-    page = gates_page(inspection, title=title)
-    with saving(path, option="--html") as file:
-        file.write(page)
-    print_diagnostic(f"{path}: {len(page) / 1e6:.1f} MB, open it in a browser")

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm import environment
-from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import print_diagnostic, report_errors, write
+from charlstm.cli.output import plotting, save
+from charlstm.cli.terminal import printable, report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
@@ -40,23 +41,16 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw bits per character in training and validation."""
-    plot(run_folders or [], by=by, png=png)
-
-
-def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
-    """Draw the curves of runs to stdout, or into the picture named."""
     from charlstm.analysis import curves_picture, read_curve
     from charlstm.runs import find_run
 
-    curves = [read_curve(folder) for folder in map(find_run, run_folders or (None,))]
+    folders = map(find_run, run_folders or (None,))
+    curves = [replace(curve, name=printable(curve.name)) for curve in map(read_curve, folders)]
     if png is None:
         write(_drawn(curves, by=by))
         return
     plotting("matplotlib", option="--png")
-    picture = curves_picture(curves, by=by)
-    with saving(png, option="--png") as file:
-        file.write(picture)
-    print_diagnostic(f"{png}: {', '.join(curve.name for curve in curves)}")
+    save(png, curves_picture(curves, by=by), option="--png", about=", ".join(curve.name for curve in curves))
 
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from charlstm import environment
 from charlstm.cli.bar import Bar
-from charlstm.cli.terminal import print_diagnostic
+from charlstm.cli.terminal import print_diagnostic, printable
 from charlstm.settings import OBJECTIVE_USES, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
@@ -56,7 +56,7 @@ class Report:
             case Stepped():
                 self._step(fact.facts, fact.chars_per_second)
             case Sampled():
-                self._line("".join(c if c.isprintable() or c == "\n" else " " for c in fact.text))
+                self._line(fact.text, keep="\n\t")
             case Warned():
                 self._line(fact.message)
             case Ended():
@@ -73,7 +73,7 @@ class Report:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, printable(value))
         with suppress(OSError):
             Console(stderr=True, markup=False, emoji=False, highlight=False).print(table)
 
@@ -93,13 +93,13 @@ class Report:
                 f"accuracy {tally.accuracy:.1%}{mark}"
             )
 
-    def _line(self, text: str) -> None:
-        """Print one line, above the bar if there is one."""
+    def _line(self, text: str, *, keep: str = "") -> None:
+        """Print a line, above the bar if there is one."""
         self.printed_at = time.monotonic()
         with suppress(OSError):  # a terminal that is gone does not end the run
             if self.bar is not None:
                 self.bar.clear()
-            print_diagnostic(text)
+            print_diagnostic(text, keep=keep)
             if self.bar is not None:
                 self.bar.refresh()
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -11,7 +11,15 @@ import typer
 from charlstm import environment
 from charlstm.cli.interactive import answer_prompts
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
+from charlstm.cli.terminal import (
+    RawOption,
+    RunOption,
+    print_diagnostic,
+    read_input,
+    report_errors,
+    text_writer,
+    write_line,
+)
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -20,7 +28,9 @@ if TYPE_CHECKING:
     from charlstm.text import Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
+    Write: TypeAlias = Callable[[bytes], None]
 
+MOST_HELD_CHARS = 10_000  # before they are written, whatever the clock says
 BETWEEN_WRITES_SECONDS = 0.005  # of one text: to write it character by character costs a sixth of a small model's speed
 
 
@@ -63,6 +73,7 @@ def sample_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
     ] = False,
+    raw: RawOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the text and errors.")] = False,
     overrides: Annotated[
         list[str] | None,
@@ -93,6 +104,7 @@ def sample_command(
     first_seed = secrets.randbelow(2**32) if seed is None else seed
     stop_ids = encode_stop(opened.vocab, _bytes(stop))
     end = b"\0" if null else b"\n"
+    write = text_writer(raw=raw)
 
     def begin(head: bytes, seed: int) -> "Steps":
         if not quiet:
@@ -109,7 +121,7 @@ def sample_command(
         )
 
     def answer(head: bytes, number: int) -> None:
-        _stream(begin(head, first_seed + number), opened.vocab, stop_ids, head if echo else b"", end=end)
+        _stream(begin(head, first_seed + number), opened.vocab, stop_ids, head if echo else b"", write, end=end)
 
     if interactive:
         answer_prompts(answer, quiet=quiet)
@@ -120,7 +132,7 @@ def sample_command(
         print_diagnostic(f"seed {first_seed}")
     head = head if echo else b""
     if samples == 1 and not as_json:
-        _stream(steps, opened.vocab, stop_ids, head, end=end)
+        _stream(steps, opened.vocab, stop_ids, head, write, end=end)
         return
     between = None if separator is None else _bytes(separator) + b"\n"
     rule = between is None and not null and not quiet
@@ -135,14 +147,14 @@ def sample_command(
         write(text if text.endswith(end) else text + end)
 
 
-def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, *, end: bytes) -> None:
+def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, write: "Write", *, end: bytes) -> None:
     """Write one text as it is made, and its end."""
     from charlstm.inference import take_text
 
     write(head)
     last, due = head, 0.0
     for (one,) in steps:
-        if one.finished or perf_counter() >= due:
+        if one.finished or perf_counter() >= due or len(one.pending) >= MOST_HELD_CHARS:
             piece = take_text(one, vocab, stop_ids=stop_ids)
             write(piece)
             last, due = piece or last, perf_counter() + BETWEEN_WRITES_SECONDS
@@ -167,7 +179,7 @@ def _draw_rule() -> None:
     """Draw a dim line between two texts if both streams are a terminal."""
     if sys.stdout.isatty() and sys.stderr.isatty():
         rule = "─" * shutil.get_terminal_size().columns
-        print_diagnostic(f"\033[2m{rule}\033[0m" if environment.terminal_colours() else rule)
+        print_diagnostic(f"\033[2m{rule}\033[0m" if environment.terminal_colours() else rule, keep="\033")
 
 
 def _sampling_settings(

@@ -40,9 +40,9 @@ def text_of(run: Run, source: str) -> Ids:
     return encoded.ids
 
 
-def split_of(run: Run, split: str) -> Ids:
+def split_of(run: Run, split: str, *, trust_sources: bool) -> Ids:
     """The ids of a split of the run's own text."""
     sources = run.settings.data.sources
     stdin = standard_input(sources)
     with reading(sources):
-        return read_split(run, split, stdin=stdin)
+        return read_split(run, split, stdin=stdin, trust_sources=trust_sources)

@@ -9,7 +9,7 @@ from charlstm.files import read_bounded
 from charlstm.runs.checkpoints import MAX_SCALARS_BYTES, PROGRESS, checkpoint_names
 from charlstm.runs.folder import Run, began_at, open_run, run_folders
 from charlstm.runs.progress import Progress, decode_progress
-from charlstm.weights import weight_shapes
+from charlstm.weights import count_weights
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def _summary(run: Run) -> RunSummary:
     names = checkpoint_names(run)
     progress = Progress()
     if names:
-        progress = decode_progress(read_bounded(run.checkpoints / names[-1] / PROGRESS, MAX_SCALARS_BYTES))
-    shapes = weight_shapes(run.settings.model, run.vocab.size)
+        path = run.checkpoints / names[-1] / PROGRESS
+        progress = decode_progress(read_bounded(path, MAX_SCALARS_BYTES), where=str(path))
     return RunSummary(
         run,
         began_at(run.folder),
-        sum(math.prod(shape) for shape in shapes.values()),
+        count_weights(run.settings.model, run.vocab.size),
         progress,
         sum(path.lstat().st_size for path in run.folder.rglob("*") if path.is_file()),
     )

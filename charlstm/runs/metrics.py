@@ -32,7 +32,7 @@ class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def append_metrics(folder: Path, row: MetricsRow) -> None:
     """Add a row, or nothing if it cannot be written. Raises InputOutputError."""
     path = folder / FILE
-    with disk_errors(str(path)), path.open("ab", buffering=0) as file:
+    with disk_errors(str(path)), open(path, "ab", buffering=0, opener=_open_for_rows) as file:
         end, line = file.tell(), msgspec.json.encode(row) + b"\n"
         if file.write(line) < len(line):  # the disk filled up
             file.truncate(end)
@@ -62,6 +62,11 @@ def read_metrics(folder: Path) -> list[MetricsRow]:
                 break
             raise RunError(f"{path}:{number} is no row of metrics ({error}): remove that line") from None
     return rows
+
+
+def _open_for_rows(path: str, flags: int) -> int:
+    """Follow no link, and wait for no reader of a FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 class _Numbered(msgspec.Struct):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import TextError
+from charlstm.text.stored_ids import refuse_changed
 
 
 class Batch(NamedTuple):
@@ -90,7 +91,9 @@ class Lanes:
             (lane_chars * self.ids.strides[0], self.ids.strides[0]),
             writeable=False,
         )
+        refuse_changed(self.ids)
         window = lanes[:, cursor : cursor + self.sequence_length + 1].T.astype(np.int64, order="C")  # (T + 1, B)
+        refuse_changed(self.ids)
         mask = np.ones((self.sequence_length, self.batch_size), dtype=bool)
         return Batch(window[:-1], window[1:], mask, np.full(self.batch_size, cursor == 0))
 
@@ -116,7 +119,9 @@ class Parts:
         last = len(self.ids) - 1
         for offset in range(0, self.length, sequence_length):
             at = self.first + np.arange(offset, min(offset + sequence_length, self.length))[:, None]  # (T, B)
+            refuse_changed(self.ids)
             inputs, following = self.ids[at.clip(0, last)], self.ids[(at + 1).clip(0, last)]
+            refuse_changed(self.ids)
             yield Batch(
                 inputs.astype(np.int64),
                 following.astype(np.int64),

@@ -15,21 +15,3 @@ from charlstm.training.session import (
     start_session,
 )
 from charlstm.training.trainer import StepFacts, Trainer
-
-__all__ = [
-    "FORWARD_FRACTION",
-    "Began",
-    "Ended",
-    "Fact",
-    "Sampled",
-    "Session",
-    "StepFacts",
-    "Stepped",
-    "Trainer",
-    "Validating",
-    "Warned",
-    "build_trainer",
-    "minutes_alone",
-    "resume_session",
-    "start_session",
-]

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from charlstm.errors import InputOutputError
-from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, save_checkpoint
+from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, refuse_replaced, save_checkpoint
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -33,7 +33,7 @@ class Recorder:
         self._seconds += facts.step_seconds
         at_interval = facts.step % self.run.settings.training.log_every_steps == 0
         if at_interval or math.isnan(self.chars_per_second):
-            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / self._seconds
+            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / (self._seconds or math.inf)
         if at_interval or facts.validation is not None or facts.stopped_by is not None:
             self._unwritten.append(_metrics_row(facts, self.chars_per_second))
             try:
@@ -71,6 +71,7 @@ class Recorder:
 
     def _write_metrics(self) -> None:
         while self._unwritten:
+            refuse_replaced(self.run)
             append_metrics(self.run.folder, self._unwritten[0])
             self._unwritten.popleft()
 

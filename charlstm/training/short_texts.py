@@ -9,10 +9,10 @@ MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml g
 
 
 def fit_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings, list[str]]:
-    """The settings with lanes and windows of which a batch fits into so many characters; and a word about a change.
+    """The settings, with fewer lanes and shorter windows where no batch fits into so many characters, and a word.
 
-    Where the batch of the settings does not fit, one is taken that fits four times: then no more than a fifth of a
-    lane follows its last whole window. Fewer than 2 characters, too few for any batch, are left to `Lanes` to refuse.
+    Four batches fit then, so that no more than a fifth of a lane follows its last whole window. A text of fewer than 2
+    characters, too short for any batch, is left to `Lanes` to refuse.
     """
     lanes, window = training.batch_size, training.sequence_length
     if lanes * window < chars:  # each character needs the one after it

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +45,12 @@ def on_terminal(forks: Forks, file: Path, *, columns: int, **variables: str) -> 
 @pytest.fixture(params=CELLS)
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file with one of the cells, of two units and with everything that it can hold."""
-    path = tmp_path / f"{request.param}.yaml"
-    path.write_text(dump_yaml(document(request.param, readout=True)))
+    return write_cell(tmp_path, request.param)
+
+
+def write_cell(folder: Path, cell: str) -> Path:
+    path = folder / f"{cell}.yaml"
+    path.write_text(dump_yaml(document(cell, readout=True)))
     return path
 
 
@@ -177,39 +179,11 @@ def test_trace_obeys_no_color(forks: Forks) -> None:
     assert not re.search(r"\x1b\[[\d;]*(3\d|4\d|9\d)", on_terminal(forks, ONE_UNIT, columns=80, NO_COLOR="1"))
 
 
-def test_trace_loads_torch_only_for_gradients() -> None:
-    program = """if True:
-        import sys
-        from pathlib import Path
-        from charlstm.cli.trace import trace
-        trace(Path(sys.argv[1]), inputs=None, target=None, as_json=False, png=None)
-        assert "torch" not in sys.modules
-        trace(Path(sys.argv[1]), inputs=None, target="1", as_json=True, png=None)
-        assert "torch" in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", program, FOUR_STEPS], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_trace_draws_pictures(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [ONE_UNIT, LONG_LAG, "peephole-full"])
+def test_trace_draws_pictures(source: Path | str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    for source in (file, ONE_UNIT, LONG_LAG):
-        png = tmp_path / "picture"
-        assert lines(source, "--png", png) == lines(source)
-        assert png.read_bytes().startswith(b"\x89PNG")
-
-
-def test_trace_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run(ONE_UNIT, "--png", tmp_path / "a.png")
-    sentence = "charlstm: --png needs matplotlib, which is not installed: pip install 'charlstm[plot]'\n"
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentence)
-
-
-def test_trace_user_errors_end_with_one_sentence_and_code_2(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("inputs: [1]\nrnn:\n  candidate: {h: 1, x: y}\n")
-    for arguments in ([bad], [ONE_UNIT, "--inputs", "a"], [ONE_UNIT, "--target", "[["], [tmp_path / "none.yaml"]):
-        result = run(*arguments)
-        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-        assert result.stderr.startswith("charlstm: ")
-    assert ':3: rnn.candidate.x is "y", but must be a number' in run(bad).stderr
+    png = tmp_path / "picture"
+    if isinstance(source, str):
+        source = write_cell(tmp_path, source)
+    assert lines(source, "--png", png) == lines(source)
+    assert png.read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,7 @@ from charlstm.evaluation import Tally
 from charlstm.settings import Settings
 from charlstm.training import recorder
 
-from .commands import STEPS, charlstm, ending, listing, metrics
+from .commands import STEPS, charlstm, metrics
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -64,16 +64,6 @@ def test_train_resume_of_a_finished_run_says_so_and_goes_on_when_a_limit_is_rais
     assert (here / "runs/tiny/latest").read_text().startswith("step-00000015")
 
 
-def test_train_refuses_to_resume_on_another_text(here: Path) -> None:
-    charlstm("train", "tiny.yaml", "--run", "again")
-    with (here / "text.txt").open("a") as file:
-        file.write("more")
-    resume = ["train", "--resume", "again", "--set", "training.max_steps=15"]
-    assert "has changed" in charlstm(*resume, expect=4).stderr
-    (here / "text.txt").unlink()
-    assert "there is no file" in charlstm(*resume, expect=3).stderr
-
-
 def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
     save = runs.save_checkpoint
     failures = 0
@@ -99,34 +89,6 @@ def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(m
     assert failures == 2
     assert runs.read_checkpoint(opened, "best").progress.step == 4
     assert runs.read_checkpoint(opened, "latest").progress.step == STEPS
-
-
-def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    append = runs.append_metrics
-    calls = 0
-
-    def full_disk_for_a_while(folder: Path, row: runs.MetricsRow) -> None:
-        nonlocal calls
-        calls += 1
-        if 3 <= calls <= 5:
-            with files.disk_errors("metrics.jsonl"):
-                raise OSError(28, "No space left on device")
-        append(folder, row)
-
-    monkeypatch.setattr(recorder, "append_metrics", full_disk_for_a_while)
-    charlstm("train", "tiny.yaml", "--run", "full")
-    assert ending(Path("full"))["metrics"] == ending(Path("runs/tiny"))["metrics"]
-
-
-def test_train_that_cannot_save_its_beginning_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_args: object, **_state: object) -> None:
-        with files.disk_errors("checkpoint"):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(recorder, "save_checkpoint", full_disk)
-    before = listing(here)
-    assert "No space left" in charlstm("train", "tiny.yaml", expect=6).stderr
-    assert listing(here) == before
 
 
 QUICK = ("--set", "model.hidden_size=4", "--set", "training.max_steps=1", "--set", "training.device=cpu", "--quiet")

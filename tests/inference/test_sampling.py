@@ -11,12 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.inference import Engine, SamplingParameters, encode_stop, generate, take_text
+from charlstm.inference import SamplingParameters, encode_stop, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
 from charlstm.inference.sampling import pick, start_ids
-from charlstm.settings import ModelSettings
 from charlstm.text.vocabulary import Vocab
-from charlstm.weights import weight_shapes
 
 LAST_DRAW = 1 - 2**-53  # the largest number below 1
 ALPHABET = "\n abcdefghij"
@@ -86,19 +84,12 @@ def texts(engine: object, vocab: Vocab, **how: object) -> dict[int, bytes]:
 # one draw
 
 
-@given(logits_of_one, st.integers(1, 14), temperatures, draws_in_range)
-def test_pick_takes_one_of_the_k_likeliest(logits: np.ndarray, k: int, temperature: float, draw: float) -> None:
-    (one,) = picked(logits, [draw], SamplingParameters(temperature=temperature, top_k=k))
-    assert (logits[0] > logits[0, one]).sum() < k
-
-
 @given(logits_of_one, st.integers(1, 14))
 def test_pick_lets_exactly_k_survive_also_where_some_are_tied(logits: np.ndarray, k: int) -> None:
     size = logits.shape[1]
     grid = (np.arange(8 * size) + 0.5) / (8 * size)
-    survivors = set(
-        picked(logits, grid, SamplingParameters(temperature=1e30, top_k=k)).tolist()
-    )  # so hot that all are alike
+    hot = SamplingParameters(temperature=1e30, top_k=k)  # so hot that all are alike
+    survivors = set(picked(logits, grid, hot).tolist())
     assert len(survivors) == min(k, size)
     assert min(logits[0, list(survivors)]) >= max(
         (logits[0, i] for i in range(size) if i not in survivors), default=-99
@@ -121,10 +112,6 @@ def test_pick_takes_the_smallest_set_that_holds_p(logits: np.ndarray, p: float, 
 @given(logits_of_one, draws_in_range)
 def test_pick_takes_the_likeliest_at_temperature_0_whatever_the_draw(logits: np.ndarray, draw: float) -> None:
     assert picked(logits, [draw], SamplingParameters(temperature=0.0)) == logits[0].argmax()
-
-
-@given(logits_of_one, draws_in_range)
-def test_pick_takes_one_of_the_likeliest_near_temperature_0(logits: np.ndarray, draw: float) -> None:
     for temperature in (1e-30, 5e-324):
         (one,) = picked(logits, [draw], SamplingParameters(temperature=temperature))
         assert logits[0, one] == logits[0].max()
@@ -166,20 +153,8 @@ def test_pick_draws_as_often_as_the_probabilities_say(temperature: float, top_k:
 
 
 def test_pick_counts_a_draw_at_the_border_of_two_shares_to_the_second() -> None:
-    assert picked(np.zeros((1, 2)), [0.0, np.nextafter(0.5, 0), 0.5, LAST_DRAW], SamplingParameters()).tolist() == [
-        0,
-        0,
-        1,
-        1,
-    ]
-
-
-def test_pick_treats_every_stream_by_itself() -> None:
-    random = np.random.default_rng(2)
-    logits, draws = random.normal(size=(7, 5)), random.random(7)
-    parameters = SamplingParameters(temperature=0.9, top_k=3, top_p=0.8)
-    together, _ = pick_scored(logits, draws, parameters)
-    assert together.tolist() == [picked(logits[[b]], draws[[b]], parameters)[0] for b in range(7)]
+    draws = [0.0, np.nextafter(0.5, 0), 0.5, LAST_DRAW]
+    assert "".join(map(str, picked(np.zeros((1, 2)), draws, SamplingParameters()))) == "0011"
 
 
 # streams of samples
@@ -215,18 +190,7 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
-
-
-def test_generate_gives_the_same_text_in_64_streams_as_in_one_from_a_real_engine() -> None:
-    vocab = vocab_of(ALPHABET)
-    settings = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
-    random = np.random.default_rng(4)
-    weights = {
-        name: random.normal(size=shape).astype(np.float32)
-        for name, shape in weight_shapes(settings, vocab.size).items()
-    }
-    engine = Engine(weights, settings)
-    assert texts(engine, vocab, samples=40, lanes=64) == texts(engine, vocab, samples=40, lanes=1)
+    assert len(texts(engine, vocab, samples=11, length=3, lanes=streams)) == 11  # also when they finish together
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 77])
@@ -236,21 +200,12 @@ def test_generate_counts_the_generated_characters_exactly(length: int) -> None:
     assert [len(text) for text in found.values()] == [length] * 3
 
 
-def test_generate_makes_as_many_samples_as_were_asked_for_also_when_they_finish_together() -> None:
-    vocab = vocab_of(ALPHABET)
-    for samples in range(1, 12):
-        assert len(texts(Bigrams(vocab.size), vocab, samples=samples, length=3, lanes=4)) == samples
-
-
 def test_generate_never_draws_the_unknown_symbol() -> None:
     vocab = vocab_of("ab", unknown=True)
     engine = Bigrams(vocab.size)
     engine.table[:, vocab.unknown_id] = 9.0
-    for parameters in (
-        SamplingParameters(temperature=0.0),
-        SamplingParameters(),
-        SamplingParameters(temperature=1e30, top_k=3),
-    ):
+    for temperature, top_k in ((0.0, None), (1.0, None), (1e30, 3)):
+        parameters = SamplingParameters(temperature=temperature, top_k=top_k)
         assert set(texts(engine, vocab, parameters=parameters, length=200)[5]) <= set(b"ab")
 
 

@@ -75,16 +75,13 @@ def test_sources_decompress(suffix):
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-@pytest.mark.parametrize("damage", ["cut", "cut early", "flip", "other"])
-def test_sources_refuse_a_broken_archive(suffix, damage):
-    packed = bytearray(COMPRESS[suffix](os.urandom(300_000)))
-    if damage == "flip":
-        packed[4] ^= 0xFF if suffix == ".gz" else 0
-        packed[0] ^= 0xFF
-    write(
-        f"x{suffix}",
-        {"cut": packed[:-3], "cut early": packed[:9], "flip": packed, "other": b"plain text"}[damage],
-    )
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda data: data[:-3], lambda data: data[:9], lambda data: b"\xff" + data[1:], lambda _: b"plain text"],
+    ids=["cut", "cut early", "flip", "other"],
+)
+def test_sources_refuse_a_broken_archive(suffix, damaged):
+    write(f"x{suffix}", damaged(COMPRESS[suffix](os.urandom(300_000))))
     with pytest.raises(TextError, match=rf"'x\{suffix}' is a broken archive or was cut short"):
         read(f"x{suffix}")
 
@@ -118,13 +115,9 @@ def test_sources_read_a_fifo(suffix):
         ("tinyshakespear", "did you mean the corpus 'tinyshakespeare'"),
         ("a\0b", "no file or folder"),
         ("", "no file or folder"),
-        ("*.nothing", "matches no file"),
         ("*\0", "no file or folder"),
-        ("cache", "holds no file"),
         ("cache/*", "matches no file"),
-        ("/dev/zero", "device, which may never end"),
         ("-", "no standard input"),
-        ("x" * 300, "cannot be read: File name too long"),
     ],
 )
 def test_sources_refuse_what_is_not_there(source, complaint):

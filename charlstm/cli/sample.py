@@ -1,6 +1,5 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +97,8 @@ def sample_command(
     options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     cores = environment.limit_numpy_threads()
+    import secrets  # 5 ms, which --help need not take
+
     from charlstm.api import sample_stepwise
     from charlstm.inference import encode_stop
 

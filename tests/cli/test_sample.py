@@ -78,3 +78,31 @@ def test_sample_takes_its_defaults_from_the_run() -> None:
     charlstm("train", "tiny.yaml", "--set", "sampling.length=17", "--set", "sampling.temperature=0")
     assert len(charlstm("sample").stdout.removesuffix("\n")) in (16, 17)
     assert len(charlstm("sample", "--set", "sampling.length=9").stdout.removesuffix("\n")) in (8, 9)
+
+
+def test_sample_tells_several_texts_apart() -> None:
+    sample = ["sample", "--seed", 1, "-n", 40]
+    texts = [json.loads(line)["text"] for line in charlstm(*sample, "--samples", 3, "--json").stdout.splitlines()]
+    lines = [text if text.endswith("\n") else text + "\n" for text in texts]
+    assert charlstm(*sample, "--samples", 3).stdout == "".join(lines)
+    assert charlstm(*sample, "--samples", 3, "--separator", "-- ").stdout == "-- \n".join(lines)
+    assert charlstm(*sample, "--samples", 3, "-0").stdout == "".join(text + "\0" for text in texts)
+    assert charlstm(*sample, "--null").stdout == texts[0] + "\0"
+
+
+def test_sample_quiet_says_nothing_and_short_options_are_the_long_ones() -> None:
+    assert charlstm("sample", "-q").stderr == ""
+    short = charlstm("sample", "-n", 20, "-t", 0.5, "-k", 3, "-p", "The", "--seed", 1).stdout
+    long = ["--length", 20, "--temp", 0.5, "--top-k", 3, "--prompt", "The", "--seed", 1]
+    assert charlstm("sample", *long).stdout == short
+
+
+def test_sample_interactive_answers_each_line_afresh_and_goes_on_after_one_that_it_cannot() -> None:
+    sample = ["sample", "-n", 30]
+    told = charlstm(*sample, "-i", "--seed", 5, stdin="The tide\n\u00a1\nand\n")
+    alone = [
+        charlstm(*sample, "--seed", 5, "-p", "The tide").stdout,
+        charlstm(*sample, "--seed", 7, "-p", "and").stdout,
+    ]
+    assert told.stdout == "".join(alone)
+    assert told.stderr.startswith("charlstm: unknown to the vocabulary")

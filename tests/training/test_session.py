@@ -8,7 +8,7 @@ import pytest
 from charlstm.errors import RunError, SettingsError
 from charlstm.runs import open_run
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, resume_session, start_session
+from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
 
 from ..small_runs import ending
 
@@ -133,3 +133,14 @@ def test_session_resumes_only_what_it_was_trained_for(place: Path) -> None:
     (place / "run" / "text.json").unlink()
     with pytest.raises(RunError, match=r"text\.json"), resume_session(Path("run")):
         pass
+
+
+def test_session_on_a_text_shorter_than_a_batch_resumes_to_the_same_bits() -> None:
+    changes: dict[str, Any] = {"batch_size": 64, "sequence_length": 128}
+    warned = [fact.message for fact in train("whole", **changes) if isinstance(fact, Warned)]
+    assert warned[0].startswith("the 1,008 characters to train on are fewer than 64 lanes of 128")
+    train("parts", stop_after=3, **changes)
+    with resume_session(Path("parts")) as session:
+        session.train(tell=lambda fact: warned.append(str(fact)) if isinstance(fact, Warned) else None)
+    assert ending(Path("parts")) == ending(Path("whole"))
+    assert len(warned) == 1

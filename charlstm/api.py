@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec.structs import replace
 
 from charlstm.environment import available_cores, load_average
@@ -24,7 +24,8 @@ from charlstm.inference import (
     take_text,
 )
 from charlstm.runs import Run, read_checkpoint, refuse_other_objective
-from charlstm.settings import SamplingSettings
+from charlstm.settings import Naming, SamplingSettings
+from charlstm.text import start_id
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
@@ -55,10 +56,12 @@ def sample_stepwise(
     seed: int = 1,
     scored: bool = False,
     cores: int | None = None,
+    cold: bool = False,
 ) -> Iterator[list[Sample]]:
     """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
 
     sampling: its length 0 is without end. cores: that NumPy may use, None for all of this process.
+    cold: whether to read nothing before the prompt, instead of what training texts begin with.
     Everything is read and checked before this returns; raises RunError and TextError.
     """
     refuse_other_objective(run, "next")
@@ -75,6 +78,7 @@ def sample_stepwise(
         samples=samples,
         stop_ids=stop_ids,
         scored=scored,
+        cold=cold,
     )
     threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
 
@@ -95,26 +99,19 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     if not mask:
         raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
-    return fill_text(
-        *build_directions(weights, run.settings.model),
-        run.vocab,
-        text,
-        mask=mask,
-        parameters=SamplingParameters(temperature=temperature),
-        rng=np.random.default_rng(seed),
-    )
+    engines = build_directions(weights, run.settings.model)
+    return fill_text(engines, run.vocab, text, mask=mask, temperature=temperature, seed=seed)
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":
     """Measure a run's best checkpoint in float32 on ids, as `encode_text` and `read_split` give them.
 
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
-    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for fewer than 2 characters.
+    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
     """
     import torch
 
-    from charlstm.evaluation import EVALUATED_LANES
-    from charlstm.evaluation import evaluate as evaluate_model
+    from charlstm import evaluation
     from charlstm.machine import prepare_evaluation
     from charlstm.networks import OBJECTIVES
 
@@ -123,7 +120,10 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
         known = " and ".join(objective.protocols)
         raise SettingsError(f"{run.folder} is evaluated by the protocol {known}, not {protocol}: leave --protocol out")
     checkpoint = read_checkpoint(run, "best", model_only=True)
-    machine = prepare_evaluation(EVALUATED_LANES)
+    machine = prepare_evaluation(evaluation.EVALUATED_LANES)
     model = objective.build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    return evaluate_model(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)
+    measured = evaluation.evaluate(
+        model.to(machine.device), objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
+    )
+    return replace_field(measured, naming=Naming.of(run.settings))

@@ -4,6 +4,7 @@ Data goes to stdout, diagnostics to stderr. What a command needs is imported ins
 only what trains or measures loads torch.
 """
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -14,13 +15,15 @@ from charlstm.cli.compare import compare_command
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
+from charlstm.cli.help import PlainHelp, add_command, by_rich
 from charlstm.cli.inspect import inspect_command
 from charlstm.cli.plot import plot_command
+from charlstm.cli.runs import runs_command
 from charlstm.cli.sample import sample_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, SettingsError
+from charlstm.errors import BROKEN_PIPE_EXIT_CODE, InputOutputError, SettingsError
 
 
 class Program(TyperGroup):
@@ -30,7 +33,18 @@ class Program(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> None:
         """Run a command and end the process with its exit code."""
         try:
+            os.getcwd()
+        except OSError:  # in which torch, for one, cannot be loaded
+            raise InputOutputError("the current folder is gone: change to another") from None
+        try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise SettingsError(
+                "training, measuring and gradients need torch, which is not installed here: "
+                "pip install torch, or charlstm again without --no-deps"
+            ) from None
         except typer.TyperException as error:
             raise _usage_error(error) from None
         except SystemExit as end:
@@ -50,24 +64,30 @@ app = typer.Typer(
         "(saved first) · 141 the reader closed the pipe."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train_command)
-app.command("sample")(sample_command)
-app.command("eval")(eval_command)
-app.command("fill")(fill_command)
-app.command("inspect")(inspect_command)
-app.command("plot")(plot_command)
-app.command("trace")(trace_command)
-app.command("compare")(compare_command)
-app.add_typer(config_app, name="config")
+for command in (
+    train_command,
+    sample_command,
+    runs_command,
+    eval_command,
+    fill_command,
+    inspect_command,
+    plot_command,
+    trace_command,
+    compare_command,
+):
+    add_command(app, command)
+app.add_typer(config_app, name="config", short_help="Show settings, their schema and their reference page.")
+TyperGroup.context_class.formatter_class = PlainHelp
 
 
 def main() -> None:
     """Run the program; it ends the process with one of the exit codes of `errors`."""
     prepare_streams()
+    app.rich_markup_mode = "rich" if by_rich() else None
     app(prog_name="charlstm")
 
 
@@ -90,7 +110,7 @@ def _usage_error(error: typer.TyperException) -> SettingsError:
     """What the parser of the command line found wrong, with where to look it up."""
     message = error.format_message()
     if "\n" in message:  # the help, for want of a command
-        print_diagnostic(message)
+        print_diagnostic(message, keep="\n")
         raise SystemExit(SettingsError.exit_code)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "charlstm"

@@ -7,6 +7,7 @@ import typer
 
 from charlstm.cells import CELLS
 from charlstm.cli.terminal import report_errors, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ def compare_command(
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Of all numbers (1).")] = None,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read the inputs backwards as well.")] = False,
 ) -> None:
-    """Compare a cell written by hand with torch's kernel: the same weights and inputs, every output, do they match?
+    """Compare a cell written by hand with torch's kernel: do they match?
 
-    The cell is drawn from a seed, or one of a worked example. By hand is the equations of cells.py, step by step.
+    Both get the same weights and inputs; every output is shown, and the largest difference. The cell is drawn from a seed,
+    or that of a worked example. By hand are the equations of cells.py, step by step.
     """
     given = {"hidden_size": hidden_size, "input_size": input_size, "steps": steps, "seed": seed}
     chosen = {name: number for name, number in given.items() if number is not None}
@@ -41,7 +43,8 @@ def compare_command(
 
     units = len(example.state["h"])
     for cell in example.cells:
-        comparison = compare_with_kernel(example, cell)
+        with working("running torch's kernel"):
+            comparison = compare_with_kernel(example, cell)
         sizes = f"{units} units" if units > 1 else "1 unit"
         heading = f"{cell} by hand and torch.nn.{KERNELS[cell]}: the same weights, {sizes}, float64"
         print_tables([heading, *filter(None, [example.source])], [kernel_table(cell, comparison, units)])

@@ -6,7 +6,6 @@ Letters: `T` characters.
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-import numpy as np
 from rich.cells import cell_len
 from rich.color import Color
 from rich.console import Console
@@ -30,7 +29,7 @@ def view(inspection: Inspection, *, layer: int, unit: int, count: int, console: 
     """
     activity, symbols = inspection.activity, inspection.symbols[:count]
     of_unit = activity.of_unit(layer, unit)
-    bits = np.nan_to_num(activity.surprisal) / _MOST_BITS
+    bits = activity.surprisal / _MOST_BITS
     with console.capture() as capture:
         for row in _legend(activity, layer, unit, console):
             console.print(row, soft_wrap=True)

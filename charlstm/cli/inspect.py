@@ -9,7 +9,9 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, save, saving
-from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
+from charlstm.cli.runs import take_run
+from charlstm.cli.terminal import RunOption, TrustOption, print_diagnostic, printable, report_errors, write, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def inspect_command(
         int | None,
         typer.Option("--unit", metavar="N", min=0, help="Unit to show, from 0 (default: a correlated one)."),
     ] = None,
+    trust_sources: TrustOption = False,
     length: Annotated[
         int, typer.Option("--length", metavar="N", min=1, help="Characters to keep the gates of, from the beginning.")
     ] = 5000,
@@ -81,25 +84,30 @@ def inspect_command(
         gates_picture,
         inspect_text,
     )
+    from charlstm.cli.texts import split_of, text_of
+    from charlstm.text import permissions
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
     opened, checkpoint = _open(run, layer=layer, unit=unit)
     name = "the run's validation text" if text is None else "standard input" if text == "-" else text
-    ids = _ids(text, opened, name=name, most=max(length, study))
+    ids = text_of(opened, text).ids if text is not None else split_of(opened, "val", trust_sources=trust_sources)
+    mode = permissions(ids)  # of the text, so of what is made of it
+    ids = _first(ids, name=name, unit=opened.vocab.unit, most=max(length, study))
     if length < len(ids):
         print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
-    inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
+    with working("reading the text through the model"):
+        inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
     layer, unit = choose_unit(inspection, layer, unit)
-    about, title = describe_unit(inspection, layer=layer, unit=unit), Path(name).name
+    about, title = describe_unit(inspection, layer=layer, unit=unit), printable(Path(name).name)
     if npz is not None:
-        _save_arrays(npz, inspection)
+        _save_arrays(npz, inspection, mode=mode)
     if png is not None:
         picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
-        save(png, picture, option="--png", about=about)
+        save(png, picture, option="--png", about=about, mode=mode)
     if html is not None:
         page = gates_page(inspection, title=title)
-        save(html, page, option="--html", about=f"{len(page) / 1e6:.1f} MB, open it in a browser")
+        save(html, page, option="--html", about=f"{len(page) / 1e6:.1f} MB, open it in a browser", mode=mode)
     if inspection.studied_chars < LEAST_STUDIED_CHARS:
         few = f"{inspection.studied_chars:,} {opened.vocab.unit}s are too few to tell what a unit follows"
         print_diagnostic(f"{few} ({LEAST_STUDIED_CHARS} are needed), so none is chosen for it")
@@ -112,9 +120,9 @@ def inspect_command(
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Checkpoint]":
     """The run and its best checkpoint, for a layer and a unit that the model has."""
-    from charlstm.runs import open_run, read_checkpoint
+    from charlstm.runs import read_checkpoint
 
-    run = open_run(run_folder, needs="next")
+    run = take_run(run_folder, needs="next")
     model = run.settings.model
     if layer is not None and layer >= model.num_layers:
         raise SettingsError(f"--layer {layer}: the model has {model.num_layers} layers, so 0 to {model.num_layers - 1}")
@@ -123,16 +131,13 @@ def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "t
     return run, read_checkpoint(run, "best", model_only=True)
 
 
-def _ids(text: str | None, run: "Run", *, name: str, most: int) -> "Ids":
-    """The first ids of a text of the user's, or of the run's validation text; `name` is for diagnostics."""
-    from charlstm.cli.texts import split_of, text_of
-
-    ids = text_of(run, text) if text is not None else split_of(run, "val")
+def _first(ids: "Ids", *, name: str, unit: str, most: int) -> "Ids":
+    """The first ids of a text, in memory; `name` is for diagnostics."""
     if not len(ids):
         raise TextError(f"{name} is empty; give one with characters in it")
     if len(ids) > most:
-        print_diagnostic(f"reading the first {most:,} of {len(ids):,} {run.vocab.unit}s of {name}")
-    return ids[:most]
+        print_diagnostic(f"reading the first {most:,} of {len(ids):,} {unit}s of {name}")
+    return ids[:most].copy()
 
 
 def _print_units(inspection: "Inspection") -> None:
@@ -174,14 +179,14 @@ def _console(colour: Colour) -> "Console | None":
     return Console(no_color=True, color_system=None, **plain) if colour == Colour.never else Console(**plain)
 
 
-def _save_arrays(path: Path, inspection: "Inspection") -> None:
+def _save_arrays(path: Path, inspection: "Inspection", *, mode: int) -> None:
     import numpy as np
 
     from charlstm.analysis import inspection_arrays
 
     arrays: dict[str, Any] = inspection_arrays(inspection)
     values = inspection.activity.values
-    with saving(path, option="--npz") as file:
+    with saving(path, option="--npz", mode=mode) as file:
         np.savez(file, **arrays)
     shape = " × ".join(str(size) for size in inspection.activity.shape)
     others = (name for name in arrays if name not in values)

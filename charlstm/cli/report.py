@@ -5,27 +5,24 @@ On a terminal the progress is a bar that redraws itself; elsewhere plain lines, 
 
 import math
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from charlstm import environment
-from charlstm.cli.terminal import print_diagnostic
-from charlstm.settings import OBJECTIVE_USES, TrainingSettings
+from charlstm.cli.bar import Bar
+from charlstm.cli.terminal import print_diagnostic, printable
+from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
-from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Warned
+from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
-WIDE_COLUMNS = 90  # with fewer a terminal has no room for every figure and a bar in one line
 COUNTED_AT_ONCE = 1 << 24  # ids, so that a large text is not held in memory
 
 
@@ -35,8 +32,8 @@ class Report:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and environment.terminal_redraws()
-        self.first_step = 0
-        self.bar: tqdm[Any] | None = None
+        self.bar: Bar | None = None
+        self.naming = Naming()
         self.printed_at = time.monotonic()
 
     def __enter__(self) -> "Report":
@@ -51,12 +48,17 @@ class Report:
             return
         match fact:
             case Began():
-                self.first_step = fact.trainer.progress.step
+                self.naming = Naming.of(fact.run.settings)
                 self._header(header_rows(fact))
+                if self.terminal:
+                    self.bar = Bar(fact.trainer, self.naming)
+            case Validating():
+                if self.bar is not None:
+                    self.bar.validating()
             case Stepped():
                 self._step(fact.facts, fact.chars_per_second)
             case Sampled():
-                self._line("".join(c if c.isprintable() or c == "\n" else " " for c in fact.text))
+                self._line(fact.text, keep="\n\t")
             case Warned():
                 self._line(fact.message)
             case Ended():
@@ -73,33 +75,35 @@ class Report:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, printable(value))
         with suppress(OSError):
             Console(stderr=True, markup=False, emoji=False, highlight=False).print(table)
 
     def _step(self, facts: StepFacts, chars_per_second: float) -> None:
-        bits = facts.loss / math.log(2)
-        if self.terminal:
-            self._draw(facts, chars_per_second)
+        bits, name = facts.loss / math.log(2), self.naming.name
+        bits_name = name("bits_per_char").replace("_per_", "/")
+        if self.bar is not None:
+            self.bar.step(facts, chars_per_second)
         elif facts.validation is None and time.monotonic() - self.printed_at >= SECONDS_BETWEEN_LINES:
             self._line(
-                f"{_step_of(facts)}  loss {facts.loss:.4f}  bits/char {bits:.4f}  {chars_per_second:,.0f} chars/s"
+                f"{_step_of(facts)}  {name('loss')} {facts.loss:.4f}  {bits_name} {bits:.4f}  "
+                f"{chars_per_second:,.0f} {self.naming.unit}s/s"
             )
         if facts.validation is not None:
             tally = facts.validation
             mark = "  best" if facts.is_best else ""
             self._line(
-                f"{_step_of(facts)}  val_loss {tally.loss:.4f}  bits/char {tally.bits_per_char:.4f}  "
-                f"accuracy {tally.accuracy:.1%}{mark}"
+                f"{_step_of(facts)}  {name('val_loss')} {tally.loss:.4f}  {bits_name} {tally.bits_per_char:.4f}  "
+                f"{name('accuracy')} {tally.accuracy:.1%}{mark}"
             )
 
-    def _line(self, text: str) -> None:
-        """Print one line, above the bar if there is one."""
+    def _line(self, text: str, *, keep: str = "") -> None:
+        """Print a line, above the bar if there is one."""
         self.printed_at = time.monotonic()
         with suppress(OSError):  # a terminal that is gone does not end the run
             if self.bar is not None:
                 self.bar.clear()
-            print_diagnostic(text)
+            print_diagnostic(text, keep=keep)
             if self.bar is not None:
                 self.bar.refresh()
 
@@ -113,34 +117,20 @@ class Report:
         chars = _count(facts.chars, run.settings.data.unit)
         self._line(f"{limit} reached: {_count(facts.step, 'step')}, {chars}, {minutes} min {seconds} s")
         best = progress.best_loss
+        words = self.naming.name("bits_per_char").replace("_", " ").replace("char", "character")
         if best is None:
-            self._line(f"loss {facts.loss:.4f} ({facts.loss / math.log(2):.4f} bits per character), not validated")
+            bits = f"{facts.loss / math.log(2):.4f} {words}"
+            self._line(f"{self.naming.name('loss')} {facts.loss:.4f} ({bits}), not validated")
         else:
-            bits = f"{best / math.log(2):.4f} bits per character"
-            self._line(f"best val_loss {best:.4f} ({bits}) at step {progress.best_step}, in {run.folder}")
+            best_of = f"{self.naming.name('val_loss')} {best:.4f} ({best / math.log(2):.4f} {words})"
+            self._line(f"best {best_of} at step {progress.best_step}, in {run.folder}")
         use = OBJECTIVE_USES[run.settings.model.objective]
         self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
 
     def _close_bar(self) -> None:
         if self.bar is not None:
-            with suppress(OSError):
-                self.bar.close()
+            self.bar.close()
             self.bar = None
-
-    def _draw(self, facts: StepFacts, chars_per_second: float) -> None:
-        place = "step {n_fmt}  {elapsed}"
-        if facts.total_steps is not None:
-            place = "{percentage:3.0f}%  {remaining} left"
-        line = f"{place}  loss {facts.loss:.3f}"
-        if shutil.get_terminal_size().columns >= WIDE_COLUMNS:
-            place = place.replace("%", "% {bar:20} {n_fmt}/{total_fmt}")
-            bits = facts.loss / math.log(2)
-            line = f"{place}  loss {facts.loss:.3f}  {bits:.3f} bits/char  {chars_per_second:,.0f} chars/s"
-        with suppress(OSError):
-            if self.bar is None:
-                self.bar = tqdm(file=sys.stderr, initial=self.first_step, leave=False, dynamic_ncols=True)
-            self.bar.total, self.bar.bar_format = facts.total_steps, line
-            self.bar.update()
 
 
 def header_rows(began: Began) -> list[tuple[str, str]]:

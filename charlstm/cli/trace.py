@@ -9,6 +9,7 @@ import typer
 
 from charlstm.cli.output import plotting, saving
 from charlstm.cli.terminal import report_errors, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def trace_command(
     if steps > 1 and example.target is None:
         raise SettingsError("--steps needs something to learn: give --target, or a target in the file")
     works = {cell: work_out(example, cell) for cell in example.cells}
-    gradients = {cell: input_gradients(example, cell) for cell in works} if len(works) > 1 else {}
-    lessons = {cell: learn(example, cell, steps=steps) for cell in works} if example.target is not None else {}
+    with working("working out gradients"):
+        gradients = {cell: input_gradients(example, cell) for cell in works} if len(works) > 1 else {}
+        lessons = {cell: learn(example, cell, steps=steps) for cell in works} if example.target is not None else {}
     size = f"{_count(len(example.state['h']), 'unit')}, {_count(len(example.inputs), 'step')}"
     title = f"{plain(file.name)}: {' and '.join(works)}, {size}"
     if png is not None:

@@ -12,10 +12,12 @@ Nothing is pickled, so nothing that is read can run code.
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from safetensors import numpy as safetensors_numpy
 from charlstm.errors import RunError
 from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove, write_file, write_folder
 from charlstm.runs import metrics
-from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
+from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run, is_being_written, refuse_replaced
 from charlstm.runs.progress import Progress, decode_progress
 from charlstm.weights import check_weights, count_weights
 
@@ -37,6 +39,8 @@ MANIFEST = "manifest.json"
 KEPT_LATEST = 2  # checkpoints besides the best
 MAX_SCALARS_BYTES = 100_000  # of progress.json and of manifest.json, which hold a few lines
 MAX_HEADER_BYTES = 1_000_000  # of a safetensors file
+MOST_READS = 50  # of a checkpoint whose pointer moves
+BETWEEN_READS_SECONDS = 0.005
 _NAME = re.compile(r"step-[0-9]{8,15}")
 
 
@@ -62,7 +66,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_checkpoint(run: Run, checkpoint: Checkpoint, *, is_best: bool) -> None:
     """Write a checkpoint, point `latest` (and `best`) at it, and only then remove those no longer needed.
 
-    At every moment, also that of a power cut, the pointers name complete checkpoints. Raises InputOutputError.
+    At every moment, also that of a power cut, the pointers name complete checkpoints. Raises InputOutputError, and
+    RunError if another folder has taken the run's place.
     """
     contents = {
         MODEL: safetensors_numpy.save(checkpoint.weights),
@@ -73,40 +78,66 @@ def save_checkpoint(run: Run, checkpoint: Checkpoint, *, is_best: bool) -> None:
     manifest = {file: _entry(data) for file, data in (contents | of_run).items()}
     contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     final = run.checkpoints / checkpoint.name
+    refuse_replaced(run)
     with disk_errors(f"checkpoint {checkpoint.name} in {run.folder}"):
         if (log := run.folder / metrics.FILE).exists():
             flush(log)  # a power cut must not take what was logged before this step
         if not _holds(final, contents):  # a save that failed at the pointers left it complete
             write_folder(final, contents)
-        _point(run, "latest", checkpoint.name)
+        _point(run, "latest", checkpoint.name, contents[MANIFEST])
         if is_best or _best_name(run) == checkpoint.name:
-            _point(run, "best", checkpoint.name)
+            _point(run, "best", checkpoint.name, contents[MANIFEST])
         _remove_old(run, checkpoint.name)
 
 
 def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
     """Read and verify the checkpoint that a pointer names; `best` falls back to `latest` before the first validation.
 
+    A checkpoint that a training run removes meanwhile is not damaged: its pointer, which has moved on, is read again.
     Raises RunError for anything missing, damaged or not as its manifest says.
     """
+    for _ in range(MOST_READS - 1):
+        before = _pointer_files(run)
+        try:
+            return _read_pointed(run, which, model_only=model_only)
+        except RunError:
+            if _pointer_files(run) == before and not is_being_written(run):
+                raise
+        time.sleep(BETWEEN_READS_SECONDS)
+    return _read_pointed(run, which, model_only=model_only)
+
+
+def _pointer_files(run: Run) -> list[tuple[int, int] | None]:
+    """What changes with every move of a pointer: its file."""
+    found: list[tuple[int, int] | None] = []
+    for which in ("best", "latest"):
+        try:
+            of_file = (run.folder / which).stat()
+            found.append((of_file.st_ino, of_file.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _read_pointed(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
     best_is_missing = which == "best" and not (run.folder / "best").exists()
     if best_is_missing:
         which = "latest"
-    pointed = _pointed(run, which)
-    if pointed.name is None:
+    name, checksum = _pointed(run, which)
+    if name is None:
         raise RunError(
             f"{run.folder} has no checkpoint yet: if nothing is training it, it was ended before it had saved any, "
             "so train a new run"
         )
-    if not _NAME.fullmatch(pointed.name):
+    if not _NAME.fullmatch(name):
         raise RunError(
-            f"{run.folder / which} names {pointed.name!r}, which is no checkpoint: "
+            f"{run.folder / which} names {name!r}, which is no checkpoint: "
             f"write the name of one in {run.checkpoints} into it"
         )
-    manifest = run.checkpoints / pointed.name / MANIFEST
-    if pointed.checksum not in (None, _pointer_checksum(which, read_bounded(manifest, MAX_SCALARS_BYTES))):
+    manifest = run.checkpoints / name / MANIFEST
+    if checksum not in (None, _pointer_checksum(which, read_bounded(manifest, MAX_SCALARS_BYTES))):
         raise RunError(f"{run.folder / which} or {manifest} is damaged: they do not belong together; {_advice(run)}")
-    checkpoint = read_checkpoint_named(run, pointed.name, model_only=model_only)
+    checkpoint = read_checkpoint_named(run, name, model_only=model_only)
     best_step = checkpoint.progress.best_step
     if best_is_missing and best_step not in (None, checkpoint.progress.step):
         raise RunError(
@@ -122,14 +153,12 @@ def read_newest_undamaged(run: Run) -> tuple[Checkpoint, list[RunError]]:
     """
     damage: list[RunError] = []
     try:
-        return read_checkpoint(run, "latest"), damage
+        return _read_pointed(run, "latest"), damage
     except RunError as error:
         damage.append(error)
     for name in reversed(checkpoint_names(run)):
-        try:
+        with suppress(RunError):
             return read_checkpoint_named(run, name), damage
-        except RunError:
-            continue
     raise damage[0]
 
 
@@ -147,7 +176,10 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
     _verified(run.folder / VOCAB, manifest, run, MAX_VOCAB_BYTES)
     if TEXT in manifest:  # which a run of an earlier version lacks
         _verified(run.folder / TEXT, manifest, run, MAX_POINTER_BYTES)
-    progress = _progress(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
+    scalars = _verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES)
+    progress = decode_progress(scalars, where=str(folder / PROGRESS))
+    if checkpoint_name(progress.step) != name:
+        raise RunError(f"{folder / PROGRESS} is damaged: it is that of step {progress.step}, not of {name}")
     model, lanes = run.settings.model, run.settings.training.batch_size
     model_bytes = 4 * count_weights(model, run.vocab.size) + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
@@ -176,20 +208,13 @@ def point_best(run: Run, step: int) -> None:
     A kill may have come between `latest` and `best`, or a resume have gone back behind the best.
     """
     name = checkpoint_name(step)
+    refuse_replaced(run)
     with disk_errors(str(run.folder / "best")):
         if _best_name(run) != name and (run.checkpoints / name / MANIFEST).is_file():
-            _point(run, "best", name)
+            _point(run, "best", name, read_bounded(run.checkpoints / name / MANIFEST, MAX_SCALARS_BYTES))
 
 
-class _Pointed(NamedTuple):
-    """What a pointer names; both None if there is no such pointer, the second alone if a person wrote it."""
-
-    name: str | None
-    checksum: str | None
-
-
-def _point(run: Run, which: Pointer, name: str) -> None:
-    manifest = (run.checkpoints / name / MANIFEST).read_bytes()
+def _point(run: Run, which: Pointer, name: str, manifest: bytes) -> None:
     write_file(run.folder / which, f"{name} {_pointer_checksum(which, manifest)}\n".encode())
 
 
@@ -198,25 +223,27 @@ def _pointer_checksum(which: Pointer, manifest: bytes) -> str:
     return hashlib.sha256(f"{which}\n".encode() + manifest).hexdigest()
 
 
-def _pointed(run: Run, which: Pointer) -> _Pointed:
+def _pointed(run: Run, which: Pointer) -> tuple[str | None, str | None]:
+    """The name in a pointer, None if there is none, and its checksum, None if a person wrote it."""
     pointer = run.folder / which
     if not pointer.exists():
-        return _Pointed(None, None)
+        return None, None
     name, space, checksum = read_bounded(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
-    return _Pointed(name, checksum if space else None)
+    return name, checksum if space else None
 
 
 def _best_name(run: Run) -> str | None:
     """The name in `best`, None before the first validation, and "" if it cannot be read."""
     try:
-        return _pointed(run, "best").name
+        return _pointed(run, "best")[0]
     except RunError:
         return ""
 
 
 def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
     return folder.exists() and all(
-        (folder / name).is_file() and (folder / name).read_bytes() == data for name, data in contents.items()
+        (path := folder / name).is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        for name, data in contents.items()
     )
 
 
@@ -238,17 +265,6 @@ def _remove_old(run: Run, newest: str) -> None:
 
 def _entry(data: bytes) -> _Entry:
     return _Entry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
-def _progress(data: bytes, name: str, where: Path) -> Progress:
-    """The progress in the checkpoint that bears this name."""
-    try:
-        progress = decode_progress(data)
-    except RunError as error:
-        raise RunError(f"{where} is damaged: {error}") from None
-    if checkpoint_name(progress.step) != name:
-        raise RunError(f"{where} is damaged: it is that of step {progress.step}, not of {name}")
-    return progress
 
 
 def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> bytes:

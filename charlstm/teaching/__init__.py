@@ -6,5 +6,5 @@
 from charlstm.teaching.drawn_example import draw_example
 from charlstm.teaching.example_file import load_example
 from charlstm.teaching.kernel import KERNELS, Comparison, compare_with_kernel
-from charlstm.teaching.worked_example import Example, Lesson, WorkedStep, input_gradients, learn, walk
+from charlstm.teaching.worked_example import Example, Lesson, input_gradients, learn, walk
 from charlstm.teaching.worksheet import Stage, Work, rounded, short, work_out

@@ -7,6 +7,7 @@ from charlstm.training.session import (
     Sampled,
     Session,
     Stepped,
+    Validating,
     Warned,
     build_trainer,
     resume_session,

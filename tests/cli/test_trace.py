@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +46,12 @@ def on_terminal(forks: Forks, file: Path, *, columns: int, **variables: str) -> 
 @pytest.fixture(params=CELLS)
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file with one of the cells, of two units and with everything that it can hold."""
-    path = tmp_path / f"{request.param}.yaml"
-    path.write_text(dump_yaml(document(request.param, readout=True)))
+    return write_cell(tmp_path, request.param)
+
+
+def write_cell(folder: Path, cell: str) -> Path:
+    path = folder / f"{cell}.yaml"
+    path.write_text(dump_yaml(document(cell, readout=True)))
     return path
 
 
@@ -208,7 +210,7 @@ def test_trace_draws_tables_on_a_terminal(forks: Forks, columns: int) -> None:
 
 @pytest.mark.parametrize("columns", [30, 40])
 def test_trace_writes_rows_below_one_another_where_a_table_does_not_fit(forks: Forks, columns: int) -> None:
-    plain = re.sub(r"\x1b\[[\d;]*m", "", on_terminal(forks, ONE_UNIT, columns=columns)).splitlines()
+    plain = re.sub(r"\x1b\[[\d;]*[mK]", "", on_terminal(forks, ONE_UNIT, columns=columns)).splitlines()
     assert max(map(len, plain)) <= columns
     at = plain.index("output gate")
     assert (
@@ -223,46 +225,12 @@ def test_trace_obeys_no_color(forks: Forks) -> None:
     assert not re.search(r"\x1b\[[\d;]*(3\d|4\d|9\d)", on_terminal(forks, ONE_UNIT, columns=80, NO_COLOR="1"))
 
 
-def test_trace_loads_torch_only_for_gradients() -> None:
-    program = """if True:
-        import sys
-        from pathlib import Path
-        from charlstm.cli.trace import trace_command
-        trace_command(Path(sys.argv[1]))
-        assert "torch" not in sys.modules
-        trace_command(Path(sys.argv[1]), target="1", as_json=True)
-        assert "torch" in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", program, FOUR_STEPS], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_trace_draws_pictures(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [ONE_UNIT, LONG_LAG, VECTORS, "peephole-full"])
+def test_trace_draws_pictures(source: Path | str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    for source in ([file], [ONE_UNIT], [LONG_LAG], [VECTORS, "--steps", 3]):
-        png = tmp_path / "picture"
-        assert lines(*source, "--png", png) == lines(*source)
-        assert png.read_bytes().startswith(b"\x89PNG")
-
-
-def test_trace_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run(ONE_UNIT, "--png", tmp_path / "a.png")
-    sentence = "charlstm: --png needs matplotlib, which is not installed: pip install 'charlstm[plot]'\n"
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentence)
-
-
-def test_trace_user_errors_end_with_one_sentence_and_code_2(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("inputs: [1]\nrnn:\n  candidate: {h: 1, x: y}\n")
-    for arguments in (
-        [bad],
-        [FOUR_STEPS, "--steps", 2],
-        [ONE_UNIT, "--inputs", "a"],
-        [ONE_UNIT, "--target", "[["],
-        [tmp_path / "none.yaml"],
-    ):
-        result = run(*arguments)
-        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-        assert result.stderr.startswith("charlstm: ")
-    assert ':3: rnn.candidate.x is "y", but must be a number' in run(bad).stderr
-    assert "--steps needs something to learn: give --target" in run(FOUR_STEPS, "--steps", 2).stderr
+    png = tmp_path / "picture"
+    if isinstance(source, str):
+        source = write_cell(tmp_path, source)
+    options = ["--steps", 3] if source == VECTORS else []
+    assert lines(source, *options, "--png", png) == lines(source, *options)
+    assert png.read_bytes().startswith(b"\x89PNG")

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
-from charlstm.settings import ModelSettings
+from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 from charlstm.weights import count_weights
 
-from ..laws import B, E, H, L, T, V
+from ..laws.subjects import B, E, H, L, T, V
 
 torch.set_num_threads(1)
 
@@ -47,17 +47,7 @@ def test_model_is_embedding_then_core_then_linear(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_model_whole_text_is_its_chunks_with_carried_state(cell: str) -> None:
-    model, ids = double_model(cell), random_ids()
-    whole, after = model(ids, dtype=torch.float64)
-    first, state = model(ids[:3], dtype=torch.float64)
-    second, state = model(ids[3:], state, dtype=torch.float64)
-    assert (torch.cat([first, second]) - whole).abs().max() < 1e-12
-    assert all((a - b).abs().max() < 1e-12 for a, b in zip(state, after, strict=True))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("vocab_size", [2, 65, 1000])
+@pytest.mark.parametrize("vocab_size", [2, 65])
 def test_model_first_loss_is_that_of_a_uniform_guess(cell: str, vocab_size: int) -> None:
     model = CharLM(vocab_size, ModelSettings(cell=cell))
     ids = random_ids(vocab_size, steps=33, lanes=16)
@@ -120,8 +110,8 @@ def test_model_parameters_are_counted() -> None:
 
 def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
     chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
-    older = build_vocab(np.bincount(list(b"bcd")), unit="char", min_count=1, unknown="replace", newline="keep")
-    newer = build_vocab(np.bincount(list(b"abdz")), unit="char", min_count=1, unknown="replace", newline="keep")
+    older = build_vocab(np.bincount(list(b"bcd")), DataSettings(unknown="replace"))
+    newer = build_vocab(np.bincount(list(b"abdz")), DataSettings(unknown="replace"))
     theirs = OBJECTIVES["next"].build_model(older.size, chosen, seed=1)
     ours, drawn = (OBJECTIVES["next"].build_model(newer.size, chosen, seed=2) for _ in range(2))
     rows, their_rows = shared_ids(newer, older)
@@ -137,7 +127,7 @@ def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() ->
 
 
 def test_model_does_not_match_characters_with_bytes() -> None:
-    chars = build_vocab(np.bincount(list(b"abc")), unit="char", min_count=1, unknown="error", newline="keep")
-    bytes_ = build_vocab(np.bincount(list(b"abc")), unit="byte", min_count=1, unknown="error", newline="keep")
+    chars = build_vocab(np.bincount(list(b"abc")), DataSettings())
+    bytes_ = build_vocab(np.bincount(list(b"abc")), DataSettings(unit="byte"))
     with pytest.raises(RunError, match=r"one vocabulary is of chars and the other of bytes"):
         shared_ids(chars, bytes_)

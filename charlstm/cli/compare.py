@@ -31,8 +31,8 @@ def compare_command(
 ) -> None:
     """Compare a cell written by hand with torch's kernel: do they match?
 
-    Both get the same weights and inputs; every output is shown, and the largest difference. The cell is drawn from a seed,
-    or that of a worked example. By hand are the equations of cells.py, step by step.
+    Both get the same weights and inputs; every output is shown, and the largest difference. The cell is drawn from a
+    seed, or that of a worked example. By hand are the equations of cells.py, step by step.
     """
     given = {"hidden_size": hidden_size, "input_size": input_size, "steps": steps, "seed": seed}
     chosen = {name: number for name, number in given.items() if number is not None}

@@ -173,7 +173,9 @@ def test_page_opens_where_the_memory_changes_most(show):
     begin = int(np.argmax(sums))
     assert begin <= at < begin + 80
     assert changes[at] > 0.95 * changes[begin : begin + 80].max()  # a byte a value
-    box, span = (opened.page.locator(where).bounding_box() for where in ("#text", "#text .at"))
+    page = show("a\n" * 60 + TEXT).page  # not at the beginning of what can be seen
+    assert page.evaluate("pick.at") > 100
+    box, span = (page.locator(where).bounding_box() for where in ("#text", "#text .at"))
     assert box["y"] <= span["y"] <= box["y"] + box["height"] - span["height"]
     assert show(at="#layer=1&unit=2&at=7").page.evaluate("pick.at") == 7
 
@@ -197,7 +199,7 @@ def test_page_fits_a_phone_and_says_where_its_table_goes_on(show):
     wait_for_drawing(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("$('correlated').scrollWidth > $('correlated').clientWidth")
-    assert page.locator("#more").inner_text() == "The table goes on to the right →"
+    assert page.locator("#more").is_visible()
 
 
 def test_page_map_draws_and_picks_units_and_characters(show):

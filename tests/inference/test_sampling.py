@@ -55,6 +55,7 @@ class Bigrams:
 
     def __init__(self, size: int) -> None:
         self.table = np.random.default_rng(3).normal(0, 2, (size, size))
+        self.output_bias = self.table[0]
 
     def zero_state(self, streams: int) -> tuple[np.ndarray, ...]:
         return (np.zeros((1, streams, 1)),)
@@ -68,6 +69,7 @@ class Script(Bigrams):
 
     def __init__(self, ids: list[int], size: int) -> None:
         self.rows = np.eye(size)[[*ids, 0]]
+        self.output_bias = self.rows[0]
 
     def step(self, _ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         read = state[0][0, :, 0].astype(int)

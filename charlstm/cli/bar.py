@@ -43,7 +43,8 @@ class Bar:
 
     def validating(self) -> None:
         """Draw that a validation has begun."""
-        self.figures = {"loss": "validating"}
+        gaps = {name: " " * len(figure) for name, figure in self.figures.items()}  # so that the bar keeps its length
+        self.figures = gaps | {"loss": "validating"}
         self._draw()
 
     def share_and_seconds_left(self) -> tuple[float | None, float | None]:
@@ -76,7 +77,7 @@ class Bar:
         progress = self.trainer.progress
         total = f"/{progress.total_steps}" if progress.total_steps is not None else ""
         share, left = self.share_and_seconds_left()
-        pieces = {"place": f"{progress.step}{total}" if total else f"step {progress.step}"}
+        pieces = {"place": f"{progress.step:{len(total) - 1}}{total}" if total else f"step {progress.step}"}
         if left is not None:
             pieces["left"] = f"{tqdm.format_interval(left)} left"
         pieces |= self.figures

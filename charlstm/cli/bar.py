@@ -37,7 +37,7 @@ class Bar:
         self.figures = {
             "loss": f"loss {facts.loss:.3f}",
             "bits": f"{facts.loss / math.log(2):.3f} bits/{self.unit}",
-            "speed": f"{chars_per_second:,.0f} {self.unit}s/s",
+            "speed": f"{chars_per_second:7,.0f} {self.unit}s/s",
         }
         self._draw()
 

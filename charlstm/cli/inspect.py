@@ -67,7 +67,7 @@ def inspect_command(
         plotting("matplotlib", option="--png")  # before the work, not after
     opened, checkpoint = _open(run, layer=layer, unit=unit)
     name = "the run's validation text" if text is None else "standard input" if text == "-" else text
-    ids = text_of(opened, text) if text is not None else split_of(opened, "val", trust_sources=trust_sources)
+    ids = text_of(opened, text).ids if text is not None else split_of(opened, "val", trust_sources=trust_sources)
     mode = permissions(ids)  # of the text, so of what is made of it
     ids = _first(ids, name=name, unit=opened.vocab.unit, most=max(length, study))
     if length < len(ids):

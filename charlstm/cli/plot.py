@@ -40,7 +40,7 @@ def plot_command(
         Path | None, typer.Option("--png", metavar="FILE", help="Write a picture instead of drawing here.")
     ] = None,
 ) -> None:
-    """Draw bits per character in training and validation."""
+    """Draw bits per character, or byte, in training and validation."""
     from charlstm.analysis import curves_picture, read_curve
     from charlstm.runs import find_run
 
@@ -55,7 +55,7 @@ def plot_command(
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     """The curves as lines of characters, coloured if a terminal will show them."""
-    from charlstm.analysis import AXES
+    from charlstm.analysis import AXES, name_curves
 
     plotext = plotting("plotext", option="a plot in the terminal")
     colourful = sys.stdout.isatty() and environment.terminal_colours()
@@ -63,15 +63,16 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     plotext.clear_figure()
     plotext.theme("clear" if not colourful else "pro")
     plotext.plot_size(size.columns, min(size.lines - 2, 30))
-    for number, curve in enumerate(curves):
+    shown, names = name_curves(curves)
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
         colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
         line = "braille" if colourful else _LINES[number % len(_LINES)]
-        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker=line)
+        plotext.plot(*curve.series("train", by=by), label=f"{name}, training", color=colour, marker=line)
         val = curve.series("val", by=by)
         if val[0]:
             marker = _MARKERS[number % len(_MARKERS)]
-            plotext.scatter(*val, label=f"{curve.name}, validation", color=f"{colour}+", marker=marker)
+            plotext.scatter(*val, label=f"{name}, validation", color=f"{colour}+", marker=marker)
     plotext.xlabel(AXES[by])
-    plotext.title("bits per character")
+    plotext.title(shown)
     drawn: str = plotext.build()
     return ((drawn if colourful else plotext.uncolorize(drawn)).rstrip("\n") + "\n").encode()

@@ -20,7 +20,7 @@ from rich.table import Table
 from charlstm import environment
 from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic, printable
-from charlstm.settings import OBJECTIVE_USES, TrainingSettings
+from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
@@ -35,6 +35,7 @@ class Report:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and environment.terminal_redraws()
         self.bar: Bar | None = None
+        self.naming = Naming()
         self.printed_at = time.monotonic()
 
     def __enter__(self) -> "Report":
@@ -49,9 +50,10 @@ class Report:
             return
         match fact:
             case Began():
+                self.naming = Naming.of(fact.run.settings)
                 self._header(header_rows(fact))
                 if self.terminal:
-                    self.bar = Bar(fact.trainer, unit=fact.run.settings.data.unit)
+                    self.bar = Bar(fact.trainer, self.naming)
             case Validating():
                 if self.bar is not None:
                     self.bar.validating()
@@ -80,19 +82,21 @@ class Report:
             Console(stderr=True, markup=False, emoji=False, highlight=False).print(table)
 
     def _step(self, facts: StepFacts, chars_per_second: float) -> None:
-        bits = facts.loss / math.log(2)
+        bits, name = facts.loss / math.log(2), self.naming.name
+        bits_name = name("bits_per_char").replace("_per_", "/")
         if self.bar is not None:
             self.bar.step(facts, chars_per_second)
         elif facts.validation is None and time.monotonic() - self.printed_at >= SECONDS_BETWEEN_LINES:
             self._line(
-                f"{_step_of(facts)}  loss {facts.loss:.4f}  bits/char {bits:.4f}  {chars_per_second:,.0f} chars/s"
+                f"{_step_of(facts)}  {name('loss')} {facts.loss:.4f}  {bits_name} {bits:.4f}  "
+                f"{chars_per_second:,.0f} {self.naming.unit}s/s"
             )
         if facts.validation is not None:
             tally = facts.validation
             mark = "  best" if facts.is_best else ""
             line = (
-                f"{_step_of(facts)}  val_loss {tally.loss:.4f}  bits/char {tally.bits_per_char:.4f}  "
-                f"accuracy {tally.accuracy:.1%}{mark}"
+                f"{_step_of(facts)}  {name('val_loss')} {tally.loss:.4f}  {bits_name} {tally.bits_per_char:.4f}  "
+                f"{name('accuracy')} {tally.accuracy:.1%}{mark}"
             )
             self._line(self._fitted(line), keep="\n")
 
@@ -124,11 +128,13 @@ class Report:
         chars = _count(facts.chars, run.settings.data.unit)
         self._line(f"{limit} reached: {_count(facts.step, 'step')}, {chars}, {minutes} min {seconds} s")
         best = progress.best_loss
+        words = self.naming.name("bits_per_char").replace("_", " ").replace("char", "character")
         if best is None:
-            self._line(f"loss {facts.loss:.4f} ({facts.loss / math.log(2):.4f} bits per character), not validated")
+            bits = f"{facts.loss / math.log(2):.4f} {words}"
+            self._line(f"{self.naming.name('loss')} {facts.loss:.4f} ({bits}), not validated")
         else:
-            bits = f"{best / math.log(2):.4f} bits per character"
-            self._line(f"best val_loss {best:.4f} ({bits}) at step {progress.best_step}, in {run.folder}")
+            best_of = f"{self.naming.name('val_loss')} {best:.4f} ({best / math.log(2):.4f} {words})"
+            self._line(f"best {best_of} at step {progress.best_step}, in {run.folder}")
         use = OBJECTIVE_USES[run.settings.model.objective]
         self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
 

@@ -72,9 +72,10 @@ def _facts(summary: "RunSummary") -> dict[str, Any]:
 
 
 def _figure(summary: "RunSummary") -> str:
-    """What the bits of the best validation are called; those of gaps do not compare with those of next characters."""
-    settings = summary.run.settings
-    return ("cloze_" if settings.model.objective == "cloze" else "") + f"bits_per_{settings.data.unit}"
+    """What the bits of the best validation are called."""
+    from charlstm.settings import Naming
+
+    return Naming.of(summary.run.settings).name("bits_per_char")
 
 
 def _row(summary: "RunSummary") -> tuple[str, ...]:

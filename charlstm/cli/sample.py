@@ -18,7 +18,7 @@ from charlstm.cli.terminal import (
     read_input,
     report_errors,
     text_writer,
-    write_line,
+    write_json,
 )
 from charlstm.errors import SettingsError
 
@@ -55,6 +55,10 @@ def sample_command(
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Read nothing before the prompt, not even the line end that texts begin after."),
+    ] = False,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
@@ -71,7 +75,8 @@ def sample_command(
         typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
+        bool,
+        typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats); base64 of bytes."),
     ] = False,
     raw: RawOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the text and errors.")] = False,
@@ -118,6 +123,7 @@ def sample_command(
             seed=seed,
             scored=as_json,
             cores=cores,
+            cold=cold,
         )
 
     def answer(head: bytes, number: int) -> None:
@@ -136,11 +142,11 @@ def sample_command(
         return
     between = None if separator is None else _bytes(separator) + b"\n"
     rule = between is None and not null and not quiet
-    for text, one in _finished(steps, opened.vocab, head, first_seed=first_seed):
+    for text, one in _finished(steps, opened.vocab, head):
         if as_json:
-            write_line(_as_json(text, one.seed, one.mean_log_prob))
+            write_json(_fields(text, one, opened.vocab))
             continue
-        if one.seed > first_seed:
+        if one.number:
             write(between or b"")
             if rule:
                 _draw_rule()
@@ -162,17 +168,17 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, wr
         write(end)
 
 
-def _finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int) -> "Iterator[tuple[bytes, Sample]]":
-    """Each text when it and those before it are finished, in the order of their seeds."""
+def _finished(steps: "Steps", vocab: "Vocab", head: bytes) -> "Iterator[tuple[bytes, Sample]]":
+    """Each text when it and those before it are finished, in the order of their numbers."""
     from charlstm.inference import take_text
 
     waiting: dict[int, Sample] = {}
-    seed = first_seed
+    number = 0
     for live in steps:
-        waiting |= {one.seed: one for one in live if one.finished}
-        while (one := waiting.pop(seed, None)) is not None:
+        waiting |= {one.number: one for one in live if one.finished}
+        while (one := waiting.pop(number, None)) is not None:
             yield head + take_text(one, vocab), one
-            seed += 1
+            number += 1
 
 
 def _draw_rule() -> None:
@@ -200,19 +206,23 @@ def _sampling_settings(
 
 def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
     """Print which characters of the prompt are unknown; where the policy refuses them, encoding will raise."""
-    from charlstm.text import name_characters
+    from charlstm.text import code_points, name_characters
 
     unknown = vocab.unknown_characters(prompt, where="the prompt")
     if unknown and vocab.unknown != "error":
+        hint = vocab.form_hint(code_points(prompt.decode("utf-8", "replace")))
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
-        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
+        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}{hint}")
 
 
-def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:
-    import json
+def _fields(text: bytes, one: "Sample", vocab: "Vocab") -> dict[str, Any]:
+    """A row of --json; text of bytes that is not UTF-8 is not whole in a string."""
+    fields = {"text": text.decode("utf-8", "replace"), "seed": one.seed, "mean_log_prob": one.mean_log_prob}
+    if vocab.unit == "byte":
+        from base64 import b64encode
 
-    fields = {"text": text.decode("utf-8", "replace"), "seed": seed, "mean_log_prob": mean_log_prob}
-    return json.dumps(fields, ensure_ascii=False)
+        fields["base64"] = b64encode(text).decode()
+    return fields
 
 
 def _bytes(argument: str) -> bytes:

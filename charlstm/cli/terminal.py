@@ -7,6 +7,7 @@ import codecs
 import errno
 import functools
 import io
+import math
 import os
 import re
 import sys
@@ -132,6 +133,16 @@ def text_writer(*, raw: bool) -> Callable[[bytes], None]:
         return write
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")  # a piece may end within a character
     return lambda piece: write(printable(decoder.decode(piece), keep="\n\t").encode())
+
+
+def write_json(fields: dict[str, Any]) -> None:
+    """Write one line of JSON to stdout, null for what JSON has no number for, and say so on stderr."""
+    import json
+
+    infinite = [name for name, value in fields.items() if isinstance(value, float) and not math.isfinite(value)]
+    if infinite:
+        print_diagnostic(f"{', '.join(infinite)}: no finite number, so null; the model has diverged")
+    write_line(json.dumps({**fields, **dict.fromkeys(infinite)}, ensure_ascii=False, allow_nan=False))
 
 
 def prepare_streams() -> None:

@@ -23,6 +23,6 @@ from charlstm.runs.folder import (
     rewrite_settings,
 )
 from charlstm.runs.listing import RunSummary, list_runs
-from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_metrics
-from charlstm.runs.progress import MOST_STEPS, Progress
+from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_bits_name, read_metrics
+from charlstm.runs.progress import MOST_STEPS, Pace, Plan, Progress
 from charlstm.runs.texts import encode_text, own_corpus, read_split

@@ -142,7 +142,7 @@ def run_folders() -> list[Path]:
 def newest_folder() -> Path | None:
     """The folder that runs/latest names, None if it names none."""
     try:
-        name = read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+        name = os.fsdecode(read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).removesuffix(b"\n"))
         return Path(os.path.normpath(RUNS_FOLDER / name))  # runs/../elsewhere is elsewhere
     except (RunError, ValueError):
         return None

@@ -1,6 +1,6 @@
 """The settings of a run: their schema, their reader, which reads other YAML documents too, and their reference page."""
 
-from charlstm.settings.objectives import OBJECTIVE_USES
+from charlstm.settings.objectives import OBJECTIVE_USES, PLAIN, Naming
 from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
     dump_settings,

@@ -25,12 +25,15 @@ from charlstm.text.stored_ids import map_ids, open_own
 from charlstm.text.vocabulary import (
     CODE_POINTS,
     Ids,
+    NormalForm,
     Vocab,
     build_vocab,
     code_points,
     decode_utf8,
     drop_byte_order_mark,
+    normalize_form,
     normalize_newlines,
+    stable_prefix,
 )
 
 MAX_RECORD_BYTES = 100_000_000  # of what the cache keeps beside the ids, mostly a vocabulary
@@ -90,7 +93,8 @@ def prepare_corpus(
     """
     _prepare_cache(cache_folder)
     sources = data.sources
-    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}\n".encode()
+    form = "" if data.normalize == "none" else f" {data.normalize}"  # without it the key is that of earlier versions
+    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}{form}\n".encode()
     with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
         mode = _mode_of(files)
         digest = sha256(how)
@@ -191,8 +195,9 @@ def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
 def _read_text(files: Sequence[TextFile], how: DataSettings | Vocab, digest: _Digest) -> Iterator[str]:
     r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
     decoded = _decoded if how.unit == "char" else _as_bytes
-    pieces = (piece for file in files for piece in decoded(file, digest))
-    return _normalized(pieces) if how.newline == "normalize" else pieces
+    pieces: Iterator[str] = (piece for file in files for piece in decoded(file, digest))
+    pieces = _normalized(pieces) if how.newline == "normalize" else pieces
+    return pieces if how.normalize == "none" else _in_form(pieces, how.normalize)
 
 
 def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:
@@ -225,6 +230,17 @@ def _normalized(pieces: Iterable[str]) -> Iterator[str]:
         waiting = "\r" if text.endswith("\r") else ""
         yield normalize_newlines(text.removesuffix("\r"))
     yield normalize_newlines(waiting)
+
+
+def _in_form(pieces: Iterable[str], form: NormalForm) -> Iterator[str]:
+    """The pieces in a normal form, as if they were one; what may be joined with what follows waits for it."""
+    waiting = ""
+    for piece in pieces:
+        text = waiting + piece
+        stable = stable_prefix(text)
+        yield normalize_form(text[:stable], form)
+        waiting = text[stable:]
+    yield normalize_form(waiting, form)
 
 
 def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Where text comes from: files, folders, patterns, pipes, compressed files and named corpora, as streams of bytes."""
 
 import difflib
+import fnmatch
 import glob
 import gzip
 import io
@@ -10,7 +11,7 @@ import stat
 import sysconfig
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -53,9 +54,10 @@ def open_sources(
     """The files behind the sources, in order, readable until the context ends.
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
-    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
-    anonymous temporary file in `cache_folder` first.
+    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth; no
+    wildcard stands for a link to a folder), each once, however many names it has there. `-` is standard input; a
+    leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file
+    in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -155,7 +157,7 @@ def _in_folder(folder: str) -> list[TextFile]:
     for parent, inner, names in os.walk(folder, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
         paths += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = [_regular(path) for path in sorted(paths, key=Path.as_posix) if path.is_file()]
+    files = _found(path for path in paths if path.is_file())
     if not files:
         raise TextError(f"the folder {folder!r} holds no file that is not hidden; put text files into it")
     return files
@@ -166,10 +168,52 @@ def _matching(pattern: str) -> list[TextFile]:
         close = difflib.get_close_matches(pattern, NAMED_CORPORA, n=1)
         hint = f"did you mean the corpus {close[0]!r}?" if close else f"named corpora: {', '.join(NAMED_CORPORA)}"
         raise TextError(f"there is no file or folder {pattern!r} in {os.getcwd()!r} ({hint})")
-    paths = [path for path in map(Path, glob.iglob(pattern, recursive=True)) if path.is_file()]
-    if not paths:
+    root, *parts = ("/", *pattern.lstrip("/").split("/")) if os.path.isabs(pattern) else ("", *pattern.split("/"))
+    files = _found(path for path in _expanded(root, parts) if path.is_file())
+    if not files:
         raise TextError(f"the pattern {pattern!r} matches no file in {os.getcwd()!r}; correct it or name a folder")
-    return [_regular(path) for path in sorted(set(paths), key=Path.as_posix)]
+    return files
+
+
+def _expanded(base: str, parts: Sequence[str]) -> Iterator[Path]:
+    """What the parts of a pattern match below a folder, as glob does, but that no wildcard stands for a linked folder.
+
+    Such a link may lead back to where it is, and its files have another name already, or were not meant.
+    """
+    if not parts:
+        yield Path(base)
+        return
+    part, *rest = parts
+    if part == "**":
+        yield from _expanded(base, rest or ["*"])
+        for entry in _entries(base):
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                yield from _expanded(entry.path, parts)
+    elif glob.has_magic(part):
+        for entry in _entries(base):
+            shown = part.startswith(".") or not entry.name.startswith(".")
+            if shown and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_dir(follow_symlinks=False)):
+                yield from _expanded(entry.path, rest)
+    else:
+        yield from _expanded(os.path.join(base, part), rest)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = list(entries)
+    except OSError:  # not there, no folder or not ours to read: nothing matches there
+        return []
+    return found
+
+
+def _found(paths: Iterable[Path]) -> list[TextFile]:
+    """The files at these paths by their path, each once, by the first of its names that is no link, if there is one."""
+    names: dict[tuple[int, int], Path] = {}
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), path.as_posix())):
+        status = path.stat()
+        names.setdefault((status.st_dev, status.st_ino), path)
+    return [_regular(path) for path in sorted(names.values(), key=Path.as_posix)]
 
 
 def _regular(path: Path) -> TextFile:

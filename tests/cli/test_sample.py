@@ -1,9 +1,12 @@
 """`charlstm sample`: the text alone, as long as was asked for, the same for the same seed."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
+
+from charlstm.inference.sampling import sample_seeds
 
 from .commands import charlstm
 
@@ -47,14 +50,21 @@ def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
     assert charlstm("sample", "--seed", 1, "--prompt-file", "-", stdin=b"The tide").stdout == expected
 
 
+def test_sample_begins_after_a_line_end_unless_it_is_cold() -> None:
+    usual = charlstm("sample", "--seed", 1, "--no-echo", "--prompt", "The tide").stdout
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "\nThe tide").stdout == usual
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "The tide").stdout != usual
+    assert json.loads(charlstm("sample", "--cold", "--length", 9, "--json").stdout)["text"][8:]
+
+
 def test_sample_json_is_one_object_a_sample_each_as_if_it_were_alone() -> None:
     options = ["--length", 60, "--stop", "e", "--json"]
     lines = charlstm("sample", "--seed", 3, "--samples", 70, *options).stdout.splitlines()
-    assert [json.loads(line)["seed"] for line in lines] == list(range(3, 73))
+    assert [json.loads(line)["seed"] for line in lines] == list(islice(sample_seeds(3), 70))
     for line in lines[::23]:
         one = json.loads(line)
         assert one.keys() == {"text", "seed", "mean_log_prob"}
-        assert one["mean_log_prob"] < 0
+        assert one["mean_log_prob"] < 0 if one["text"] else one["mean_log_prob"] is None
         assert "e" not in one["text"]
         assert json.loads(charlstm("sample", "--seed", one["seed"], *options).stdout) == pytest.approx(one)
 

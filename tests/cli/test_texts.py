@@ -31,7 +31,7 @@ def test_cli_trains_samples_and_evaluates_any_text(
     else:
         assert len(body) in (49, 50)
     figures = json.loads(charlstm("eval", "text.txt", "--json").stdout)
-    assert figures["chars"] == (len(text) if unit == "char" else len((tmp_path / "text.txt").read_bytes())) - 1
+    assert figures[f"{unit}s"] == (len(text) if unit == "char" else len((tmp_path / "text.txt").read_bytes())) - 1
 
 
 def test_cli_trains_resumes_and_evaluates_a_text_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

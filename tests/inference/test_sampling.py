@@ -4,6 +4,7 @@ Letters: `B` streams, `V` vocabulary, `K` candidates.
 """
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from charlstm.errors import TextError
 from charlstm.inference import SamplingParameters, encode_stop, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
-from charlstm.inference.sampling import pick, start_ids
+from charlstm.inference.sampling import pick, sample_seeds
 from charlstm.text.vocabulary import Vocab
 
 LAST_DRAW = 1 - 2**-53  # the largest number below 1
@@ -187,10 +188,20 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     engine = Bigrams(vocab.size)
     stop_ids = encode_stop(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
     together = texts(engine, vocab, samples=20, lanes=streams, stop_ids=stop_ids)
-    alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in range(5, 25)}
+    alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in islice(sample_seeds(5), 20)}
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
     assert len(texts(engine, vocab, samples=11, length=3, lanes=streams)) == 11  # also when they finish together
+
+
+def test_samples_of_two_seeds_share_none() -> None:
+    vocab = vocab_of(ALPHABET)
+    one, same, other = (texts(Bigrams(vocab.size), vocab, seed=seed, samples=100) for seed in (1, 1, 2))
+    fewer = texts(Bigrams(vocab.size), vocab, seed=1, samples=10)
+    assert one == same
+    assert fewer.items() <= one.items()
+    assert len({*one.values(), *other.values()}) == 200
+    assert max(islice(sample_seeds(2**60), 1, 1000)) < 2**53
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 77])
@@ -217,11 +228,50 @@ def test_generate_tells_the_mean_log_probability() -> None:
     assert sample.mean_log_prob == pytest.approx(math.log(0.75))
 
 
-@pytest.mark.parametrize(("symbols", "begins_after"), [(ALPHABET, "\n"), (" xy", " "), ("xy", "x"), ("х", "х")])
-def test_start_ids_begin_a_text_as_a_line_begins_with_any_vocabulary(symbols: str, begins_after: str) -> None:
-    vocab = vocab_of(symbols)
-    assert vocab.to_bytes(start_ids(vocab)).decode() == begins_after
-    assert len(texts(Bigrams(vocab.size), vocab, length=4)[5].decode()) == 4
+@given(st.lists(st.sampled_from("abc"), max_size=12).map("".join), st.text("abc", min_size=1, max_size=3))
+def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(script: str, stop: str) -> None:
+    vocab = vocab_of("abc~")
+    engine = Script([*vocab.encode_text(script, where="here").tolist(), *[3] * 20], vocab.size)
+    engine.rows[:] += np.arange(len(engine.rows))[:, None] * np.eye(4)[3] * 1e-3  # another probability in each place
+    stop_ids = encode_stop(vocab, stop)
+    how = SamplingParameters(temperature=0.0)
+    *_, (sample,) = generate(engine, vocab, how, prompt=[0], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    text = (script + "~" * 20)[:20].partition(stop)[0]
+    read = vocab.encode_text(text, where="here")
+    rows = engine.rows[: len(read)]
+    expected = log_probs_of(rows, read).mean() if text else None
+    assert take_text(sample, vocab).decode() == text
+    assert sample.chars == len(text)
+    assert sample.mean_log_prob == (pytest.approx(expected) if text else None)
+
+
+class Listening(Bigrams):
+    """Keeps what it is given to read."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.output_bias = np.where(np.arange(size) == size - 1, 40.0, 0.0)
+        self.read: list[int] = []
+
+    def step(self, ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        self.read.extend(ids.tolist())
+        return super().step(ids, state)
+
+
+@pytest.mark.parametrize("prompt", ["", "cab", "\nd"])
+def test_generate_reads_the_start_symbol_before_any_prompt_unless_cold(prompt: str) -> None:
+    vocab = vocab_of(ALPHABET)
+    ids = vocab.encode_text(prompt, where="here").tolist()
+    for cold, head in ((False, [vocab.encode_text("\n", where="here")[0], *ids]), (True, ids)):
+        engine = Listening(vocab.size)
+        list(generate(engine, vocab, SamplingParameters(), prompt=ids, length=1, seed=1, cold=cold))  # type: ignore[arg-type]
+        assert engine.read[: len(head)] == head
+        assert len(engine.read) == len(head) + 1  # and the character that was drawn
+
+
+def test_generate_cold_without_a_prompt_draws_from_the_output_bias_alone() -> None:
+    vocab = vocab_of("abc")
+    assert texts(Listening(3), vocab, length=1, cold=True) == {5: b"c"}
 
 
 @given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=5), st.integers(1, 45))

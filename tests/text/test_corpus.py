@@ -2,6 +2,7 @@
 
 import io
 import os
+import unicodedata
 from hashlib import sha256
 from pathlib import Path
 
@@ -261,3 +262,26 @@ def test_corpus_splits_are_contiguous_views_of_everything(fractions, sizes):
     assert [len(part) for part in splits] == sizes
     assert np.array_equal(np.concatenate(splits), ids)
     assert all(np.shares_memory(part, ids) for part in splits if len(part))
+
+
+DECOMPOSED = "Zwo\u0308lf \u1112\u1161\u11ab\u1100\u1173\u11af e\u0323\u0302x \uff76\uff9e \ufb01 \u0bc6\u0bbe \u0301\n"
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 5, 7, 11, 1 << 20])
+@pytest.mark.parametrize("form", ["nfc", "nfkc"])
+def test_corpus_is_put_into_a_normal_form_wherever_chunks_end(chunk_bytes, form, monkeypatch):
+    raw = prepare_bytes((DECOMPOSED * 5).encode())
+    monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+    found = prepare_bytes((DECOMPOSED * 5).encode(), normalize=form)
+    assert text_of(found).decode() == unicodedata.normalize(form.upper(), DECOMPOSED * 5)
+    assert found.fingerprint != raw.fingerprint
+    assert found.vocab.encode_text(DECOMPOSED, where="it").tolist() == found.ids[: len(found.ids) // 5].tolist()
+    Path("evaluated").write_bytes(DECOMPOSED.encode())
+    evaluated = encode_source(found.vocab, "evaluated", cache_folder=Path("cache"), data_folder=None, stdin=None)
+    assert evaluated.ids.tolist() == found.ids[: len(evaluated.ids)].tolist()
+
+
+def test_corpus_without_a_normal_form_has_the_key_and_vocabulary_of_earlier_versions():
+    corpus = prepare_bytes(b"abc")
+    assert corpus.fingerprint == sha256(b"charlstm ids 1 char 1 error keep\nabc").hexdigest()
+    assert "normalize" not in corpus.vocab.to_json()

@@ -1,5 +1,6 @@
 """Sources: every kind of place that text comes from gives the same bytes, and every bad one a sentence."""
 
+import glob
 import gzip
 import http.server
 import io
@@ -241,6 +242,33 @@ def test_sources_take_tinyshakespeare_from_the_data_folder(serve):
     with pytest.raises(TextError, match="is not the tinyshakespeare text"):
         read("tinyshakespeare", data_folder=Path("data"))
     assert server.requests == 0
+
+
+def test_sources_read_each_found_file_once_and_follow_no_linked_folder():
+    for name in ["f/a.txt", "f/g/b.txt", "other/c.txt"]:
+        write(name, f"{name};".encode())
+    os.symlink("..", "f/g/back")
+    os.symlink("../other", "f/elsewhere")
+    os.symlink("g/b.txt", "f/0.txt")
+    os.link("f/a.txt", "f/z.txt")
+    for pattern in ("f/**/*.txt", "f/**", "./f/**", os.path.abspath("f/**/*.txt")):
+        assert read(pattern) == b"f/a.txt;f/g/b.txt;"
+    assert read("f") == b"f/a.txt;f/g/b.txt;"
+    assert read("f/*/*.txt") == b"f/g/b.txt;"
+    assert read("f/elsewhere/*.txt") == b"other/c.txt;"  # the link is named
+    assert read("f/*.txt", "f/a.txt") == b"f/g/b.txt;f/a.txt;f/a.txt;"  # each source by itself, as cat does
+    with pytest.raises(TextError, match="matches no file"):
+        read("f/e*/*.txt")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["f/**/**/*.txt", "**/*.md", "f/[!1]*.txt", "f/.h*", "*/g/3.???", "f/g/../*.md", "**"]
+)
+def test_sources_match_what_glob_does(pattern):
+    for name in ["f/2.txt", "f/10.txt", "f/g/3.txt", "f/4.md", "f/.hidden", "f/.git/x.txt"]:
+        write(name, f"{name};".encode())
+    expected = sorted({path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()})
+    assert read(pattern) == b"".join(path.read_bytes() for path in expected) != b""
 
 
 def test_sources_know_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Vocabulary: round trips, policies for unknown characters, and a strict reader."""
 
 import json
+import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
-from charlstm.text.vocabulary import CODE_POINTS, Vocab, name_characters, normalize_newlines
+from charlstm.text.vocabulary import (
+    CODE_POINTS,
+    Vocab,
+    code_points,
+    name_characters,
+    normalize_newlines,
+    stable_prefix,
+)
 
 from ..analysis.small_models import vocab_of
 
@@ -177,3 +186,35 @@ def test_vocab_reader_says_what_is_wrong(change, complaint):
     assert Vocab.from_json(json.dumps(GOOD), where="it").symbols == ("a", "b")
     with pytest.raises(RunError, match=complaint):
         Vocab.from_json(json.dumps({**GOOD, **change}), where="it")
+
+
+def test_vocab_normal_form_goes_with_it_and_is_that_of_prompts():
+    vocab = replace(vocab_of("é"), normalize="nfc")
+    assert Vocab.from_json(vocab.to_json(), where="it") == vocab
+    assert vocab.encode_text("e\u0301é", where="it").tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("known", "text", "form"), [("é", "e\u0301", "NFC"), ("e\u0301", "é", "NFD"), ("fi", "ﬁ", "NFKC")]
+)
+def test_vocab_names_the_form_in_which_an_unknown_character_is_known(known, text, form):
+    with pytest.raises(TextError, match=f"which it knows in another form: put the text into Unicode's {form}"):
+        vocab_of(known).encode_text(text, where="the prompt")
+    assert vocab_of(known).form_hint(code_points("ж")) == ""
+
+
+def test_vocab_stable_prefixes_end_where_nothing_is_joined():
+    seconds = {0x1161 + n for n in range(21)} | {0x11A8 + n for n in range(27)}
+    for code in range(CODE_POINTS):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            seconds.add(int(parts[1], 16))
+    for code in range(CODE_POINTS):
+        character = chr(code)
+        if not 0xD800 <= code < 0xE000 and stable_prefix(f"a{character}") == 1:
+            first = unicodedata.normalize("NFKD", character)[0]
+            assert unicodedata.combining(first) == 0, hex(code)
+            assert ord(first) not in seconds, hex(code)
+    assert stable_prefix("ab") == 1
+    assert stable_prefix("a\u0301\u0301") == 0
+    assert stable_prefix("a" + "\u0301" * 20_000) == 20_001  # however many marks, memory stays bounded

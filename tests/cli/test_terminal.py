@@ -121,6 +121,10 @@ def test_train_draws_a_bar_that_fits_and_takes_it_away(
     assert seen.splitlines()[-1].startswith("sample with")
     drawn = [piece for piece in seen.split("\r") if re.match(r" *\d+% ", piece)]
     assert max(map(len, drawn)) <= columns
+    assert len({piece.count("left") and piece.index("left") for piece in drawn}) == 1  # nothing moves
+    for line in seen.splitlines():
+        if "val_loss" in line and line.startswith("step"):
+            assert len(line) <= columns
     assert min(piece.count("█") + piece.count(" ") for piece in drawn) >= 8
     stepped, validated = ([piece for piece in drawn if word in piece] for word in ("loss", "validating"))
     assert all(figure in piece for piece in stepped for figure in figures)

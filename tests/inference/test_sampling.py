@@ -237,7 +237,7 @@ def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(sc
     engine.rows[:] += np.arange(len(engine.rows))[:, None] * np.eye(4)[3] * 1e-3  # another probability in each place
     stop_ids = encode_stop(vocab, stop)
     how = SamplingParameters(temperature=0.0)
-    *_, (sample,) = generate(engine, vocab, how, prompt=[0], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    *_, (sample,) = generate(engine, vocab, how, prompt=[], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
     text = (script + "~" * 20)[:20].partition(stop)[0]
     read = vocab.encode_text(text, where="here")
     rows = engine.rows[: len(read)]

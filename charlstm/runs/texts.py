@@ -8,6 +8,7 @@ from charlstm.runs.folder import Run
 from charlstm.settings import plain
 from charlstm.text import (
     NAMED_CORPORA,
+    STDIN,
     Corpus,
     EncodedText,
     Ids,
@@ -23,7 +24,7 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
     """The text that the run was trained on: as it was encoded then, from the cache, else from its sources.
 
     reread: read the sources in any case, unless one is a stream. trust_sources: read the sources of a run of
-    which the cache knows nothing. Whoever made such a run decided what they name, so otherwise they are not touched.
+    which the cache knows nothing. Whoever made such a run decided what they name, so otherwise they are not touched, but for what the caller gives as stdin.
     Raises RunError if it is not known which text that was, if it may not be read, or if it has changed.
     """
     if run.text is None:
@@ -33,7 +34,7 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
         )
     fingerprint = run.text.fingerprint
     corpus, sources = open_corpus(fingerprint, cache_folder()), run.settings.data.sources
-    if corpus is None and not trust_sources and not set(sources) <= set(NAMED_CORPORA):
+    if corpus is None and not trust_sources and not set(sources) <= {*NAMED_CORPORA, STDIN}:
         raise RunError(
             f"{run.folder} was trained elsewhere or long ago: its text is not in this user's cache, and what its "
             f"settings name as sources ({', '.join(map(plain, sources))}) is only read with --trust-sources; "

@@ -24,7 +24,7 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
     """The text that the run was trained on: as it was encoded then, from the cache, else from its sources.
 
     reread: read the sources in any case, unless one is a stream. trust_sources: read the sources of a run of
-    which the cache knows nothing. Whoever made such a run decided what they name, so otherwise they are not touched, but for what the caller gives as stdin.
+    which the cache knows nothing. Whoever made such a run decided what they name, so otherwise they are not touched.
     Raises RunError if it is not known which text that was, if it may not be read, or if it has changed.
     """
     if run.text is None:
@@ -34,7 +34,8 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
         )
     fingerprint = run.text.fingerprint
     corpus, sources = open_corpus(fingerprint, cache_folder()), run.settings.data.sources
-    if corpus is None and not trust_sources and not set(sources) <= {*NAMED_CORPORA, STDIN}:
+    harmless = {*NAMED_CORPORA, *([STDIN] if reread else [])}  # whoever goes on with a run pipes its text in again
+    if corpus is None and not trust_sources and not set(sources) <= harmless:
         raise RunError(
             f"{run.folder} was trained elsewhere or long ago: its text is not in this user's cache, and what its "
             f"settings name as sources ({', '.join(map(plain, sources))}) is only read with --trust-sources; "

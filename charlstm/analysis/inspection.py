@@ -16,6 +16,7 @@ from charlstm.analysis.text_features import TextFeatures, text_features
 from charlstm.cells import LETTERS
 from charlstm.inference import Engine
 from charlstm.runs import Run
+from charlstm.text import start_id
 from charlstm.weights import Weights
 
 
@@ -52,8 +53,9 @@ def inspect_text(run: Run, weights: Weights, ids: NDArray[np.integer[Any]], *, l
     Raises SettingsError for a text too long to keep.
     """
     engine = Engine(weights, run.settings.model)
-    activity = read_gates(engine, ids[:length])
-    memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids)
+    start = start_id(run.vocab)
+    activity = read_gates(engine, ids[:length], start_id=start)
+    memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids, start_id=start)
     features = text_features(text_of(run.vocab, ids))
     correlated_units = find_correlated_units(memory, features)
     shown = {name: values[:length] for name, values in features.items()}

@@ -87,7 +87,7 @@ function recall() {
 function announce() {
   const t = pick.at, value = valueAt(pick.show, pick.unit, t).toFixed(2), bits = data.surprisal[t];
   const name = { " ": "space", "↵": "line end", "⇥": "tab" }[symbol(t)] ?? symbol(t);
-  $("live").textContent = `${name}, ${valueOf[pick.show].label} ${value}${bits < 0 ? "" : `, surprisal ${bits.toFixed(1)} bits`}, unit ${pick.unit}`;
+  $("live").textContent = `${name}, ${valueOf[pick.show].label} ${value}, surprisal ${bits.toFixed(1)} bits, unit ${pick.unit}`;
 }
 function moveTo(t) {
   choose({ at: t }).then(announce);
@@ -162,7 +162,7 @@ function option(select, value, label) {
 function build() {
   document.title = `${facts.title} – what the gates did`;
   $("title").textContent = facts.title;
-  const bits = facts.bits_per_char === null ? "" : ` · ${facts.bits_per_char.toFixed(3)} bits per ${facts.unit}`;
+  const bits = ` · ${facts.bits_per_char.toFixed(3)} bits per ${facts.unit}`;
   $("subtitle").textContent = `${facts.model} · ${T.toLocaleString("en")} ${facts.unit}s${bits}`;
   document.querySelectorAll(".what").forEach(element => element.textContent = facts.unit);
   for (let layer = 0; layer < facts.layers; layer++) option($("layer"), layer, `${layer}${layer === 0 ? " (first)" : layer === facts.layers - 1 ? " (last)" : ""}`);

@@ -49,7 +49,7 @@ def gates_page(inspection: Inspection, *, title: str) -> bytes:
     }
     packed = {
         "ids": activity.ids.astype("<u4"),
-        "surprisal": np.nan_to_num(activity.surprisal, nan=-1.0).astype("<f4"),
+        "surprisal": activity.surprisal.astype("<f4"),
         "guess-ids": activity.guess_ids.astype("<u4"),
         "guess-probs": activity.guess_probs.astype("<f4"),
         "features": np.array([np.round(values * (255 / values.max())) for values in features.values()], dtype=np.uint8),
@@ -77,7 +77,7 @@ def _about_activity(inspection: Inspection) -> dict[str, Any]:
         "length": length,
         "layers": layers,
         "hidden": hidden,
-        "bits_per_char": None if np.isnan(activity.bits_per_char) else activity.bits_per_char,
+        "bits_per_char": activity.bits_per_char,
         "symbols": visible_symbols(vocab),
         "newlines": [t for t, character in enumerate(inspection.text) if character == "\n"],
         "values": values,

@@ -58,7 +58,7 @@ function drawDetail() {
   $("glyph").textContent = symbol(t) === " " ? "␣" : symbol(t);
   $("place").textContent = `${facts.unit} ${(t + 1).toLocaleString("en")}, at ${lineOf[t] + 1}:${t - lineStart[t] + 1}`;
   $("place").title = "line and column";
-  $("surprisal").textContent = surprisal < 0 ? "no character before it" : `surprisal ${surprisal.toFixed(2)} bits (probability ${percent(2 ** -surprisal)})`;
+  $("surprisal").textContent = `surprisal ${surprisal.toFixed(2)} bits (probability ${percent(2 ** -surprisal)})`;
   $("unit-title").textContent = `Layer ${pick.layer}, unit ${pick.unit}, after reading it`;
   for (const { name, sigmoid } of facts.values) {
     const value = valueAt(name, pick.unit, t);

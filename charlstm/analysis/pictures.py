@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from charlstm.analysis.curves import AXES, Curve, name_curves
 from charlstm.analysis.inspection import Inspection, describe_unit
 
@@ -42,9 +40,9 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
     figure.suptitle(heading, x=0.01, ha="left", fontsize=11, parse_math=False)
     axes = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[0.5, 1.0] * len(lines))[:, 0]
     of_unit = activity.of_unit(layer, unit)
-    most_bits = max(float(np.nanmax(activity.surprisal[:count], initial=0.0)), 1.0)
+    most_bits = max(float(activity.surprisal[:count].max()), 1.0)
     for line, above, below in zip(lines, axes[0::2], axes[1::2], strict=True):
-        bits = np.nan_to_num(activity.surprisal[line.start : line.stop])
+        bits = activity.surprisal[line.start : line.stop]
         above.bar(range(len(line)), bits, color="#5a6070", width=0.8)
         above.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(0, most_bits), ylabel="bits", xticks=[])
         above.spines[["top", "right", "bottom"]].set_visible(False)

@@ -41,7 +41,8 @@ class Program(TyperGroup):
             if error.name != "torch":
                 raise
             raise SettingsError(
-                "training and measuring need torch, which is not installed here: pip install torch"
+                "training, measuring and gradients need torch, which is not installed here: "
+                "pip install torch, or charlstm again without --no-deps"
             ) from None
         except typer.TyperException as error:
             raise _usage_error(error) from None

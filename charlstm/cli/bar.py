@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from charlstm.runs import Progress
 from charlstm.settings import Naming
 from charlstm.training import StepFacts, Trainer
 
@@ -44,6 +43,16 @@ class Bar:
         self.figures = {"loss": "validating"}
         self._draw()
 
+    def share_and_seconds_left(self) -> tuple[float | None, float | None]:
+        """How much of the run is done and how many seconds are left; None where no limit says so."""
+        progress = self.trainer.progress
+        left, total = self.trainer.seconds_left(), progress.total_steps
+        if left is None:
+            return None, None
+        if total is not None and total == progress.plan.max_steps:
+            return progress.step / total, left
+        return progress.seconds / (progress.seconds + left), left
+
     def clear(self) -> None:
         """Make room for a line; `refresh` draws the bar again below it."""
         self.bar.clear()
@@ -61,7 +70,7 @@ class Bar:
         self.drawn_at = time.monotonic()
         progress = self.trainer.progress
         total = f"/{progress.total_steps}" if progress.total_steps is not None else ""
-        share, left = self._share_and_seconds_left(progress)
+        share, left = self.share_and_seconds_left()
         pieces = {"place": f"{progress.step}{total}" if total else f"step {progress.step}"}
         if left is not None:
             pieces["left"] = f"{tqdm.format_interval(left)} left"
@@ -78,12 +87,3 @@ class Bar:
             bar = "" if share is None else f"{share:4.0%} {{bar:{max(1, min(room, LONGEST))}}}"
             self.bar.bar_format = bar + line.removeprefix("" if bar else "  ")
             self.bar.refresh()
-
-    def _share_and_seconds_left(self, progress: Progress) -> tuple[float | None, float | None]:
-        """How much of the run is done and how many seconds are left; None where no limit says so."""
-        left, total = self.trainer.seconds_left(), progress.total_steps
-        if left is None:
-            return None, None
-        if total is not None and total == progress.plan.max_steps:
-            return progress.step / total, left
-        return progress.seconds / (progress.seconds + left), left

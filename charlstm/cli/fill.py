@@ -1,6 +1,5 @@
 """`charlstm fill`: a text with its gaps filled by a model that reads from both sides. Loads no torch."""
 
-import secrets
 import sys
 from typing import Annotated
 
@@ -33,6 +32,8 @@ def fill_command(
     if not temperature < float("inf"):
         raise SettingsError(f"--temp is {temperature}, but must be a finite number of at least 0")
     if seed is None:
+        import secrets
+
         seed = secrets.randbelow(2**32)
         if temperature > 0:
             print_diagnostic(f"seed {seed}")

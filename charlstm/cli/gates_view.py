@@ -6,7 +6,6 @@ Letters: `T` characters.
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-import numpy as np
 from rich.cells import cell_len
 from rich.color import Color
 from rich.console import Console
@@ -29,7 +28,7 @@ def view(inspection: Inspection, *, layer: int, unit: int, count: int, file: IO[
     activity, symbols = inspection.activity, inspection.symbols[:count]
     console = Console(file=file, markup=False, emoji=False, highlight=False)
     of_unit = activity.of_unit(layer, unit)
-    bits = np.nan_to_num(activity.surprisal) / _MOST_BITS
+    bits = activity.surprisal / _MOST_BITS
     with console.capture() as capture:
         for line in _wrapped(symbols, console.width - _MARGIN):
             text = Text(" " * _MARGIN, end="")

@@ -42,9 +42,9 @@ def plot_command(
 ) -> None:
     """Draw bits per character, or byte, in training and validation."""
     from charlstm.analysis import curves_picture, read_curve
-    from charlstm.runs import named_folder, open_run
+    from charlstm.runs import find_run
 
-    folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
+    folders = map(find_run, run_folders or (None,))
     curves = [replace(curve, name=printable(curve.name)) for curve in map(read_curve, folders)]
     if png is None:
         write(_drawn(curves, by=by))

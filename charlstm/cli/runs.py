@@ -105,9 +105,10 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     columns = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() or max(map(len, lines)) <= columns:
         return lines
-    indent = "  "
-    return [
-        line
-        for name, *facts in rows
-        for line in (name, *textwrap.wrap(", ".join(facts), columns, initial_indent=indent, subsequent_indent=indent))
-    ]
+    blocks = []
+    for name, *cells in rows:
+        facts = [
+            f"{head} {cell}" if head in ("began", "step") else cell for head, cell in zip(HEAD[1:], cells, strict=True)
+        ]
+        blocks += [name, *textwrap.wrap(", ".join(facts), columns, initial_indent="  ", subsequent_indent="  ")]
+    return blocks

@@ -1,6 +1,5 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +55,10 @@ def sample_command(
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Read nothing before the prompt, not even the line end that texts begin after."),
+    ] = False,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
@@ -94,6 +97,8 @@ def sample_command(
     options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     cores = environment.limit_numpy_threads()
+    import secrets  # 5 ms, which --help need not take
+
     from charlstm.api import sample_stepwise
     from charlstm.inference import encode_stop
 
@@ -118,6 +123,7 @@ def sample_command(
             seed=seed,
             scored=as_json,
             cores=cores,
+            cold=cold,
         )
 
     def answer(head: bytes, number: int) -> None:

@@ -16,7 +16,7 @@ from charlstm.cells import State
 from charlstm.errors import TextError
 from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
-from charlstm.text import Vocab, name_characters
+from charlstm.text import Vocab, name_characters, start_id
 
 SAMPLED_LANES = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
@@ -70,10 +70,11 @@ def generate(
     stop_ids: Sequence[int] = (),
     lanes: int = SAMPLED_LANES,
     scored: bool = True,
+    cold: bool = False,
 ) -> Iterator[list[Sample]]:
     """Generate samples, up to `lanes` at a time; after each step yield those that it advanced.
 
-    prompt: ids to read first; with none, the text begins as a line of the training text does.
+    prompt: ids to read first, after the start symbol, with which texts begin in training. cold: to leave that out.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
@@ -81,7 +82,8 @@ def generate(
     """
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
-    logits_at_start, state_at_start = _read(stepper, np.asarray(prompt if len(prompt) else start_ids(vocab)))
+    head = np.asarray([*([] if cold else [start_id(vocab)]), *prompt], dtype=np.intp)
+    logits_at_start, state_at_start = _read(stepper, head)
     seeds = enumerate(islice(sample_seeds(seed), samples))
     waiting = (Sample(number, one, _draws(one), log_prob=0.0 if scored else math.nan) for number, one in seeds)
     if length == 0:
@@ -172,14 +174,6 @@ def log_probs(logits: NDArray[np.floating], ids: NDArray[np.intp]) -> NDArray[np
     return found
 
 
-def start_ids(vocab: Vocab) -> NDArray[np.integer]:
-    """What is read, unseen, before a text without a prompt: a line end, else a space, else the first symbol."""
-    for character in "\n ":
-        if not vocab.unknown_characters(character):
-            return vocab.encode_text(character, where="the beginning")
-    return np.zeros(1, dtype=np.intp)
-
-
 def encode_stop(vocab: Vocab, stop: str | bytes) -> list[int]:
     """The ids of a text that ends a sample. Raises TextError if it holds a character that is never generated."""
     unknown = vocab.unknown_characters(stop, where="--stop")
@@ -233,8 +227,8 @@ def _ranked(logits: NDArray[np.floating], count: int) -> NDArray[np.intp]:
 
 
 def _read(stepper: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
-    """Logits (1, V) and state after reading ids from a zero state."""
-    state = stepper.zero_state(1)
+    """Logits (1, V) and state after reading ids from the zero state, before any of them the output's bias alone."""
+    logits, state = stepper.output_bias[None], stepper.zero_state(1)
     for position in range(len(ids)):
         logits, state = stepper.step(ids[position : position + 1], state)
     return logits, state

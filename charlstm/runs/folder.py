@@ -105,9 +105,7 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
     raise (
         problems[0]
         if problems
-        else RunError(
-            f"there is no run in {RUNS_FOLDER}/ here: train one with `charlstm train`, or name one with --run"
-        )
+        else RunError("there is no run here (in runs/): train one with `charlstm train`, or name one with --run")
     )
 
 
@@ -119,6 +117,12 @@ def refuse_other_objective(run: Run, needed: str) -> None:
             f"{run.folder} {use.does} (use `{use.command}`), but a run that {OBJECTIVE_USES[needed].does} is needed: "
             "name another"
         )
+
+
+def find_run(folder: Path | None = None) -> Path:
+    """The folder that is named, or that of the newest run. Raises RunError if there is none."""
+    named = folder or environment.run_folder()
+    return open_run().folder if named is None else named_folder(named)
 
 
 def named_folder(name: Path) -> Path:

@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_field
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from msgspec.structs import replace
 
@@ -24,7 +25,16 @@ from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
-from charlstm.text import Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
+from charlstm.text import (
+    Beginnings,
+    Corpus,
+    Lanes,
+    absolute_sources,
+    read_corpus,
+    shared_ids,
+    split_ids,
+    start_id,
+)
 from charlstm.training.recorder import Recorder
 from charlstm.training.short_texts import fit_batch, size_advice
 from charlstm.training.trainer import StepFacts, Trainer
@@ -41,6 +51,8 @@ FREE_SETTINGS = frozenset(
 )
 
 
+LANES_A_BEGINNING = 16  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
+LEAST_LANES_TO_BEGIN = 8
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
 
@@ -201,6 +213,8 @@ def resume_session(
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
     run = runs.open_run(folder)
+    if run.settings.training.beginning_lanes == "auto":  # of an earlier version, which had none
+        run = replace_field(run, settings=_with_training(run.settings, beginning_lanes=0))
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
@@ -229,21 +243,43 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
     machine = prepare_training(
         settings.training, settings.model, lambda: build_core(layer), cache=cache_folder() / "speeds.json"
     )
+    beginning_lanes = _beginning_lanes(settings)
     trainer = Trainer(
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
         dropout=settings.model.dropout,
-        batches=Lanes(parts.train, settings.training.batch_size, settings.training.sequence_length),
+        batches=Lanes(
+            parts.train,
+            settings.training.batch_size,
+            settings.training.sequence_length,
+            Beginnings(corpus.vocab, beginning_lanes, settings.training.seed),
+        ),
         validation_ids=parts.val,
+        start_id=start_id(corpus.vocab),
         machine=machine,
     )
-    resolved = replace(
-        settings,
-        data=replace(settings.data, sources=absolute_sources(settings.data.sources)),
-        training=replace(settings.training, precision=machine.precision, shards=machine.shards),
+    resolved = _with_training(
+        replace(settings, data=replace(settings.data, sources=absolute_sources(settings.data.sources))),
+        precision=machine.precision,
+        shards=machine.shards,
+        beginning_lanes=beginning_lanes,
     )
     return resolved, trainer
+
+
+def _beginning_lanes(settings: Settings) -> int:
+    """How many lanes read beginnings: none by default where no state is carried, so that every window begins afresh."""
+    training = settings.training
+    if training.beginning_lanes != "auto":
+        return min(training.beginning_lanes, training.batch_size - 1)  # a short text leaves fewer lanes
+    if training.batch_size < LEAST_LANES_TO_BEGIN or not OBJECTIVES[settings.model.objective].carries_state:
+        return 0
+    return max(1, training.batch_size // LANES_A_BEGINNING)
+
+
+def _with_training(settings: Settings, **changed: Any) -> Settings:
+    return replace(settings, training=replace(settings.training, **changed))
 
 
 def _mark_newest(run: Run, tell: Callable[[Fact], None]) -> None:

@@ -76,14 +76,17 @@ class Trainer:
         dropout: float,
         batches: Batches,
         validation_ids: Ids,
+        start_id: int,
         machine: Machine,
     ) -> None:
+        """start_id: of the symbol that is read before the validation text (`text.start_id`)."""
         self.model = model.to(machine.device)
         self.objective = objective
         self.settings = settings
         self.dropout = dropout
         self.batches = batches
         self.validation_ids = validation_ids
+        self.start_id = start_id
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
@@ -244,7 +247,12 @@ class Trainer:
         self.before_validation()
         begin = time.perf_counter()
         tally = evaluate(
-            self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards
+            self.model,
+            self.objective,
+            self.validation_ids,
+            start_id=self.start_id,
+            machine=self.machine,
+            shards=self.shards,
         ).tally
         if not math.isfinite(tally.loss):
             raise DivergedError(

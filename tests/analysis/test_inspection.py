@@ -16,6 +16,7 @@ from charlstm.analysis import (
     read_gates,
     text_features,
 )
+from charlstm.text import start_id
 
 from .small_models import TEXT, H, L, engine_of, run_of, vocab_of, weights_of
 
@@ -34,7 +35,7 @@ def correlated_unit(layer, unit, *, r_held_out, r_found=0.7, r_chance=0.3):
 @pytest.mark.parametrize("length", [50, len(TEXT)])
 def test_inspection_keeps_the_beginning_and_studies_all(length):
     inspection, vocab = inspected(length=length), vocab_of(TEXT)
-    activity = read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"))
+    activity = read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"), start_id=start_id(vocab))
     assert inspection.activity.shape == (length, L, H)
     for name, values in activity.values.items():
         np.testing.assert_array_equal(inspection.activity.values[name], values[:length])

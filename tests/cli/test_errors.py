@@ -65,6 +65,8 @@ BAD_COMMANDS: list[tuple[list[str], int, str]] = [
     (["train", "--resume", "runs/tiny", "--set", "model.hidden_size=9"], 2, "differs from 8"),
     (["train", "--resume", "runs/tiny", "--set", "training.seed=2"], 2, "start a new run"),
     (["train", "--resume", "bad/runs/tiny", "--set", "training.max_steps=99"], 4, "damaged"),
+    ([*SAMPLE, "--json", "-0"], 2, "give one of them"),
+    ([*SAMPLE, "-i", "-p", "The"], 2, "leave --prompt"),
     ([*SAMPLE, "--temp", "nan"], 2, "--temp: sampling.temperature is not a number"),
     ([*SAMPLE, "--temp", "inf"], 2, "--temp"),
     ([*SAMPLE, "--temp", "-1"], 2, "must be a number of at least 0"),
@@ -174,7 +176,7 @@ def test_cli_loads_no_more_than_it_needs(commands: list[object]) -> None:
 def test_cli_says_when_there_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for args in (["sample"], ["eval"]):
-        assert "there is no run in runs/ here" in charlstm(*args, expect=4).stderr
+        assert "there is no run here" in charlstm(*args, expect=4).stderr
     monkeypatch.setenv("CHARLSTM_RUN", "nope")
     assert "nope is not a run folder" in charlstm("sample", expect=4).stderr
 

@@ -21,9 +21,9 @@ def test_eval_gives_the_promised_figures_and_always_the_same() -> None:
     figures = json.loads(first)
     how = ["chars", "protocol", "lanes", "reread_chars", "skipped_chars", "replaced_chars", "split", "text", "run"]
     assert list(figures) == ["loss", "bits_per_char", "perplexity", "accuracy", *how]
-    assert (figures["chars"], figures["protocol"], figures["split"]) == (599, "stream", "val")
+    assert (figures["chars"], figures["protocol"], figures["split"]) == (600, "stream", "val")
     assert figures["loss"] == pytest.approx(metrics(Path("runs/tiny"))[-1]["val_loss"], rel=1e-5)
-    assert json.loads(charlstm("eval", "--json", "--split", "test").stdout)["chars"] == 599
+    assert json.loads(charlstm("eval", "--json", "--split", "test").stdout)["chars"] == 600
     assert json.loads(charlstm("eval", "--json", "--protocol", "windows").stdout)["protocol"] == "windows"
     named = json.loads(charlstm("eval", "text.txt", "--json").stdout)
     assert (named["split"], named["text"], named["run"]) == (None, "text.txt", "runs/tiny")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from charlstm.analysis import find_correlated_units, inspect_text, read_gates, text_features
 from charlstm.cli import app, gates_view
 from charlstm.runs import Checkpoint, Progress, TextIdentity, create_run, save_checkpoint
+from charlstm.text import start_id
 
 from ..analysis.small_models import BYTES, TEXT, engine_of, run_of, vocab_of, weights_of
 from .commands import seen_on_a_terminal
@@ -27,7 +28,7 @@ def make_run(folder, *, vocab, **model):
 
 def activity_of_text():
     vocab = vocab_of(TEXT)
-    return read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"))
+    return read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"), start_id=start_id(vocab))
 
 
 @pytest.fixture

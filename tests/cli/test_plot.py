@@ -1,5 +1,7 @@
 """`charlstm plot` draws curves as characters and as a picture."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
@@ -27,6 +29,13 @@ def test_plot_takes_the_newest_run_when_none_is_named(tmp_path, monkeypatch):
     pytest.importorskip("plotext")
     monkeypatch.setenv("CHARLSTM_RUN", str(make_run(tmp_path / "newest")))
     assert "newest, training" in call().stdout
+
+
+def test_plot_without_colour_tells_each_curve_by_its_own_sign(tmp_path):
+    pytest.importorskip("plotext")
+    told = call(*(make_run(tmp_path / name) for name in ("one", "two", "three"))).stdout
+    signs = re.findall(r"(\S\S) (?:one|two|three), (?:training|validation)", told)
+    assert len(set(signs)) == len(signs) == 6
 
 
 def test_plot_saves_a_picture(tmp_path):

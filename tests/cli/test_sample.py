@@ -50,6 +50,13 @@ def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
     assert charlstm("sample", "--seed", 1, "--prompt-file", "-", stdin=b"The tide").stdout == expected
 
 
+def test_sample_begins_after_a_line_end_unless_it_is_cold() -> None:
+    usual = charlstm("sample", "--seed", 1, "--no-echo", "--prompt", "The tide").stdout
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "\nThe tide").stdout == usual
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "The tide").stdout != usual
+    assert json.loads(charlstm("sample", "--cold", "--length", 9, "--json").stdout)["text"][8:]
+
+
 def test_sample_json_is_one_object_a_sample_each_as_if_it_were_alone() -> None:
     options = ["--length", 60, "--stop", "e", "--json"]
     lines = charlstm("sample", "--seed", 3, "--samples", 70, *options).stdout.splitlines()
@@ -71,3 +78,31 @@ def test_sample_takes_its_defaults_from_the_run() -> None:
     charlstm("train", "tiny.yaml", "--set", "sampling.length=17", "--set", "sampling.temperature=0")
     assert len(charlstm("sample").stdout.removesuffix("\n")) in (16, 17)
     assert len(charlstm("sample", "--set", "sampling.length=9").stdout.removesuffix("\n")) in (8, 9)
+
+
+def test_sample_tells_several_texts_apart() -> None:
+    sample = ["sample", "--seed", 1, "-n", 40]
+    texts = [json.loads(line)["text"] for line in charlstm(*sample, "--samples", 3, "--json").stdout.splitlines()]
+    lines = [text if text.endswith("\n") else text + "\n" for text in texts]
+    assert charlstm(*sample, "--samples", 3).stdout == "".join(lines)
+    assert charlstm(*sample, "--samples", 3, "--separator", "-- ").stdout == "-- \n".join(lines)
+    assert charlstm(*sample, "--samples", 3, "-0").stdout == "".join(text + "\0" for text in texts)
+    assert charlstm(*sample, "--null").stdout == texts[0] + "\0"
+
+
+def test_sample_quiet_says_nothing_and_short_options_are_the_long_ones() -> None:
+    assert charlstm("sample", "-q").stderr == ""
+    short = charlstm("sample", "-n", 20, "-t", 0.5, "-k", 3, "-p", "The", "--seed", 1).stdout
+    long = ["--length", 20, "--temp", 0.5, "--top-k", 3, "--prompt", "The", "--seed", 1]
+    assert charlstm("sample", *long).stdout == short
+
+
+def test_sample_interactive_answers_each_line_afresh_and_goes_on_after_one_that_it_cannot() -> None:
+    sample = ["sample", "-n", 30]
+    told = charlstm(*sample, "-i", "--seed", 5, stdin="The tide\n\u00a1\nand\n")
+    alone = [
+        charlstm(*sample, "--seed", 5, "-p", "The tide").stdout,
+        charlstm(*sample, "--seed", 7, "-p", "and").stdout,
+    ]
+    assert told.stdout == "".join(alone)
+    assert told.stderr.startswith("charlstm: unknown to the vocabulary")

@@ -2,13 +2,25 @@
 
 import io
 import json
+import os
+import pty
+import re
+import select
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
+from charlstm.cli.bar import Bar
 from charlstm.cli.report import Report
+from charlstm.cli.waiting import CLEAR_LINE, working
+from charlstm.runs import Progress
+from charlstm.settings import TrainingSettings
 
-from ..forks import Forks
+from ..forks import Forks, wait_until
 from ..small_runs import ending
 from .commands import CYRILLIC, charlstm, seen_on_a_terminal, shell, write_settings
 
@@ -92,17 +104,104 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_train_draws_a_bar_on_a_terminal_and_takes_it_away(here: Path, forks: Forks) -> None:
-    longer = [f"training.{setting}" for setting in ("max_steps=100", "save_every_steps=100", "validate_every_steps=50")]
-    train = ["train", "tiny.yaml", *(word for setting in longer for word in ("--set", setting)), "--run"]
-    wide = seen_on_a_terminal(forks, [*train, "wide"], here, 120)
-    assert "bits/char" in wide
-    assert "chars/s" in wide
-    assert wide.splitlines()[-1].startswith("sample with")
-    narrow = seen_on_a_terminal(forks, [*train, "narrow"], here, 40, NO_COLOR="1")
-    bars = [piece for piece in narrow.split("\r") if "left  loss" in piece and "\n" not in piece]
-    assert bars
-    assert max(map(len, bars)) <= 40
+@pytest.mark.parametrize(
+    ("columns", "figures"),
+    [
+        (40, {"left", "loss"}),
+        (80, {"left", "loss", "bits/char", "/100"}),
+        (200, {"left", "loss", "bits/char", "/100", "chars/s"}),
+    ],
+)
+def test_train_draws_a_bar_that_fits_and_takes_it_away(
+    here: Path, forks: Forks, columns: int, figures: set[str]
+) -> None:
+    longer = [f"training.{setting}" for setting in ("max_steps=100", "save_every_steps=100", "validate_every_steps=20")]
+    train = ["train", "tiny.yaml", *(word for setting in longer for word in ("--set", setting)), "--run", "drawn"]
+    seen = seen_on_a_terminal(forks, train, here, columns, NO_COLOR="1")
+    assert seen.splitlines()[-1].startswith("sample with")
+    drawn = [piece for piece in seen.split("\r") if re.match(r" *\d+% ", piece)]
+    assert max(map(len, drawn)) <= columns
+    assert min(piece.count("█") + piece.count(" ") for piece in drawn) >= 8
+    stepped, validated = ([piece for piece in drawn if word in piece] for word in ("loss", "validating"))
+    assert all(figure in piece for piece in stepped for figure in figures)
+    assert stepped
+    assert len(validated) >= 5
+
+
+def test_bar_counts_the_validations_that_are_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 1 s and validations of 10 s, one every 10 steps: what is left falls by what has passed, ever."""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    settings = TrainingSettings(max_steps=100, validate_every_steps=10)
+    trainer = SimpleNamespace(settings=settings, validation_ids=range(2400), batches=SimpleNamespace(chars_per_step=80))
+    trainer.progress = Progress(total_steps=100)
+    bar = Bar(trainer, unit="char")  # type: ignore[arg-type]
+    whole = 100 * 1.0 + 10 * 10.0  # and so it is expected to be: 2,400 characters are 30 steps, forwards alone 10 s
+    for step in range(1, 101):
+        now = replace(trainer.progress, step=step, seconds=trainer.progress.seconds + 1)
+        validated = step % 10 == 0
+        if validated:
+            now = replace(now, seconds=now.seconds + 10, validation_seconds=now.validation_seconds + 10)
+        trainer.progress = now
+        bar.step(SimpleNamespace(loss=1.0, validation=validated or None), 80.0)  # type: ignore[arg-type]
+        assert bar.share_and_seconds_left()[1] == pytest.approx(whole - now.seconds)
+    bar.close()
+
+
+def test_commands_show_on_a_terminal_what_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("charlstm.cli.waiting.FIRST_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with working("reading"):
+        wait_until(lambda: "reading … 0 s\r" in terminal.getvalue())
+    assert terminal.getvalue().endswith(CLEAR_LINE)
+    monkeypatch.setattr("sys.stderr", pipe := io.StringIO())
+    with working("reading"):
+        pass
+    assert pipe.getvalue() == ""
+
+
+def test_fill_on_a_terminal_looks_for_its_run_before_it_waits(here: Path, forks: Forks) -> None:
+    parent, child = pty.openpty()
+    end = forks.run(["fill"], cwd=here, stdin=Path(os.ttyname(child)))
+    assert end.code == 4
+    assert "a run that fills gaps is needed" in end.err
+    train = ["train", "tiny.yaml", "--set", "model.bidirectional=true", "--set", "model.objective=cloze", "--quiet"]
+    charlstm(*train)
+    os.write(parent, b"T_e\n\x04")
+    end = forks.run(["fill"], cwd=here, stdin=Path(os.ttyname(child)))
+    os.close(parent)
+    os.close(child)
+    assert end.err == "type a text with _ for each gap; end it with Ctrl-D on a new line\n"
+    assert re.fullmatch("T[^_]e\n", end.out)
+
+
+def test_sample_interactive_on_a_terminal_stops_a_text_at_ctrl_c_and_ends_at_ctrl_d(here: Path, forks: Forks) -> None:
+    parent, child = pty.openpty()
+    seen = b""
+
+    def wait_for(told: Callable[[bytes], bool]) -> None:
+        """Read until what has come since the last call is as it should be."""
+        nonlocal seen
+        since = len(seen)
+        while not told(seen[since:]):
+            assert select.select([parent], [], [], 60)[0], seen
+            seen += os.read(parent, 4096)
+
+    def type_in(pid: int) -> None:
+        wait_for(lambda new: new.endswith(b"> "))
+        os.write(parent, b"The tide\n")
+        wait_for(lambda new: len(new) > 200)  # it goes on without end
+        os.kill(pid, signal.SIGINT)
+        wait_for(lambda new: new.endswith(b"\n> "))
+        os.write(parent, b"\x04")
+
+    command = ["sample", "-i", "-n", "0", "-t", "0"]
+    end = forks.run(command, cwd=here, terminal=os.ttyname(child), env={"TERM": "dumb"}, meanwhile=type_in)
+    os.close(parent)
+    os.close(child)
+    assert end.code == 0
+    assert b"Traceback" not in seen
+    assert b"each line begins a text of its own" in seen
 
 
 @pytest.mark.parametrize(("term", "redraws"), [("xterm-256color", True), ("dumb", False), ("", False)])

@@ -18,12 +18,14 @@ from charlstm.evaluation import Evaluation, Tally, stream
 from charlstm.evaluation import evaluate as evaluate_model
 from charlstm.evaluation.protocols import WINDOW_CHARS
 from charlstm.evaluation.tally import tally_lanes
-from charlstm.inference import Engine
+from charlstm.inference import Engine, SamplingParameters, build_stepper, generate
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, UNCOUNTED, CharLM
 from charlstm.settings import ModelSettings, Naming
+from charlstm.text import Vocab, start_id
 
 V, E, H, L = 11, 5, 7, 2
+START = 9
 LANE_CHARS = 128  # at least; of so short lanes the laws are the same
 N = 4 * LANE_CHARS + 14  # enough for four lanes, the last of them shorter
 
@@ -48,7 +50,7 @@ def random_model(cell: str = "lstm", *, std: float = 0.8, seed: int = 3) -> Char
 
 
 def evaluate(model: CharLM, ids: np.ndarray, **how: Any) -> Evaluation:
-    return evaluate_model(model, OBJECTIVES["next"], ids, **how)
+    return evaluate_model(model, OBJECTIVES["next"], ids, start_id=min(START, len(model.output.bias) - 1), **how)
 
 
 def random_text(n: int = N) -> np.ndarray:
@@ -56,7 +58,11 @@ def random_text(n: int = N) -> np.ndarray:
 
 
 def naive_tally(model: CharLM, ids: np.ndarray, *, window: int | None = None) -> Tally:
-    """One character after the other, in float64, by the engine; every `window` predictions from a zero state."""
+    """One character after the other, in float64, by the engine; every `window` predictions from a zero state.
+
+    Without windows the first one is read after the start symbol.
+    """
+    ids = np.append([START], ids) if window is None else ids
     weights = {name: p.detach().numpy().astype(np.float64) for name, p in model.named_parameters()}
     cell = "lstm" if len(model.core.cell.gates) == 4 else "gru"
     engine = Engine(weights, ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L))
@@ -80,7 +86,7 @@ def plain() -> Tally:
 def test_stream_is_a_plain_loop_however_it_is_batched(plain: Tally, lanes: int, sequence_length: int) -> None:
     found = evaluate(random_model(), random_text(), lanes=lanes, sequence_length=sequence_length)
     assert found.lanes == min(lanes, 4)
-    assert found.tally.chars == N - 1
+    assert found.tally.chars == N
     assert found.tally.loss == pytest.approx(plain.loss, abs=1e-4)
     assert found.tally.hits == pytest.approx(plain.hits, abs=5)  # two logits may be equal but for rounding
 
@@ -171,7 +177,7 @@ def test_stream_is_a_plain_loop_for_a_model_that_counts_up_and_down_again(depth:
     ids[4 * lane_chars + 9 : 4 * lane_chars + 9 + 2 * depth - 2] = 1
     expected = evaluate(counter("lstm"), ids, lanes=1)
     found = evaluate(counter("lstm"), ids, lanes=lanes)
-    assert found.lanes == lanes - 1
+    assert found.lanes == lanes
     assert found.tally.loss == pytest.approx(expected.tally.loss, abs=1e-4)
 
 
@@ -201,6 +207,29 @@ def test_evaluation_of_numbers_that_are_not_finite_ends() -> None:
     assert math.isnan(evaluate(model, random_text(), lanes=3).tally.loss)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_stream_of_a_short_text_begins_after_the_start_symbol(n: int) -> None:
+    model, ids = random_model(), random_text(n)
+    assert evaluate(model, ids).tally.nats == pytest.approx(naive_tally(model, ids).nats, abs=1e-4)
+
+
+@pytest.mark.parametrize("prompt", ["", "\n", "cab"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_text_has_the_probability_with_which_it_is_sampled(cell: Any, prompt: str) -> None:
+    vocab = Vocab("char", tuple("\nabcdefghij"), "error", "keep", has_unknown_symbol=False)
+    model = random_model(cell)
+    settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L)
+    stepper = build_stepper({name: p.detach().numpy() for name, p in model.named_parameters()}, settings)
+    prompt_ids = vocab.encode_text(prompt, where="here")
+
+    def nats(ids: np.ndarray) -> float:
+        return evaluate_model(model, OBJECTIVES["next"], ids, start_id=start_id(vocab)).tally.nats if len(ids) else 0.0
+
+    *_, (sample,) = generate(stepper, vocab, SamplingParameters(), prompt=prompt_ids, length=7, seed=2)
+    drawn = np.append(prompt_ids, sample.pending)
+    assert -sample.log_prob == pytest.approx(nats(drawn) - nats(prompt_ids), abs=1e-4)
+
+
 def test_evaluation_the_plain_loop_depends_on_its_state(plain: Tally) -> None:
     without = naive_tally(random_model(), random_text(), window=1)
     assert abs(without.loss - plain.loss) > 0.01  # or the law above would say nothing
@@ -217,7 +246,7 @@ def test_windows_are_a_plain_loop_from_zero_states(n: int, lanes: int) -> None:
     assert found.hits == expected.hits
 
 
-@pytest.mark.parametrize("n", [2, 3, 2 * LANE_CHARS, 2 * LANE_CHARS + 1, 977])
+@pytest.mark.parametrize("n", [1, 2, 3, 2 * LANE_CHARS, 2 * LANE_CHARS + 1, 977])
 @pytest.mark.parametrize("lanes", [1, 3, 5000])
 def test_evaluation_counts_every_character_once(n: int, lanes: int) -> None:
     """With the nats of character x being a number of its own, a character missed or counted twice shows."""
@@ -227,9 +256,9 @@ def test_evaluation_counts_every_character_once(n: int, lanes: int) -> None:
     ids = random_text(n)
     surprisals = -F.log_softmax(model.output.bias.detach().double(), dim=0).numpy()
     found = evaluate(model, ids, lanes=lanes).tally
-    assert found.chars == n - 1
-    assert found.nats == pytest.approx(surprisals[ids[1:]].sum(), rel=1e-5)
-    assert found.hits == (ids[1:] == surprisals.argmin()).sum()
+    assert found.chars == n
+    assert found.nats == pytest.approx(surprisals[ids].sum(), rel=1e-5)
+    assert found.hits == (ids == surprisals.argmin()).sum()
 
 
 def test_evaluation_figures_are_ratios_of_sums() -> None:
@@ -256,11 +285,11 @@ def test_evaluation_tally_is_cross_entropy_of_what_is_counted() -> None:
     assert tally_lanes(logits, torch.full((2, 2), UNCOUNTED)).total() == Tally()
 
 
-def test_evaluation_needs_two_characters() -> None:
-    for n in (0, 1):
-        with pytest.raises(TextError, match=f"at least 2 characters, this one has {n}"):
-            evaluate(random_model(), random_text(n))
-    assert evaluate(random_model(), random_text(2)).tally.chars == 1
+def test_evaluation_needs_a_character_to_predict() -> None:
+    for protocol, needed in (("stream", 1), ("windows", 2)):
+        with pytest.raises(TextError, match=f"by {protocol} needs {needed} or more .* has {needed - 1}"):
+            evaluate(random_model(), random_text(needed - 1), protocol=protocol)
+        assert evaluate(random_model(), random_text(needed), protocol=protocol).tally.chars == 1
 
 
 @pytest.mark.parametrize("protocol", ["stream", "windows"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from charlstm.errors import TextError
 from charlstm.inference import SamplingParameters, encode_stop, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
-from charlstm.inference.sampling import pick, sample_seeds, start_ids
+from charlstm.inference.sampling import pick, sample_seeds
 from charlstm.text.vocabulary import Vocab
 
 LAST_DRAW = 1 - 2**-53  # the largest number below 1
@@ -245,11 +245,33 @@ def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(sc
     assert sample.mean_log_prob == (pytest.approx(expected) if text else None)
 
 
-@pytest.mark.parametrize(("symbols", "begins_after"), [(ALPHABET, "\n"), (" xy", " "), ("xy", "x"), ("х", "х")])
-def test_start_ids_begin_a_text_as_a_line_begins_with_any_vocabulary(symbols: str, begins_after: str) -> None:
-    vocab = vocab_of(symbols)
-    assert vocab.to_bytes(start_ids(vocab)).decode() == begins_after
-    assert len(texts(Bigrams(vocab.size), vocab, length=4)[5].decode()) == 4
+class Listening(Bigrams):
+    """Keeps what it is given to read."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.output_bias = np.where(np.arange(size) == size - 1, 40.0, 0.0)
+        self.read: list[int] = []
+
+    def step(self, ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        self.read.extend(ids.tolist())
+        return super().step(ids, state)
+
+
+@pytest.mark.parametrize("prompt", ["", "cab", "\nd"])
+def test_generate_reads_the_start_symbol_before_any_prompt_unless_cold(prompt: str) -> None:
+    vocab = vocab_of(ALPHABET)
+    ids = vocab.encode_text(prompt, where="here").tolist()
+    for cold, head in ((False, [vocab.encode_text("\n", where="here")[0], *ids]), (True, ids)):
+        engine = Listening(vocab.size)
+        list(generate(engine, vocab, SamplingParameters(), prompt=ids, length=1, seed=1, cold=cold))  # type: ignore[arg-type]
+        assert engine.read[: len(head)] == head
+        assert len(engine.read) == len(head) + 1  # and the character that was drawn
+
+
+def test_generate_cold_without_a_prompt_draws_from_the_output_bias_alone() -> None:
+    vocab = vocab_of("abc")
+    assert texts(Listening(3), vocab, length=1, cold=True) == {5: b"c"}
 
 
 @given(st.text("ab", max_size=40), st.text("ab", min_size=1, max_size=5), st.integers(1, 45))

@@ -92,7 +92,7 @@ def test_systems_bound_the_length_of_a_name(run: Path, tmp_path: Path, forks: Fo
     for command in (
         *(["train", long], ["train", config, "--run", long], ["train", config, "--set", f"data.sources={long}"]),
         *(["sample", "--run", long], ["eval", long, "--run", str(run)], ["plot", long], ["trace", long]),
-        *(["inspect", "--run", str(run), "--html", long], ["fill", long], ["train", "--resume", long]),
+        *(["inspect", "--run", str(run), "--html", long], ["train", "--resume", long]),
     ):
         end = forks.run(command, cwd=tmp_path)
         assert (end.code in (2, 3, 4, 6), end.out) == (True, ""), end

@@ -17,8 +17,8 @@ from charlstm.runs import (
     append_metrics,
     create_run,
     cut_metrics,
+    find_run,
     mark_newest,
-    named_folder,
     newest_folder,
     only_writer,
     open_run,
@@ -33,7 +33,7 @@ def test_runs_never_overwrite_and_number_a_taken_name() -> None:
     folders = [one.folder for one in made]
     mark_newest(made[2])
     assert folders == [Path("runs/small"), Path("runs/small-2"), Path("runs/small-3")]
-    assert open_run().folder == newest_folder() == Path("runs/small-3")
+    assert open_run().folder == newest_folder() == find_run() == Path("runs/small-3")
 
 
 def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_f
 
 
 def test_runs_are_found_by_their_name_and_a_path_comes_first(run: Run) -> None:
-    assert open_run(Path("small")).folder == named_folder(Path("small")) == run.folder
-    assert named_folder(Path("runs/small")) == run.folder
-    assert named_folder(Path("nowhere")) == Path("nowhere")
+    assert open_run(Path("small")).folder == find_run(Path("small")) == run.folder
+    assert find_run(Path("runs/small")) == run.folder
+    assert find_run(Path("nowhere")) == Path("nowhere")
     beside = create_run(Path("small"), SETTINGS, VOCAB, TEXT, name="unused")
     assert open_run(Path("small")).folder == beside.folder == Path("small")
 

@@ -269,3 +269,14 @@ def test_sources_match_what_glob_does(pattern):
         write(name, f"{name};".encode())
     expected = sorted({path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()})
     assert read(pattern) == b"".join(path.read_bytes() for path in expected) != b""
+
+
+def test_sources_know_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "novel.txt").write_text("abc")
+    assert absolute_sources(("~/novel.txt", "~nobody-of-this-name/x")) == (
+        str(tmp_path / "novel.txt"),
+        str(Path.cwd() / "~nobody-of-this-name/x"),
+    )
+    with open_sources(("~/novel.txt",), cache_folder=tmp_path, data_folder=None, stdin=None) as files:
+        assert [b"".join(read_chunks(file)) for file in files] == [b"abc"]

@@ -152,7 +152,7 @@ def test_trainer_patience_stops_after_so_many_validations_without_a_new_best(mon
 def test_trainer_validates_at_the_interval_and_at_the_end_on_the_whole_part() -> None:
     facts = list(make(max_steps=10, validate_every_steps=4).steps())
     assert [fact.step for fact in facts if fact.validation is not None] == [4, 8, 10]
-    assert {fact.validation.chars for fact in facts if fact.validation is not None} == {156}
+    assert {fact.validation.chars for fact in facts if fact.validation is not None} == {157}
     for too_short in (0, 1):
         assert all(fact.validation is None for fact in make(val=too_short).steps())
 

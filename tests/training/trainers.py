@@ -58,6 +58,7 @@ def make(
         dropout=dropout,
         batches=Lanes(text(train), training.batch_size, training.sequence_length),
         validation_ids=text(val, seed=2),
+        start_id=0,
         machine=Machine(torch.device("cpu"), "fp32", shards=shards, threads=threads),
     )
 

@@ -145,5 +145,5 @@ def _predictions(
         guess_ids[rows] = best
         guess_probs[rows] = np.exp(np.take_along_axis(log_probs, best, axis=1))
         came = ids[rows].astype(np.intp)  # one row fewer at the very end
-        surprisal[rows] = -log_probs[np.arange(len(came)), came] / np.log(2)
+        surprisal[rows] = -log_probs[np.arange(len(came)), came] / np.log(2) + 0.0  # -0 is 0
     return surprisal, guess_ids[1:], guess_probs[1:]

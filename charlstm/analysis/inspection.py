@@ -19,6 +19,10 @@ from charlstm.runs import Run
 from charlstm.text import start_id
 from charlstm.weights import Weights
 
+# Of units found on 250 characters or more all but 1 of 104 followed their feature elsewhere as well (r > 0.3 on 30,000
+# others); of those found on 60, 7 of 33 did not.
+LEAST_STUDIED_CHARS = 250
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -26,7 +30,7 @@ class Inspection:
 
     activity          the gates over the first T characters
     features          of these characters, (T,) each
-    correlated_units  found over all `studied_chars` characters, highest agreement first
+    correlated_units  found over all `studied_chars` characters, highest agreement first; none of too few
     """
 
     run: Run
@@ -57,7 +61,7 @@ def inspect_text(run: Run, weights: Weights, ids: NDArray[np.integer[Any]], *, l
     activity = read_gates(engine, ids[:length], start_id=start)
     memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids, start_id=start)
     features = text_features(text_of(run.vocab, ids))
-    correlated_units = find_correlated_units(memory, features)
+    correlated_units = find_correlated_units(memory, features) if len(ids) >= LEAST_STUDIED_CHARS else []
     shown = {name: values[:length] for name, values in features.items()}
     return Inspection(run, activity, shown, tuple(correlated_units), len(ids))
 

@@ -224,6 +224,7 @@ function drawCorrelated() {
     const { layer, unit, feature } = facts.correlated_units[k];
     tr.classList.toggle("picked", layer === pick.layer && unit === pick.unit && feature === pick.underline);
   });
+  $("more").hidden = $("correlated").scrollWidth <= $("correlated").clientWidth;
 }
 function buildCorrelated() {
   $("memory").textContent = valueOf[facts.memory].label;

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from charlstm import __version__
+from charlstm.cli.compare import compare_command
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
@@ -76,6 +77,7 @@ for command in (
     inspect_command,
     plot_command,
     trace_command,
+    compare_command,
 ):
     add_command(app, command)
 app.add_typer(config_app, name="config", short_help="Show settings, their schema and their reference page.")

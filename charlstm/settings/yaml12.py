@@ -16,7 +16,7 @@ import yaml
 from charlstm.errors import SettingsError
 from charlstm.settings.wording import plain, shown
 
-MAX_DEPTH = 5  # of lists and mappings in one another
+MAX_DEPTH = 6  # of lists and mappings in one another
 
 
 class Located(NamedTuple):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from charlstm.analysis import (
+    LEAST_STUDIED_CHARS,
     CorrelatedUnit,
     choose_unit,
     describe_unit,
@@ -59,6 +60,13 @@ def test_inspection_chooses_the_best_unit_beyond_chance():
     nothing_found = inspected(correlated=(wrong_sign, by_chance))
     assert choose_unit(nothing_found, None, None) == (L - 1, 0)
     assert choose_unit(nothing_found, 0, None) == (0, 0)
+
+
+def test_inspection_finds_no_units_in_a_text_too_short():
+    assert inspected(TEXT[:LEAST_STUDIED_CHARS]).correlated_units
+    short = inspected(TEXT[: LEAST_STUDIED_CHARS - 1])
+    assert short.correlated_units == ()
+    assert choose_unit(short, None, None) == (L - 1, 0)
 
 
 def test_inspection_describes_a_unit():

@@ -111,6 +111,11 @@ BAD_COMMANDS: list[tuple[list[str], int, str]] = [
     (["trace", "rnn.yaml"], 2, ':3: rnn.candidate.x is "y", but must be a number'),
     (["trace", ONE_UNIT, "--inputs", "a"], 2, "--inputs"),
     (["trace", ONE_UNIT, "--target", "[["], 2, "--target"),
+    (["trace", str(WORKED / "four-steps.yaml"), "--steps", "2"], 2, "--steps needs something to learn: give --target"),
+    (["compare", "peephole"], 2, "torch has no cell with peepholes to compare peephole with: take lstm, gru, rnn"),
+    (["compare", "lstn"], 2, "lstn is neither a file nor a cell: lstm, peephole, peephole-full, gru, rnn"),
+    (["compare", ONE_UNIT, "--seed", "3"], 2, "brings its own sizes and weights: leave out the options"),
+    (["inspect", "text.txt", "--color", "blue"], 2, "'blue'"),
 ]
 
 

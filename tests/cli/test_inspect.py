@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner
 
 from charlstm.analysis import find_correlated_units, inspect_text, read_gates, text_features
+from charlstm.cells import LETTERS
 from charlstm.cli import app, gates_view
 from charlstm.runs import Checkpoint, Progress, TextIdentity, create_run, save_checkpoint
 from charlstm.text import start_id
@@ -146,9 +149,9 @@ def test_inspect_view_puts_each_gate_under_its_character():
     run = run_of(vocab_of(text))
     ids = run.vocab.encode_text(text, where="it")
     inspection = inspect_text(run, weights_of(run.settings.model, run.vocab.size), ids, length=len(ids))
-    shown = gates_view.view(
-        inspection, layer=0, unit=1, count=len(text), file=io.StringIO()
-    ).decode()  # 80 columns wide and without colours, as a file is
+    console = Console(file=io.StringIO(), width=80)  # without colours, as a file is
+    shown = gates_view.view(inspection, layer=0, unit=1, count=len(text), console=console).decode()
+    shown = shown.partition("\n\n")[2]
     blocks = [shown.splitlines()[k : k + 8] for k in range(0, len(shown.splitlines()), 8)]
     assert "".join(block[0][5:] for block in blocks) == "ab↵漢x◌\u0301" + "w" * 90
     assert [line[:5].strip() for line in blocks[0]] == ["", "c", "i", "f", "g", "o", "h", "bits"]
@@ -158,11 +161,63 @@ def test_inspect_view_puts_each_gate_under_its_character():
     assert blocks[0][2][5:] == "".join(" ▁▂▃▄▅▆▇█"[round(float(value) * 8)] for value in i[:3])
 
 
-@pytest.mark.parametrize("no_color", ["", "1"])
-def test_inspect_colours_on_a_terminal_unless_told_not_to(place, forks, no_color):
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_inspect_view_begins_with_every_row_and_its_scale(cell, columns):
+    run = run_of(vocab_of(TEXT), cell=cell)
+    ids = run.vocab.encode_text(TEXT, where="it")
+    inspection = inspect_text(run, weights_of(run.settings.model, run.vocab.size), ids, length=len(ids))
+    console = Console(file=io.StringIO(), width=columns)
+    shown = gates_view.view(inspection, layer=0, unit=1, count=100, console=console).decode()
+    assert max(map(cell_len, shown.splitlines())) <= columns
+    legend = " ".join(shown.partition("\n\n")[0].split())
+    rows = list(inspection.activity.of_unit(0, 1))
+    assert re.findall(r"(\w+) ▁▂▃▄▅▆▇█", legend) == [*rows, "bits"]
+    for name in rows:
+        assert f"{LETTERS[name].label}, {LETTERS[name].meaning}" in legend
+    largest = np.abs(inspection.activity.values["h" if cell == "rnn" else "c"][:, 0, 1]).max()
+    assert f"-{largest:.2f} to +{largest:.2f}" in legend
+    assert ("0 shut to 1 open: input gate" in legend) == (cell == "lstm")
+    assert "0 to 8 or more: surprisal of the character" in legend
+
+
+@pytest.mark.usefixtures("place")
+def test_inspect_colours_in_a_pipe_only_when_asked():
+    coloured = call("text.txt", "--color", "always", "--show", 30).stdout
+    assert "\x1b[" in coloured
+    assert "bits" in coloured
+    for choice in ("auto", "never"):
+        assert call("text.txt", "--color", choice, "--show", 30).stdout.startswith("position\tchar")
+    assert call("text.txt", "--color", "always", env={"NO_COLOR": "1"}).stdout.count("\x1b[") > 100
+
+
+@pytest.mark.usefixtures("place")
+def test_inspect_chooses_no_unit_from_a_text_too_short():
+    sentence = "5 chars are too few to tell what a unit follows (250 are needed), so none is chosen for it"
+    for options in ([], ["--units"]):
+        result = call("-", *options, input="That.")
+        assert (result.exit_code, sentence in result.stderr) == (0, True)
+    assert result.stdout.count("\n") == 1
+    assert "too few" not in call("text.txt").stderr
+
+
+def test_inspect_units_are_aligned_on_a_terminal(place, forks):
+    shown = seen_on_a_terminal(forks, ["inspect", "text.txt", "--run", "run", "--units"], place, 80)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    header, _, *rows = [line for line in shown.splitlines() if "  " in line or "─" in line]
+    found = find_correlated_units(activity_of_text().values["c"], text_features(TEXT))
+    for name in ("layer", "unit"):
+        end = header.index(name) + len(name)
+        assert [row[:end].split()[-1] for row in rows] == [str(getattr(unit, name)) for unit in found]
+    assert "\t" not in shown
+
+
+@pytest.mark.parametrize(("no_color", "options"), [("", []), ("1", []), ("", ["--color", "never"])])
+def test_inspect_colours_on_a_terminal_unless_told_not_to(place, forks, no_color, options):
     colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": no_color}
-    command = ["inspect", "text.txt", "--run", "run", "--show", "30"]
+    command = ["inspect", "text.txt", "--run", "run", "--show", "30", *options]
     shown = seen_on_a_terminal(forks, command, place, 80, **colours)
-    assert bool(re.search(r"\x1b\[[\d;]+m", shown)) == (not no_color)
+    coloured = not no_color and not options
+    assert bool(re.search(r"\x1b\[[\d;]+m", shown)) == coloured
     assert "bits " in shown
-    assert "48;2;" in shown or no_color
+    assert ("48;2;" in shown) == coloured

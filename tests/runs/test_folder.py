@@ -66,6 +66,8 @@ def test_runs_newest_that_can_do_what_is_needed_is_opened(run: Run) -> None:
     assert open_run(needs="next").folder == Path("runs/next")
     with pytest.raises(RunError, match="predicts the next character"):
         open_run(Path("next"), needs="cloze")
+    mark_newest(open_run(Path("runs/next")))  # though others were begun later
+    assert open_run().folder == Path("runs/next")
     Path("runs/latest").write_text("foreign\n")
     assert open_run().folder == Path("runs/cloze")
 

@@ -172,7 +172,7 @@ BAD_FILES = {
     "data: {unit: !!str char}": "1: tags (tag:yaml.org,2002:str) are not read, but only the plain value",
     "data:\n  !boom unit: char": "2: a key must be a plain word",
     "data: {sources: [[a]]}": '1: data.sources is [["a"]], but must be a list of one or more texts',
-    "\na: {b: {c: {d: {e: {f: 1}}}}}": "2: this is nested too deep, but may be 5 lists and mappings deep",
+    "\na: {b: {c: {d: {e: {f: {g: 1}}}}}}": "2: this is nested too deep, but may be 6 lists and mappings deep",
     "data: {}\n---\nmodel: {}\n": "3: a second document begins here",
     "- data": '1: this file is ["data"], but must be a mapping of data, model, training, sampling',
     "\nhello": '2: this file is "hello", but must be a mapping',

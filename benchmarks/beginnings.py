@@ -27,7 +27,7 @@ from charlstm import environment
 from charlstm.inference import SamplingParameters, build_stepper, generate, numpy_threads, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, CharLM, build_core
-from charlstm.settings import ModelSettings, TrainingSettings
+from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
 from charlstm.text import Batch, Beginnings, Lanes, Vocab, split_ids, start_id
 from charlstm.text.vocabulary import build_vocab, code_points
 from charlstm.training import Trainer
@@ -196,7 +196,9 @@ def _samples(
     if isinstance(model, LearnedStart):
         initial = tuple(part.detach().numpy() for part in model.initial)
         stepper.zero_state = lambda lanes: tuple(part.repeat(lanes, axis=1) for part in initial)  # type: ignore
-    steps = generate(stepper, vocab, SamplingParameters(), prompt=begin, seed=1, samples=count, scored=False, **how)
+    steps = generate(
+        stepper, vocab, SamplingParameters(), prompt=begin, seed=1, samples=count, scored=False, cold=True, **how
+    )
     with numpy_threads(1):
         return [take_text(one, vocab).decode() for live in steps for one in live if one.finished]
 
@@ -233,7 +235,7 @@ def measure_design(text_name: str, designs: Sequence[str], recipe: str, seed: in
     """A row for each of the designs that share one trained model."""
     text = read_text(text_name)
     counts = np.bincount(code_points(text), minlength=256)
-    vocab = build_vocab(counts, unit="char", min_count=1, unknown="error", newline="keep")
+    vocab = build_vocab(counts, DataSettings())
     ids = vocab.encode_text(text, where=text_name)
     settings = MODELS[recipe]
     training = replace(TRAINING, seed=seed, max_steps=STEPS[text_name])

@@ -34,13 +34,14 @@ class Bar:
         self.figures = {
             "loss": f"{self.naming.name('loss')} {facts.loss:.3f}",
             "bits": f"{facts.loss / math.log(2):.3f} bits/{self.naming.unit}",
-            "speed": f"{chars_per_second:,.0f} {self.naming.unit}s/s",
+            "speed": f"{chars_per_second:7,.0f} {self.naming.unit}s/s",
         }
         self._draw()
 
     def validating(self) -> None:
         """Draw that a validation has begun."""
-        self.figures = {"loss": "validating"}
+        gaps = {name: " " * len(figure) for name, figure in self.figures.items()}  # so that the bar keeps its length
+        self.figures = gaps | {"loss": "validating"}
         self._draw()
 
     def share_and_seconds_left(self) -> tuple[float | None, float | None]:
@@ -71,7 +72,7 @@ class Bar:
         progress = self.trainer.progress
         total = f"/{progress.total_steps}" if progress.total_steps is not None else ""
         share, left = self.share_and_seconds_left()
-        pieces = {"place": f"{progress.step}{total}" if total else f"step {progress.step}"}
+        pieces = {"place": f"{progress.step:{len(total) - 1}}{total}" if total else f"step {progress.step}"}
         if left is not None:
             pieces["left"] = f"{tqdm.format_interval(left)} left"
         pieces |= self.figures

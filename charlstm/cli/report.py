@@ -5,7 +5,9 @@ On a terminal the progress is a bar that redraws itself; elsewhere plain lines, 
 
 import math
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,7 +62,7 @@ class Report:
             case Sampled():
                 self._line(fact.text, keep="\n\t")
             case Warned():
-                self._line(fact.message)
+                self._line(self._fitted(fact.message), keep="\n")
             case Ended():
                 self._close_bar()
                 if fact.stopped_by is not None:
@@ -92,10 +94,11 @@ class Report:
         if facts.validation is not None:
             tally = facts.validation
             mark = "  best" if facts.is_best else ""
-            self._line(
+            line = (
                 f"{_step_of(facts)}  {name('val_loss')} {tally.loss:.4f}  {bits_name} {tally.bits_per_char:.4f}  "
                 f"{name('accuracy')} {tally.accuracy:.1%}{mark}"
             )
+            self._line(self._fitted(line), keep="\n")
 
     def _line(self, text: str, *, keep: str = "") -> None:
         """Print a line, above the bar if there is one."""
@@ -106,6 +109,14 @@ class Report:
             print_diagnostic(text, keep=keep)
             if self.bar is not None:
                 self.bar.refresh()
+
+    def _fitted(self, text: str) -> str:
+        """The text as a line, on a terminal as several where it is too long for one, none cut within a word."""
+        line = " ".join(text.splitlines())
+        columns = shutil.get_terminal_size().columns
+        if not self.terminal or len(line) <= columns:
+            return line
+        return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
     def _reached(self, ended: Ended, limit: str) -> None:
         """Print which limit ended the run, how good the model is, and how to use it."""

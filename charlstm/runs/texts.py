@@ -8,6 +8,7 @@ from charlstm.runs.folder import Run
 from charlstm.settings import plain
 from charlstm.text import (
     NAMED_CORPORA,
+    STDIN,
     Corpus,
     EncodedText,
     Ids,
@@ -33,7 +34,8 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
         )
     fingerprint = run.text.fingerprint
     corpus, sources = open_corpus(fingerprint, cache_folder()), run.settings.data.sources
-    if corpus is None and not trust_sources and not set(sources) <= set(NAMED_CORPORA):
+    harmless = {*NAMED_CORPORA, *([STDIN] if reread else [])}  # whoever goes on with a run pipes its text in again
+    if corpus is None and not trust_sources and not set(sources) <= harmless:
         raise RunError(
             f"{run.folder} was trained elsewhere or long ago: its text is not in this user's cache, and what its "
             f"settings name as sources ({', '.join(map(plain, sources))}) is only read with --trust-sources; "

@@ -136,8 +136,9 @@ def _represent_list(dumper: yaml.SafeDumper, items: tuple[Any, ...]) -> yaml.Seq
 def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
     # by msgspec, in integers: repr() writes a subnormal number as 0 once torch has flushed them in this process
     digits, exponent, power = msgspec.json.encode(number).decode().partition("e")
-    point = "" if "." in digits else ".0"  # without it PyYAML takes 1e-5 for text
-    return dumper.represent_scalar("tag:yaml.org,2002:float", digits + point + exponent + power)
+    point = "" if "." in digits else ".0"  # YAML 1.1 has neither 1e-5 nor 1.0e5 for numbers
+    sign = "+" if exponent and power[0] != "-" else ""
+    return dumper.represent_scalar("tag:yaml.org,2002:float", digits + point + exponent + sign + power)
 
 
 _Dumper.add_representer(str, _represent_text)

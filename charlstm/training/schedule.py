@@ -117,8 +117,9 @@ def count_pause(progress: Progress, seconds: float) -> Progress:
 
 
 def validation_steps(pace: Pace, chars_per_step: int, validation_chars: int) -> float:
-    """How many steps take as long as a validation: a guess, soon outweighed by the validations that were made."""
-    return _usual([FORWARD_FRACTION * validation_chars / chars_per_step, *pace.recent_validations])
+    """How many steps take as long as a validation: as many as the last ones, a guess before there were any."""
+    guess, found = FORWARD_FRACTION * validation_chars / chars_per_step, pace.recent_validations
+    return _usual(found) if len(found) > 1 or (found and found[0] < FAR_LONGER * guess) else guess
 
 
 def seconds_left(

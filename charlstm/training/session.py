@@ -269,13 +269,13 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
 
 
 def _beginning_lanes(settings: Settings) -> int:
-    """How many lanes read beginnings: none by default where no state is carried, so that every window begins afresh."""
-    training = settings.training
-    if training.beginning_lanes != "auto":
-        return min(training.beginning_lanes, training.batch_size - 1)  # a short text leaves fewer lanes
-    if training.batch_size < LEAST_LANES_TO_BEGIN or not OBJECTIVES[settings.model.objective].carries_state:
+    """How many lanes read beginnings: none where no state is carried, so that every window begins afresh."""
+    wanted, lanes = settings.training.beginning_lanes, settings.training.batch_size
+    if not OBJECTIVES[settings.model.objective].carries_state:
         return 0
-    return max(1, training.batch_size // LANES_A_BEGINNING)
+    if wanted != "auto":
+        return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
+    return max(1, lanes // LANES_A_BEGINNING) if lanes >= LEAST_LANES_TO_BEGIN else 0
 
 
 def _with_training(settings: Settings, **changed: Any) -> Settings:

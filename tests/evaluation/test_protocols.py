@@ -216,7 +216,7 @@ def test_stream_of_a_short_text_begins_after_the_start_symbol(n: int) -> None:
 @pytest.mark.parametrize("prompt", ["", "\n", "cab"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_text_has_the_probability_with_which_it_is_sampled(cell: Any, prompt: str) -> None:
-    vocab = Vocab("char", tuple("\nabcdefghij"), "error", "keep", has_unknown_symbol=False)
+    vocab = Vocab("char", "keep", "error", has_unknown_symbol=False, symbols=tuple("\nabcdefghij"))
     model = random_model(cell)
     settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L)
     stepper = build_stepper({name: p.detach().numpy() for name, p in model.named_parameters()}, settings)

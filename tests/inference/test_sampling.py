@@ -55,6 +55,7 @@ class Bigrams:
 
     def __init__(self, size: int) -> None:
         self.table = np.random.default_rng(3).normal(0, 2, (size, size))
+        self.output_bias = self.table[0]
 
     def zero_state(self, streams: int) -> tuple[np.ndarray, ...]:
         return (np.zeros((1, streams, 1)),)
@@ -68,6 +69,7 @@ class Script(Bigrams):
 
     def __init__(self, ids: list[int], size: int) -> None:
         self.rows = np.eye(size)[[*ids, 0]]
+        self.output_bias = self.rows[0]
 
     def step(self, _ids: np.ndarray, state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         read = state[0][0, :, 0].astype(int)
@@ -235,7 +237,7 @@ def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(sc
     engine.rows[:] += np.arange(len(engine.rows))[:, None] * np.eye(4)[3] * 1e-3  # another probability in each place
     stop_ids = encode_stop(vocab, stop)
     how = SamplingParameters(temperature=0.0)
-    *_, (sample,) = generate(engine, vocab, how, prompt=[0], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
+    *_, (sample,) = generate(engine, vocab, how, prompt=[], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
     text = (script + "~" * 20)[:20].partition(stop)[0]
     read = vocab.encode_text(text, where="here")
     rows = engine.rows[: len(read)]

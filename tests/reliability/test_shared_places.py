@@ -5,13 +5,16 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from charlstm import files, runs
 from charlstm.errors import CharLSTMError, InputOutputError, RunError
+from charlstm.runs import checkpoints
 from charlstm.settings import DataSettings, load_settings
 from charlstm.text import open_corpus, prepare_corpus
 from charlstm.text.batches import Lanes
@@ -105,6 +108,23 @@ def test_shared_best_is_read_while_it_moves(tell: Callable[[str], None]) -> None
         done.set()
         writer.join()
     tell(f"{reads} reads beside {saves} saves, none failed")
+
+
+def test_shared_best_that_moves_on_before_its_files_are_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.create_run(None, saved.SETTINGS, saved.VOCAB, saved.TEXT, name="small")
+    saved.save(run, 1, is_best=True)
+    read, steps = checkpoints.read_checkpoint_named, iter(range(2, 8))
+
+    def too_late(*args: Any, **kwargs: Any) -> runs.Checkpoint:
+        for step in islice(steps, 2):  # after two, what was the best is gone
+            saved.save(run, step, is_best=True)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints, "read_checkpoint_named", too_late)
+    assert saved.step_of(run, "best") == 7
+    shutil.rmtree(run.checkpoints / "step-00000007")
+    with pytest.raises(RunError, match="step-00000007"):  # which is damage
+        runs.read_checkpoint(run, "best")
 
 
 def prepare(folder: Path, text: Path) -> Path:

@@ -66,6 +66,8 @@ def test_runs_newest_that_can_do_what_is_needed_is_opened(run: Run) -> None:
     assert open_run(needs="next").folder == Path("runs/next")
     with pytest.raises(RunError, match="predicts the next character"):
         open_run(Path("next"), needs="cloze")
+    mark_newest(open_run(Path("runs/next")))  # though others were begun later
+    assert open_run().folder == Path("runs/next")
     Path("runs/latest").write_text("foreign\n")
     assert open_run().folder == Path("runs/cloze")
 
@@ -142,3 +144,10 @@ def test_runs_modes_follow_the_umask(umask: int) -> None:
     for path in [run.folder, *run.folder.rglob("*")]:
         expected = (0o777 if path.is_dir() else 0o666) & ~umask
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+@pytest.mark.parametrize("name", [" spaces at its ends ", "caf\udce9", "two\nlines"])
+def test_newest_run_is_found_whatever_its_name(name: str) -> None:
+    run = create_run(Path("runs") / name, SETTINGS, VOCAB, TEXT, name="unused")
+    mark_newest(run)
+    assert newest_folder() == run.folder

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from charlstm.errors import SettingsError
 from charlstm.settings import (
     Settings,
+    TrainingSettings,
     dump_settings,
     load_settings,
     override_setting,
@@ -295,3 +296,16 @@ def test_settings_dumped_settings_are_read_back_equal(chosen: Settings) -> None:
     text = dump_settings(chosen)
     assert parse(text) == chosen
     assert written(text).keys() == FIELDS.keys()
+
+
+@pytest.mark.parametrize("number", [5e-324, 1e-310, 1e-5, 3e38, 1e300, 0.004, 1.0])
+def test_settings_numbers_are_written_whole_also_where_torch_flushes_subnormal_ones(number: float) -> None:
+    import torch
+
+    settings = Settings(training=TrainingSettings(learning_rate=number, max_steps=1))
+    torch.set_flush_denormal(True)
+    try:
+        text = dump_settings(settings)
+    finally:
+        torch.set_flush_denormal(False)
+    assert parse(text) == settings

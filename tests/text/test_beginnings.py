@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.settings import DataSettings
 from charlstm.text import Beginnings, Lanes, Vocab, start_id
 from charlstm.text.beginnings import REACH_CHARS
 from charlstm.text.vocabulary import build_vocab, code_points
 
 
 def vocab_of(symbols: str) -> Vocab:
-    counts = np.bincount(code_points(symbols), minlength=256)
-    return build_vocab(counts, unit="char", min_count=1, unknown="error", newline="keep")
+    counts = np.bincount(code_points(symbols), minlength=0x500)
+    return build_vocab(counts, DataSettings())
 
 
 def openings(text: str, *, length: int, steps: int = 300, lanes: int = 2) -> list[str]:
@@ -41,12 +42,9 @@ def random_text(symbols: str, n: int, seed: int = 3) -> str:
 
 @pytest.mark.parametrize(("symbols", "start"), [("ab \n", "\n"), ("xy ", " "), ("yx", "x"), ("\nb", "\n"), ("ж", "ж")])
 def test_start_id_is_a_line_end_else_a_space_else_the_first_symbol(symbols: str, start: str) -> None:
-    vocab = (
-        vocab_of(symbols) if max(symbols) < "Ā" else Vocab("char", ("ж",), "error", "keep", has_unknown_symbol=False)
-    )
+    vocab = vocab_of(symbols)
     assert vocab.to_bytes([start_id(vocab)]).decode() == start
-    bytes_vocab = Vocab("byte", (), "error", "keep", has_unknown_symbol=False)
-    assert start_id(bytes_vocab) == ord("\n")
+    assert start_id(build_vocab(np.zeros(256, dtype=np.int64), DataSettings(unit="byte"))) == ord("\n")
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

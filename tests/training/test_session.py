@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from charlstm.errors import RunError, SettingsError
-from charlstm.runs import open_run
+from charlstm.errors import DivergedError, RunError, SettingsError
+from charlstm.runs import open_run, read_checkpoint
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
 from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
 
@@ -133,6 +134,28 @@ def test_session_resumes_only_what_it_was_trained_for(place: Path) -> None:
     (place / "run" / "text.json").unlink()
     with pytest.raises(RunError, match=r"text\.json"), resume_session(Path("run")):
         pass
+
+
+def test_session_saves_no_weights_that_are_not_finite() -> None:
+    one_step = settings(max_steps=1, learning_rate=3e38, warmup_steps=0, weight_decay=1e30)
+    whole = replace(one_step, data=replace(one_step.data, split=(1.0, 0.0, 0.0)))  # no validation that would notice
+    with start_session(whole, folder=Path("run")) as session, pytest.raises(DivergedError, match="are not finite"):
+        session.train()
+    run = open_run(Path("run"))
+    assert read_checkpoint(run, "latest").progress.step == 0
+
+
+def test_session_resumed_tells_that_damaged_metrics_are_left_out() -> None:
+    train("run", stop_after=4)
+    log = Path("run/metrics.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([lines[0], b'{"step": 2, "chars": true}\n', *lines[2:], b'{"st']))
+    facts: list[Fact] = []
+    with resume_session(Path("run")) as session:
+        session.train(tell=facts.append)
+    assert [fact.message for fact in facts if isinstance(fact, Warned)] == [
+        "run/metrics.jsonl: line 2, damaged, left out of the metrics"
+    ]
 
 
 def test_session_on_a_text_shorter_than_a_batch_resumes_to_the_same_bits() -> None:

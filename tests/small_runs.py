@@ -16,7 +16,7 @@ from charlstm import runs
 from charlstm.settings import load_settings
 from charlstm.training import Session, Stepped, Warned, resume_session, start_session
 
-CLOCK = ("seconds", "pace", "chars_per_second")  # all that may differ from run to run
+CLOCK = ("seconds", "pace", "chars_per_second", "bytes_per_second")  # all that may differ from run to run
 STEPS = 6
 SETTINGS = """\
 data:

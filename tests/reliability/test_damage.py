@@ -165,7 +165,7 @@ MUTATIONS: dict[str, Callable[[Path], object]] = {
     "a line of the settings missing": lambda at: drop_line(at.parents[1] / "config.yaml", 7),
     "the checksum and a line of the settings missing": lambda at: (
         drop_line(at.parents[1] / "config.yaml", 0),
-        drop_line(at.parents[1] / "config.yaml", 12),
+        drop_line(at.parents[1] / "config.yaml", 13),  # embedding_size
     ),
     "checkpoint a file": lambda at: (shutil.rmtree(at), at.write_text("")),
     "a NUL in a pointer": lambda at: (at.parents[1] / "latest").write_bytes(b"step-00000006\0\n"),

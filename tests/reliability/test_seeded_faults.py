@@ -159,7 +159,7 @@ SEEDED = {
     ),
     "the best rotated out": Fault(CHECKPOINTS, "_remove_old", smaller_sets, SAVES),
     "left-overs kept": Fault(FOLDER, "only_writer", without("remove"), LEFT_OVERS),
-    "metrics not cut back": Fault("training/session.py", "resume_session", without("cut_metrics"), "test_kills.py"),
+    "metrics not cut back": Fault("training/session.py", "resume_session", without("extend"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),
     "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("optimizer"), RESUMES),
@@ -189,7 +189,7 @@ SEEDED = {
         f"{SHARED}_best_that_moves_on_before_its_files_are_read_is_read_again",
     ),
     "control characters printed": Fault("cli/terminal.py", "printable", body("return text"), HOSTILE),
-    "sources of strangers read": Fault("runs/texts.py", "own_corpus", never("NAMED_CORPORA"), STRANGERS),
+    "sources of strangers read": Fault("runs/texts.py", "own_corpus", never("harmless"), STRANGERS),
     "files of strangers believed": Fault(
         "text/stored_ids.py", "open_own", never("st_uid"), f"{SHARED}_cache_gives_the_ids_of_this_user_alone"
     ),

@@ -50,8 +50,7 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
-LANES_A_BEGINNING = 16  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
-LEAST_LANES_TO_BEGIN = 8
+LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
 
@@ -223,7 +222,7 @@ def _beginning_lanes(settings: Settings) -> int:
         return 0
     if wanted != "auto":
         return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
-    return max(1, lanes // LANES_A_BEGINNING) if lanes >= LEAST_LANES_TO_BEGIN else 0
+    return lanes // LANES_A_BEGINNING
 
 
 def _with_training(settings: Settings, **changed: Any) -> Settings:

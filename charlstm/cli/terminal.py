@@ -124,7 +124,11 @@ def write(data: bytes) -> None:
 def write_line(line: str) -> None:
     """Write one line of text to stdout as UTF-8, whatever the locale; on a terminal made printable."""
     shown = printable(line, keep="\n\t") if sys.stdout.isatty() else line
-    write(shown.encode("utf-8", "surrogateescape") + b"\n")
+    try:
+        data = shown.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, which JSON writes in the same way
+        data = shown.encode("utf-8", "backslashreplace")
+    write(data + b"\n")
 
 
 def text_writer(*, raw: bool) -> Callable[[bytes], None]:

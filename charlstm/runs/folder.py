@@ -150,8 +150,9 @@ def newest_folder() -> Path | None:
 
 def began_at(folder: Path) -> float:
     """When a run was begun, in seconds since 1970: its vocabulary is never written again."""
-    vocab = folder / VOCAB
-    return vocab.stat().st_mtime if vocab.is_file() else 0.0
+    with suppress(OSError):
+        return (folder / VOCAB).stat().st_mtime
+    return 0.0
 
 
 def mark_newest(run: Run) -> None:
@@ -254,7 +255,10 @@ def _read_usable_run(folder: Path, needs: str | None) -> Run:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
+    try:
+        return (folder / "config.yaml").is_file()
+    except OSError:  # whoever reads it says why it cannot be read
+        return True
 
 
 def _read_run(folder: Path) -> Run:

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,8 @@ RUNS_FOLDER = Path("runs")
 VOCAB, TEXT = "vocab.json", "text.json"
 MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
 MAX_POINTER_BYTES = 1_000  # also of text.json
+MOST_LOCKINGS = 30  # of a folder that a reader or a training run holds
+BETWEEN_LOCKINGS_SECONDS = 0.01
 
 
 class TextIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,7 +207,7 @@ def only_writer(run: Run) -> Iterator[None]:
         handle = os.open(run.folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except BlockingIOError:
             raise RunError(
                 f"{run.folder} is being trained by another process: wait for it, or start a new run"
@@ -224,6 +227,15 @@ def only_writer(run: Run) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock an open folder, which whoever asks `is_being_written` may hold for a moment. Raises OSError."""
+    for _ in range(MOST_LOCKINGS - 1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(BETWEEN_LOCKINGS_SECONDS)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_being_written(run: Run) -> bool:

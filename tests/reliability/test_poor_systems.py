@@ -22,6 +22,7 @@ from charlstm.errors import DiskWarning, InputOutputError, RunError, SettingsErr
 from charlstm.files import write_file, write_folder
 from charlstm.text import sources
 from charlstm.text.download import download
+from charlstm.text.text_files import read_chunks
 
 from ..cli.commands import charlstm, shell
 from ..forks import Forks, wait_until
@@ -206,7 +207,7 @@ def test_systems_that_compress_with_a_long_window_are_named(tmp_path: Path) -> N
         sources.open_sources(["text.zst"], cache_folder=tmp_path, data_folder=None, stdin=None) as files,
         pytest.raises(TextError, match=r"beyond 128 MB \(zstd --long\)"),
     ):
-        list(sources.read_chunks(files[0]))
+        list(read_chunks(files[0]))
 
 
 def test_systems_that_ask_for_the_end_need_not_wait_for_a_long_sample(tmp_path: Path, forks: Forks) -> None:

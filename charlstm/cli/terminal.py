@@ -61,11 +61,11 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
+            if is_out_of_memory(error):
+                _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
+            if not isinstance(error, OSError):
                 raise
-            _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
-        except OSError as error:
             what = f"read or write {error.filename}" if error.filename else "write to standard output"
             forget_stdout()
             _end(InputOutputError(f"could not {what}: {_reason(error)}"))

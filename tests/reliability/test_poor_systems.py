@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from charlstm import runs
-from charlstm.cli.terminal import printable
+from charlstm.cli.terminal import printable, report_errors
 from charlstm.environment import cache_folder, run_folder
 from charlstm.errors import DiskWarning, InputOutputError, RunError, SettingsError, TextError
 from charlstm.files import write_file, write_folder
@@ -197,6 +197,26 @@ def test_systems_that_send_without_end_are_not_waited_for() -> None:
     with pytest.raises(OSError, match="URLError"):
         download("file:///nothing", max_bytes=10, max_seconds=60)
     os.close(os.open("fifo", os.O_WRONLY))  # and the thread ends
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        OSError("libgomp.so.1: failed to map segment from shared object"),  # as ctypes says it
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        MemoryError(),
+    ],
+)
+def test_systems_without_memory_for_a_library_are_named(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
+    @report_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == InputOutputError.exit_code
+    assert "not enough memory" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not shutil.which("zstd"), reason="there is no zstd here")

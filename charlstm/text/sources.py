@@ -98,14 +98,17 @@ def _at_path(source: str, cache_folder: Path, stack: ExitStack) -> list[TextFile
 
 
 def _in_folder(folder: str) -> list[TextFile]:
-    def refuse(error: OSError) -> None:
+    paths: list[str] = []
+    folders = [folder]
+    try:
+        while folders:  # os.walk recurses before Python 3.12, and folders may be nested more deeply than calls
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        (folders if entry.is_dir(follow_symlinks=False) else paths).append(entry.path)
+        files = _found(path for path in map(Path, paths) if path.is_file())
+    except OSError as error:
         raise unreadable(repr(error.filename), error) from None
-
-    paths: list[Path] = []
-    for parent, inner, names in os.walk(folder, onerror=refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        paths += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = _found(path for path in paths if path.is_file())
     if not files:
         raise TextError(f"the folder {folder!r} holds no file that is not hidden; put text files into it")
     return files
@@ -128,22 +131,29 @@ def _expanded(base: str, parts: Sequence[str]) -> Iterator[Path]:
 
     Such a link may lead back to where it is, and its files have another name already, or were not meant.
     """
-    if not parts:
-        yield Path(base)
-        return
-    part, *rest = parts
-    if part == "**":
-        yield from _expanded(base, rest or ["*"])
-        for entry in _entries(base):
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                yield from _expanded(entry.path, parts)
-    elif glob.has_magic(part):
-        for entry in _entries(base):
-            shown = part.startswith(".") or not entry.name.startswith(".")
-            if shown and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_dir(follow_symlinks=False)):
-                yield from _expanded(entry.path, rest)
-    else:
-        yield from _expanded(os.path.join(base, part), rest)
+    waiting = [(base, parts)]
+    while waiting:
+        base, parts = waiting.pop()
+        if not parts:
+            yield Path(base)
+            continue
+        part, *rest = parts
+        if part == "**":
+            waiting.append((base, rest or ["*"]))
+            for entry in _entries(base):
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    waiting.append((entry.path, parts))
+        elif glob.has_magic(part):
+            for entry in _entries(base):
+                shown = part.startswith(".") or not entry.name.startswith(".")
+                if (
+                    shown
+                    and fnmatch.fnmatchcase(entry.name, part)
+                    and (not rest or entry.is_dir(follow_symlinks=False))
+                ):
+                    waiting.append((entry.path, rest))
+        else:
+            waiting.append((os.path.join(base, part), rest))
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -6,6 +6,7 @@ import http.server
 import io
 import lzma
 import os
+import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_sources_read_patterns_in_the_order_of_paths_and_numbers():
     assert read("f/*.txt") == b"f/2.txt;f/10.txt;"
     assert read("f/**/*.txt") == b"f/2.txt;f/10.txt;f/g/3.txt;"
     assert read("f/?.*") == b"f/2.txt;f/4.md;"
+
+
+def test_sources_in_folders_nested_more_deeply_than_calls_are_read():
+    write("f/1.txt", b"one;")
+    nested = ["f" + "/d" * depth for depth in range(1, sys.getrecursionlimit() + 100)]
+    try:
+        for folder in nested:
+            os.mkdir(folder)
+        write(f"{nested[-1]}/2.txt", b"two;")
+        assert read("f") == read("f/**/*.txt") == b"one;two;"
+    finally:  # shutil.rmtree recurses before Python 3.13
+        Path(f"{nested[-1]}/2.txt").unlink(missing_ok=True)
+        for folder in filter(os.path.isdir, reversed(nested)):
+            os.rmdir(folder)
 
 
 def test_sources_prefer_an_existing_file_to_a_pattern():

@@ -150,6 +150,6 @@ def _write_lines(run: "Run", row: _Row) -> None:
         done = "skipped" if run.vocab.unknown == "skip" else "replaced"
         write_line(f"{done:<20} {row.unknown_chars:,}")
     write_line(f"{'protocol':<20} {evaluation.protocol}")
-    again = f", {evaluation.reread_chars:,} {chars} read twice" if evaluation.reread_chars else ""
+    again = f", {evaluation.reread_chars:,} {chars} read again" if evaluation.reread_chars else ""
     write_line(f"{'lanes':<20} {evaluation.lanes}{again}")
     write_line(f"{'text':<20} {row.text if row.text is not None else f'{row.split} split of the run'}")

@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import glob
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +26,10 @@ def open_sources(
     """The files behind the sources, in order, readable until the context ends.
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
-    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth; no
-    wildcard stands for a link to a folder), each once, however many names it has there. `-` is standard input; a
-    leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file
-    in `cache_folder` first.
+    hidden, at any depth; a pattern the regular files it matches (`**` for any depth; no wildcard stands for a link to a
+    folder), each once, however many names it has there; both by their path, with chapter-2 before chapter-10. `-` is
+    standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
+    anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -165,12 +166,18 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _found(paths: Iterable[Path]) -> list[TextFile]:
-    """The files at these paths by their path, each once, by the first of its names that is no link, if there is one."""
+    """The files at these paths in the order of their names, each once, by the first that is no link if there is one."""
     names: dict[tuple[int, int], Path] = {}
-    for path in sorted(paths, key=lambda path: (path.is_symlink(), path.as_posix())):
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), _in_order(path))):
         status = path.stat()
         names.setdefault((status.st_dev, status.st_ino), path)
-    return [regular_file(path) for path in sorted(names.values(), key=Path.as_posix)]
+    return [regular_file(path) for path in sorted(names.values(), key=_in_order)]
+
+
+def _in_order(path: Path) -> list[tuple[str, int]]:
+    """Their path, but chapter-2 before chapter-10."""
+    pieces = re.findall(r"([^0-9]*)([0-9]{,15})", path.as_posix())
+    return [(word, int(number or -1)) for word, number in pieces]
 
 
 def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:

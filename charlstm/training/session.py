@@ -37,7 +37,7 @@ from charlstm.text import (
 )
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
-from charlstm.training.short_texts import fit_batch, size_advice
+from charlstm.training.short_texts import fit_batch, size_advice, validation_advice
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -129,10 +129,12 @@ def start_session(
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    chars = len(split_ids(corpus.ids, settings.data.split).train)
+    parts = split_ids(corpus.ids, settings.data.split)
+    chars = len(parts.train)
     training, warnings = fit_batch(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus)
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
+    warnings += validation_advice(settings.training, len(parts.val))
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
 
     @contextmanager

@@ -70,9 +70,10 @@ def refuse_other(failure: InputOutputError, error: int) -> None:
 
 
 def copy_of(original: runs.Run, folder: Path) -> runs.Run:
-    """A fresh copy of a run, whatever is there; a folder that is there stays the same."""
-    for path in folder.glob("*"):
-        remove(path)
+    """A fresh copy of a run, whatever is there; the folders that are there stay the same."""
+    for path in [*folder.glob("*"), *folder.glob("checkpoints/*"), *folder.glob("checkpoints/.*")]:
+        if path != folder / "checkpoints":
+            remove(path)
     shutil.copytree(original.folder, folder, dirs_exist_ok=True)
     return runs.open_run(folder)
 

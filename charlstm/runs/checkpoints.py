@@ -157,7 +157,7 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
         return Checkpoint(weights, {}, progress)
     model, lanes = run.settings.model, run.settings.training.batch_size
     state_bytes = 8 * model.num_layers * model.hidden_size * lanes  # h and c
-    training = _arrays(folder / TRAINING, manifest, run, 2 * model_bytes + state_bytes)
+    training = _arrays(folder / TRAINING, manifest, run, 3 * model_bytes + state_bytes)
     return Checkpoint(weights, training, progress)
 
 

@@ -208,7 +208,6 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        dropout=settings.model.dropout,
         batches=Lanes(parts.train, settings.training.batch_size, settings.training.sequence_length),
         validation_ids=parts.val,
         machine=machine,

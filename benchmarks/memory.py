@@ -17,10 +17,11 @@ MB = 1_000_000
 ENCODE = """
 import json, resource, sys, time
 from pathlib import Path
+from charlstm.settings import DataSettings
 from charlstm.text import prepare_corpus
 begin = time.perf_counter()
-corpus = prepare_corpus([sys.argv[1]], unit="char", min_count=1, unknown="error", newline="keep",
-                        cache_folder=Path(sys.argv[2]), data_folder=None, stdin=None)
+data = DataSettings(sources=(sys.argv[1],))
+corpus = prepare_corpus(data, cache_folder=Path(sys.argv[2]), data_folder=None, stdin=None)
 seconds = time.perf_counter() - begin
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"seconds": seconds, "peak": peak, "ids": str(corpus.ids.filename), "chars": corpus.chars}))

@@ -35,16 +35,9 @@ __all__ = [
     "start_session",
 ]
 
-_HOMES = {
-    "charlstm.api": ("evaluate", "fill", "sample"),
-    "charlstm.runs": ("Run", "encode_text", "open_run", "read_metrics", "read_split"),
-    "charlstm.settings": ("Settings", "load_settings"),
-    "charlstm.training": ("resume_session", "start_session"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(module), name)
+    for module in ("settings", "runs", "api", "training") if name in __all__ else ():  # torch comes last
+        if hasattr(found := import_module(f"charlstm.{module}"), name):
+            return getattr(found, name)
     raise AttributeError(f"module 'charlstm' has no attribute {name!r}")

@@ -6,7 +6,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec.structs import replace
 
 from charlstm.environment import available_cores, load_average
@@ -95,14 +94,8 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     if not mask:
         raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
-    return fill_text(
-        *build_directions(weights, run.settings.model),
-        run.vocab,
-        text,
-        mask=mask,
-        parameters=SamplingParameters(temperature=temperature),
-        rng=np.random.default_rng(seed),
-    )
+    engines = build_directions(weights, run.settings.model)
+    return fill_text(engines, run.vocab, text, mask=mask, temperature=temperature, seed=seed)
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":
@@ -113,8 +106,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     """
     import torch
 
-    from charlstm.evaluation import EVALUATED_LANES
-    from charlstm.evaluation import evaluate as evaluate_model
+    from charlstm import evaluation
     from charlstm.machine import prepare_evaluation
     from charlstm.networks import OBJECTIVES
 
@@ -123,7 +115,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
         known = " and ".join(objective.protocols)
         raise SettingsError(f"{run.folder} is evaluated by the protocol {known}, not {protocol}: leave --protocol out")
     checkpoint = read_checkpoint(run, "best", model_only=True)
-    machine = prepare_evaluation(EVALUATED_LANES)
+    machine = prepare_evaluation(evaluation.EVALUATED_LANES)
     model = objective.build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    return evaluate_model(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)
+    return evaluation.evaluate(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)

@@ -16,8 +16,7 @@ the gates are torch's (i f g o; r z n), so weights move between these equations 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Array: TypeAlias = Any  # numpy.ndarray or torch.Tensor
 Namespace: TypeAlias = Any  # the modules numpy or torch
@@ -166,17 +165,41 @@ def rnn(
     return (h,), (h,)
 
 
-CELLS: Mapping[str, Cell] = MappingProxyType(
-    {
-        "lstm": Cell(lstm, ("i", "f", "g", "o"), ("h", "c")),
-        "peephole": Cell(peephole, ("i", "f", "g", "o"), ("h", "c"), lambda hidden_size: (3, hidden_size)),
-        "peephole-full": Cell(
-            peephole_full, ("i", "f", "g", "o"), ("h", "c"), lambda hidden_size: (3 * hidden_size, hidden_size)
-        ),
-        "gru": Cell(gru, ("r", "z", "n"), ("h",)),
-        "rnn": Cell(rnn, ("n",), ("h",)),
-    }
-)
+CELLS: Mapping[str, Cell] = {
+    "lstm": Cell(lstm, ("i", "f", "g", "o"), ("h", "c")),
+    "peephole": Cell(peephole, ("i", "f", "g", "o"), ("h", "c"), lambda hidden_size: (3, hidden_size)),
+    "peephole-full": Cell(
+        peephole_full, ("i", "f", "g", "o"), ("h", "c"), lambda hidden_size: (3 * hidden_size, hidden_size)
+    ),
+    "gru": Cell(gru, ("r", "z", "n"), ("h",)),
+    "rnn": Cell(rnn, ("n",), ("h",)),
+}
+
+
+class Letter(NamedTuple):
+    """A gate or a part of the state in words. Only a gate from 0 to 1 has a verb: 0.3 of it is "30 % kept"."""
+
+    name: str
+    meaning: str
+    verb: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name as it stands alone."""
+        return f"{self.name} gate" if self.verb else self.name
+
+
+LETTERS: Mapping[str, Letter] = {
+    "i": Letter("input", "how much of the candidate is written", "written"),
+    "f": Letter("forget", "how much of the old cell state is kept", "kept"),
+    "g": Letter("candidate", "what would be written into the cell"),
+    "o": Letter("output", "how much of the cell state is shown", "shown"),
+    "r": Letter("reset", "how much of the old state the candidate sees", "passed"),
+    "z": Letter("update", "how much of the old state is kept", "kept"),
+    "n": Letter("candidate", "what would take the place of the old state"),
+    "c": Letter("cell state", "what the unit remembers"),
+    "h": Letter("hidden state", "what the unit passes to the next layer and the next step"),
+}
 
 
 def _blocks(x: Array, count: int) -> list[Array]:

@@ -8,47 +8,21 @@ O is H or, with skip connections, H for each layer. A model that reads in both d
 core.backwards, and twice that.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
+from charlstm.settings import ModelSettings
 
 Weights: TypeAlias = Mapping[str, NDArray[Any]]
 
 
-class ModelSizes(Protocol):
-    """What decides a model's weights; `settings.ModelSettings` is one."""
-
-    @property
-    def cell(self) -> str:
-        """A name in `CELLS`."""
-
-    @property
-    def bidirectional(self) -> bool:
-        """Whether a second core reads the text backwards."""
-
-    @property
-    def embedding_size(self) -> int:
-        """E."""
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of each core."""
-
-    @property
-    def skip_connections(self) -> bool:
-        """Whether the output layer reads every layer, or the last alone."""
-
-
-def weight_shapes(settings: ModelSizes, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Every weight of the model by name, with its shape."""
     cores = ("core.forwards.", "core.backwards.") if settings.bidirectional else ("core.",)
     layers_read = settings.num_layers if settings.skip_connections else 1
@@ -64,7 +38,12 @@ def weight_shapes(settings: ModelSizes, vocab_size: int) -> dict[str, tuple[int,
     return shapes
 
 
-def check_weights(weights: Weights, settings: ModelSizes, vocab_size: int, *, where: str) -> None:
+def count_weights(settings: ModelSettings, vocab_size: int) -> int:
+    """How many numbers the weights of the model are."""
+    return sum(map(math.prod, weight_shapes(settings, vocab_size).values()))
+
+
+def check_weights(weights: Weights, settings: ModelSettings, vocab_size: int, *, where: str) -> None:
     """Raise RunError unless the weights are those of the model in the settings: names, shapes, finite float32."""
     expected = weight_shapes(settings, vocab_size)
     if weights.keys() != expected.keys():

@@ -103,6 +103,11 @@ def end_of(folder: Path) -> dict[str, Any]:
     }
 
 
+def ending(run: Path) -> dict[str, Any]:
+    """The same but for the settings, which name the run's place and what it may be resumed with."""
+    return {name: value for name, value in end_of(run).items() if name != "settings"}
+
+
 def bits(checkpoint: runs.Checkpoint) -> tuple[Any, ...]:
     """A checkpoint as values that are equal only if every bit is, but for the clock."""
     arrays = [

@@ -16,7 +16,8 @@ export
 training analysis
 evaluation inference runs
 networks machine text teaching
-settings weights
+weights
+settings
 files
 cells errors environment
 """

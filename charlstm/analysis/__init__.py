@@ -11,27 +11,3 @@ from charlstm.analysis.page import gates_page
 from charlstm.analysis.pictures import curves_picture, gates_picture
 from charlstm.analysis.symbols import text_of, visible_symbols
 from charlstm.analysis.text_features import TextFeatures, text_features
-
-__all__ = [
-    "AXES",
-    "CorrelatedUnit",
-    "Curve",
-    "GateActivity",
-    "Inspection",
-    "TextFeatures",
-    "choose_unit",
-    "curves_picture",
-    "describe_unit",
-    "find_correlated_units",
-    "gates_page",
-    "gates_picture",
-    "inspect_text",
-    "inspection_arrays",
-    "open_and_shut",
-    "read_curve",
-    "read_gates",
-    "read_memory",
-    "text_features",
-    "text_of",
-    "visible_symbols",
-]

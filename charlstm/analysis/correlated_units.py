@@ -5,9 +5,12 @@ Letters: `T` characters, `L` layers, `H` hidden, `U` = L·H units, `F` features.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Columns: TypeAlias = NDArray[np.float32]
 
 SHIFTS = 19  # a feature that no unit correlates with exceeds the best of 19 shifted ones once in 20
 
@@ -40,9 +43,7 @@ class CorrelatedUnit:
         return self.agreement > self.r_chance
 
 
-def find_correlated_units(
-    memory: NDArray[np.float32], features: Mapping[str, NDArray[np.float32]]
-) -> list[CorrelatedUnit]:
+def find_correlated_units(memory: Columns, features: Mapping[str, Columns]) -> list[CorrelatedUnit]:
     """Return for each feature the unit that correlates most with it, highest agreement first.
 
     memory: (T, L, H). features: (T,) each; one that does not vary in both halves is left out.
@@ -58,9 +59,8 @@ def find_correlated_units(
     unit, r_found, r_held_out = _search(first, second, stacked[:middle], stacked[middle:])
     shifted_r = []
     for number in range(1, SHIFTS + 1):
-        shifted = [
-            np.roll(half, len(half) * number // (SHIFTS + 1), axis=0) for half in (stacked[:middle], stacked[middle:])
-        ]
+        halves = stacked[:middle], stacked[middle:]
+        shifted = [np.roll(half, len(half) * number // (SHIFTS + 1), axis=0) for half in halves]
         shifted_r.append(np.abs(_search(first, second, *shifted)[2]))
     r_chance = np.max(shifted_r, axis=0)
     correlated = [
@@ -71,11 +71,8 @@ def find_correlated_units(
 
 
 def _search(
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
-    features_of_first: NDArray[np.float32],
-    features_of_second: NDArray[np.float32],
-) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    first: Columns, second: Columns, features_of_first: Columns, features_of_second: Columns
+) -> tuple[NDArray[np.intp], Columns, Columns]:
     """For each feature (F,): the unit chosen on the first half, its correlation there, and on the second half."""
     correlations = _standardised(features_of_first).T @ first / len(first)  # (F, U)
     unit = np.abs(correlations).argmax(axis=1)
@@ -84,13 +81,13 @@ def _search(
     return unit, r_found, r_held_out
 
 
-def _standardised(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+def _standardised(columns: Columns) -> Columns:
     """Each column with mean 0 and standard deviation 1; a constant one becomes zeros."""
-    centred: NDArray[np.float32] = columns - columns.mean(axis=0)
+    centred: Columns = columns - columns.mean(axis=0)
     deviation = centred.std(axis=0)
     centred /= np.where(deviation > 1e-6, deviation, np.inf)
     return centred
 
 
-def _varies(values: NDArray[np.float32]) -> bool:
+def _varies(values: Columns) -> bool:
     return len(values) > 1 and float(values.std()) > 0.0

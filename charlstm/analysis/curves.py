@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from charlstm.errors import RunError
 from charlstm.runs import MetricsRow, read_metrics
 
-AXES: Mapping[str, str] = MappingProxyType(
-    {"chars": "characters read", "step": "steps", "seconds": "seconds of training"}
-)
+AXES: Mapping[str, str] = {"chars": "characters read", "step": "steps", "seconds": "seconds of training"}
 _FIELDS = {"train": "bits_per_char", "val": "val_bits_per_char"}
 
 

@@ -3,46 +3,21 @@
 Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.cells import LETTERS
 from charlstm.errors import SettingsError
 from charlstm.inference import Engine
 
+Ids: TypeAlias = NDArray[np.integer[Any]]
 Values: TypeAlias = NDArray[np.float32]
 
-LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "i": "input gate",
-        "f": "forget gate",
-        "o": "output gate",
-        "r": "reset gate",
-        "z": "update gate",
-        "g": "candidate",
-        "n": "candidate",
-        "c": "cell state",
-        "h": "hidden state",
-    }
-)
-MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "i": "how much of the candidate is written",
-        "f": "how much of the old cell state is kept",
-        "o": "how much of the cell state is shown",
-        "r": "how much of the old state the candidate sees",
-        "z": "how much of the old state is kept",
-        "g": "what would be written into the cell",
-        "n": "what would take the place of the old state",
-        "c": "what the unit remembers",
-        "h": "what the unit passes to the next layer and the next step",
-    }
-)
-CANDIDATES = frozenset({"g", "n"})  # listed among the gates of a cell, but a tanh from −1 to 1
 OPEN, SHUT = 0.9, 0.1  # a gate above or below these is open or shut: Karpathy, Johnson & Li 2015, section 4.2
 GUESSES = 5  # kept for each character
 MOST_NUMBERS = 2**28  # of float32, kept at once: 1 GiB
@@ -60,7 +35,7 @@ class GateActivity:
     guess_probs (T, K) their probabilities
     """
 
-    ids: NDArray[np.integer[Any]]
+    ids: Ids
     gates: tuple[str, ...]
     state: tuple[str, ...]
     values: Mapping[str, Values]
@@ -81,47 +56,64 @@ class GateActivity:
 
     @property
     def sigmoid_gates(self) -> tuple[str, ...]:
-        """The gates between 0 and 1: all but the candidate."""
-        return tuple(name for name in self.gates if name not in CANDIDATES)
+        """The gates between 0 and 1: all but the candidate, a tanh from −1 to 1."""
+        return tuple(name for name in self.gates if LETTERS[name].verb)
 
     @property
     def bits_per_char(self) -> float:
         """Mean surprisal of the characters after the first; NaN if there is no second."""
         return float(self.surprisal[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
 
+    def full_scale(self, name: str) -> Values:
+        """What stands for full scale, (L, H): 1 for a gate and the candidate, else each unit's largest magnitude."""
+        values = self.values[name]
+        if name in self.gates:
+            return np.ones(values.shape[1:], dtype=np.float32)
+        largest: Values = np.abs(values).max(axis=0).clip(min=1e-6)
+        return largest
 
-def read_gates(engine: Engine, ids: NDArray[np.integer[Any]], *, guesses: int = GUESSES) -> GateActivity:
+    def of_unit(self, layer: int, unit: int) -> dict[str, Values]:
+        """The values (T,) of one unit as fractions of full scale, its memory first."""
+        names = [self.memory, *(name for name in self.values if name != self.memory)]
+        return {name: self.values[name][:, layer, unit] / self.full_scale(name)[layer, unit] for name in names}
+
+
+def read_gates(engine: Engine, ids: Ids) -> GateActivity:
     """Read ids (T,) once from a zero state and keep every gate and state.
 
     Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
     """
-    gates, state_names = engine.cell.gates, engine.cell.state
-    names = (*gates, *(name for name in state_names if name not in gates))
-    shape = (len(ids), engine.num_layers, engine.hidden_size)
-    _refuse_too_long(len(ids), len(names) * engine.num_layers * engine.hidden_size, option="--length")
-    values = {name: np.empty(shape, dtype=np.float32) for name in names}
+    gates, state = engine.cell.gates, engine.cell.state
+    values = _read_values(engine, ids, (*gates, *state), option="--length")
+    return GateActivity(np.asarray(ids), gates, state, values, *_predictions(engine, ids, values["h"][:, -1]))
+
+
+def read_memory(engine: Engine, ids: Ids) -> Values:
+    """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
+    memory = engine.cell.state[-1]
+    return _read_values(engine, ids, (memory,), option="--study")[memory]
+
+
+def _read_values(engine: Engine, ids: Ids, names: Sequence[str], *, option: str) -> dict[str, Values]:
+    """Some of the gates and the state by name, (T, L, H) each; the option is what sets T."""
+    shape = (engine.num_layers, engine.hidden_size)
+    most = MOST_NUMBERS // (len(names) * math.prod(shape))
+    if len(ids) > most:
+        raise SettingsError(
+            f"the values kept of {len(ids):,} characters would exceed 1 GiB: give {option} {most} or less"
+        )
+    values = {name: np.empty((len(ids), *shape), dtype=np.float32) for name in names}
     state = engine.zero_state(1)
     for t in range(len(ids)):
         _, state, of_layers = engine.step_gates(ids[t : t + 1], state)
+        for name, part in zip(engine.cell.state, state, strict=True):
+            if name in values:
+                values[name][t] = part[:, 0]
         for layer, of_layer in enumerate(of_layers):
-            for name, value in zip(gates, of_layer, strict=True):
-                values[name][t, layer] = value[0]
-        for name, part in zip(state_names, state, strict=True):
-            values[name][t] = part[:, 0]
-    surprisal, guess_ids, guess_probs = _predictions(engine, ids, values["h"][:, -1], guesses)
-    return GateActivity(np.asarray(ids), gates, state_names, values, surprisal, guess_ids, guess_probs)
-
-
-def read_memory(engine: Engine, ids: NDArray[np.integer[Any]]) -> Values:
-    """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
-    shape = (len(ids), engine.num_layers, engine.hidden_size)
-    _refuse_too_long(len(ids), engine.num_layers * engine.hidden_size, option="--study")
-    memory = np.empty(shape, dtype=np.float32)
-    state = engine.zero_state(1)
-    for t in range(len(ids)):
-        _, state, _ = engine.step_gates(ids[t : t + 1], state)
-        memory[t] = state[-1][:, 0]
-    return memory
+            for name, value in zip(engine.cell.gates, of_layer, strict=True):
+                if name in values:
+                    values[name][t, layer] = value[0]
+    return values
 
 
 def open_and_shut(values: Values) -> tuple[Values, Values]:
@@ -129,19 +121,11 @@ def open_and_shut(values: Values) -> tuple[Values, Values]:
     return (values > OPEN).mean(axis=0, dtype=np.float32), (values < SHUT).mean(axis=0, dtype=np.float32)
 
 
-def _refuse_too_long(length: int, numbers_each: int, *, option: str) -> None:
-    most = MOST_NUMBERS // numbers_each
-    if length > most:
-        raise SettingsError(
-            f"the values kept of {length:,} characters would exceed 1 GiB: give {option} {most} or less"
-        )
-
-
 def _predictions(
-    engine: Engine, ids: NDArray[np.integer[Any]], hidden: Values, guesses: int
+    engine: Engine, ids: Ids, hidden: Values
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
     """Surprisal (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
-    length, count = len(ids), min(guesses, len(engine.output_bias))
+    length, count = len(ids), min(GUESSES, len(engine.output_bias))
     surprisal = np.full(length, np.nan, dtype=np.float32)
     guess_ids = np.empty((length, count), dtype=np.uint32)
     guess_probs = np.empty((length, count), dtype=np.float32)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.correlated_units import CorrelatedUnit, find_correlated_units
-from charlstm.analysis.gates import LABELS, GateActivity, read_gates, read_memory
+from charlstm.analysis.gates import GateActivity, read_gates, read_memory
 from charlstm.analysis.symbols import text_of, visible_symbols
 from charlstm.analysis.text_features import TextFeatures, text_features
+from charlstm.cells import LETTERS
 from charlstm.inference import Engine
 from charlstm.runs import Run
 from charlstm.weights import Weights
@@ -74,7 +75,7 @@ def choose_unit(inspection: Inspection, layer: int | None, unit: int | None) -> 
 def describe_unit(inspection: Inspection, *, layer: int, unit: int) -> str:
     """One line about a unit: which part of its state is its memory, and the feature that it correlates with, if any."""
     memory = inspection.activity.memory
-    about = f"layer {layer}, unit {unit}: {LABELS.get(memory, memory)}"
+    about = f"layer {layer}, unit {unit}: {LETTERS[memory].label}"
     for found in inspection.correlated_units:
         if (found.layer, found.unit) == (layer, unit) and found.beyond_chance:
             return (

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.gates import CANDIDATES, LABELS, MEANINGS, GateActivity, open_and_shut
+from charlstm.analysis.gates import open_and_shut
 from charlstm.analysis.inspection import Inspection
 from charlstm.analysis.symbols import visible_symbols
+from charlstm.cells import LETTERS
 
 
 def gates_page(inspection: Inspection, *, title: str) -> bytes:
     """Return the page of an inspection, HTML that needs no network and no other file. title: what was read."""
     activity = inspection.activity
     features = {name: values for name, values in inspection.features.items() if values.max(initial=0.0) > 0.0}
-    scales = {name: _scales(activity, name) for name in activity.values if name not in activity.sigmoid_gates}
+    scales = {name: activity.full_scale(name) for name in activity.values if name not in activity.sigmoid_gates}
     fractions = {name: open_and_shut(activity.values[name]) for name in activity.sigmoid_gates}
     model, run = inspection.run.settings.model, inspection.run.folder.resolve().name
     facts = {
@@ -63,8 +64,8 @@ def _about_activity(inspection: Inspection) -> dict[str, Any]:
     values = [
         {
             "name": name,
-            "label": LABELS.get(name, name),
-            "meaning": MEANINGS.get(name, ""),
+            "label": LETTERS[name].label,
+            "meaning": LETTERS[name].meaning,
             "sigmoid": name in activity.sigmoid_gates,
         }
         for name in activity.values
@@ -104,15 +105,6 @@ def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]])
 
 def _read(name: str) -> str:
     return resources.files("charlstm.analysis").joinpath(name).read_text(encoding="utf-8")
-
-
-def _scales(activity: GateActivity, name: str) -> NDArray[np.float32]:
-    """The value of each unit that full scale stands for, (L, H)."""
-    values = activity.values[name]
-    if name in CANDIDATES:
-        return np.ones(values.shape[1:], dtype=np.float32)
-    largest: NDArray[np.float32] = np.abs(values).max(axis=0)
-    return np.maximum(largest, np.float32(1e-6))
 
 
 def _quantised(values: NDArray[np.float32], scale: NDArray[np.float32] | None) -> NDArray[np.uint8]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charlstm.analysis.curves import AXES, Curve
-from charlstm.analysis.gates import GateActivity
 from charlstm.analysis.inspection import Inspection, describe_unit
 
 if TYPE_CHECKING:  # matplotlib is optional, so it is loaded by the functions that draw
@@ -42,20 +41,19 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
     )
     figure.suptitle(heading, x=0.01, ha="left", fontsize=11, parse_math=False)
     axes = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[0.5, 1.0] * len(lines))[:, 0]
-    names = [activity.memory, *(name for name in activity.values if name != activity.memory)]
-    largest = {name: 1.0 if name in activity.gates else _largest(activity, name, layer, unit) for name in names}
+    of_unit = activity.of_unit(layer, unit)
     most_bits = max(float(np.nanmax(activity.surprisal[:count], initial=0.0)), 1.0)
     for line, above, below in zip(lines, axes[0::2], axes[1::2], strict=True):
         bits = np.nan_to_num(activity.surprisal[line.start : line.stop])
         above.bar(range(len(line)), bits, color="#5a6070", width=0.8)
         above.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(0, most_bits), ylabel="bits", xticks=[])
         above.spines[["top", "right", "bottom"]].set_visible(False)
-        for row, name in enumerate(names):
-            values = activity.values[name][line.start : line.stop, layer, unit][None] / largest[name]
+        for row, (name, values) in enumerate(of_unit.items()):
             extent = (-0.5, len(line) - 0.5, row + 0.5, row - 0.5)
             colours, low = (sigmoid, 0) if name in activity.sigmoid_gates else (signed, -1)
-            below.imshow(values, cmap=colours, vmin=low, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
-        _label(below, [symbols[t] for t in line], names)
+            shown = values[None, line.start : line.stop]
+            below.imshow(shown, cmap=colours, vmin=low, vmax=1, aspect="auto", extent=extent, interpolation="nearest")
+        _label(below, [symbols[t] for t in line], list(of_unit))
     return _png(figure)
 
 
@@ -83,10 +81,6 @@ def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
     for text in axes.legend(frameon=False).get_texts():
         text.set_parse_math(False)
     return _png(figure)
-
-
-def _largest(activity: GateActivity, name: str, layer: int, unit: int) -> float:
-    return max(float(np.abs(activity.values[name][:, layer, unit]).max()), 1e-6)
 
 
 def _label(axes: "Axes", symbols: Sequence[str], names: Sequence[str]) -> None:

@@ -13,8 +13,10 @@ from charlstm import __version__
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
+from charlstm.cli.help import PlainHelp, add_command, by_rich
 from charlstm.cli.inspect import inspect_command
 from charlstm.cli.plot import plot_command
+from charlstm.cli.runs import runs_command
 from charlstm.cli.sample import sample_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
@@ -30,6 +32,12 @@ class Program(TyperGroup):
         """Run a command and end the process with its exit code."""
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise SettingsError(
+                "training and measuring need torch, which is not installed here: pip install torch"
+            ) from None
         except typer.TyperException as error:
             raise _usage_error(error) from None
         except SystemExit as end:
@@ -49,23 +57,29 @@ app = typer.Typer(
         "(saved first) · 141 the reader closed the pipe."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train_command)
-app.command("sample")(sample_command)
-app.command("eval")(eval_command)
-app.command("fill")(fill_command)
-app.command("inspect")(inspect_command)
-app.command("plot")(plot_command)
-app.command("trace")(trace_command)
-app.add_typer(config_app, name="config")
+for command in (
+    train_command,
+    sample_command,
+    runs_command,
+    eval_command,
+    fill_command,
+    inspect_command,
+    plot_command,
+    trace_command,
+):
+    add_command(app, command)
+app.add_typer(config_app, name="config", short_help="Show settings, their schema and their reference page.")
+TyperGroup.context_class.formatter_class = PlainHelp
 
 
 def main() -> None:
     """Run the program; it ends the process with one of the exit codes of `errors`."""
     prepare_streams()
+    app.rich_markup_mode = "rich" if by_rich() else None
     app(prog_name="charlstm")
 
 

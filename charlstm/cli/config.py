@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from charlstm.cli.help import add_command
 from charlstm.cli.terminal import report_errors, write
 
 config_app = typer.Typer(help="Show settings, their schema and their reference page.", no_args_is_help=True)
@@ -17,7 +18,6 @@ SetOption: TypeAlias = Annotated[
 ]
 
 
-@config_app.command("show")
 @report_errors
 def show_command(
     config: Annotated[
@@ -31,7 +31,6 @@ def show_command(
     write(dump_settings(load_settings(config, overrides or ())).encode())
 
 
-@config_app.command("schema")
 @report_errors
 def schema_command() -> None:
     """Print the JSON Schema of a settings file, for editors that complete and check."""
@@ -42,10 +41,13 @@ def schema_command() -> None:
     write(json.dumps(settings_schema(), indent=2).encode() + b"\n")
 
 
-@config_app.command("reference")
 @report_errors
 def reference_command() -> None:
     """Print the reference page: each setting with its values, default and meaning."""
     from charlstm.settings import settings_reference
 
     write(settings_reference().encode())
+
+
+for command in (show_command, schema_command, reference_command):
+    add_command(config_app, command)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, report_errors, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError
 
 
@@ -48,12 +50,12 @@ def eval_command(
         raise SettingsError("--split names a part of the run's own text: give it or TEXT, not both")
     from charlstm.api import evaluate
     from charlstm.cli.texts import split_of, text_of
-    from charlstm.runs import open_run
 
-    run = open_run(run_folder)
+    run = take_run(run_folder)
     part = str(split or Split.val) if text is None else None
     ids = text_of(run, text) if text is not None else split_of(run, str(part))
-    evaluation = evaluate(run, ids, protocol=protocol)
+    with working(f"measuring {len(ids):,} {run.vocab.unit}s"):
+        evaluation = evaluate(run, ids, protocol=protocol)
     figures = evaluation.figures
     if as_json:
         import json

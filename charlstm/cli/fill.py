@@ -1,11 +1,13 @@
 """`charlstm fill`: a text with its gaps filled by a model that reads from both sides. Loads no torch."""
 
 import secrets
+import sys
 from typing import Annotated
 
 import typer
 
 from charlstm import environment
+from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write
 from charlstm.errors import SettingsError
 
@@ -32,10 +34,11 @@ def fill_command(
         seed = secrets.randbelow(2**32)
         if temperature > 0:
             print_diagnostic(f"seed {seed}")
-    text = read_input(file)
     environment.limit_numpy_threads()
     from charlstm.api import fill
-    from charlstm.runs import open_run
 
-    opened = open_run(run, needs="cloze")
+    opened = take_run(run, needs="cloze")  # before anything is typed
+    if file == "-" and sys.stdin is not None and sys.stdin.isatty():
+        print_diagnostic(f"type a text with {mask} for each gap; end it with Ctrl-D on a new line")
+    text = read_input(file)
     write(fill(opened, text, mask=mask.encode(), temperature=temperature, seed=seed))

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from charlstm.analysis import CorrelatedUnit, GateActivity, Inspection, visible_symbols
+from charlstm.analysis import CorrelatedUnit, Inspection, visible_symbols
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MARGIN = 5  # columns for the name of a row
@@ -29,20 +28,19 @@ def view(inspection: Inspection, *, layer: int, unit: int, count: int, file: IO[
     """
     activity, symbols = inspection.activity, inspection.symbols[:count]
     console = Console(file=file, markup=False, emoji=False, highlight=False)
-    rows = [activity.memory, *(name for name in activity.values if name != activity.memory)]
-    fractions = {name: _fractions(activity, name, layer, unit) for name in rows}
+    of_unit = activity.of_unit(layer, unit)
     bits = np.nan_to_num(activity.surprisal) / _MOST_BITS
     with console.capture() as capture:
         for line in _wrapped(symbols, console.width - _MARGIN):
             text = Text(" " * _MARGIN, end="")
             for t in line:
-                text.append(symbols[t], _on(float(fractions[activity.memory][t])))
+                text.append(symbols[t], _on(float(of_unit[activity.memory][t])))
             console.print(text, soft_wrap=True, end="\n")
-            for name in rows:
+            for name, fractions in of_unit.items():
                 signed = name not in activity.sigmoid_gates
                 row = Text(f"{name:>{_MARGIN - 1}} ")
                 for t in line:
-                    fraction = float(fractions[name][t])
+                    fraction = float(fractions[t])
                     height = (fraction + 1) / 2 if signed else fraction
                     row.append(_block(height) * cell_len(symbols[t]), _of(fraction))
                 console.print(row, soft_wrap=True)
@@ -75,14 +73,6 @@ def units_table(correlated_units: Sequence[CorrelatedUnit]) -> Iterator[str]:
         yield "\t".join([found.feature, str(found.layer), str(found.unit), *figures])
 
 
-def _fractions(activity: GateActivity, name: str, layer: int, unit: int) -> NDArray[np.float32]:
-    """A unit's values (T,) as fractions of their full scale: 0 to 1 for a gate, −1 to 1 for the rest."""
-    values: NDArray[np.float32] = activity.values[name][:, layer, unit]
-    if name in activity.gates:
-        return values
-    return values / max(float(np.abs(values).max()), 1e-6)
-
-
 def _wrapped(symbols: Sequence[str], width: int) -> Iterator[range]:
     """The positions of each line of text: to its line end, or as far as the terminal is wide."""
     start, used = 0, 0
@@ -99,21 +89,19 @@ def _wrapped(symbols: Sequence[str], width: int) -> Iterator[range]:
         yield range(start, len(symbols))
 
 
-def _mixed(fraction: float) -> Color:
-    end = _MINUS if fraction < 0 else _PLUS
-    weight = min(abs(fraction), 1.0)
-    red, green, blue = (round(a + (b - a) * weight) for a, b in zip(_PAPER, end, strict=True))
-    return Color.from_rgb(red, green, blue)
-
-
 def _on(fraction: float) -> Style:
-    return Style(color="black", bgcolor=_mixed(fraction).name)
+    weight = min(abs(fraction), 1.0)
+    mixed = (round(a + (b - a) * weight) for a, b in zip(_PAPER, _end(fraction), strict=True))
+    return Style(color="black", bgcolor=Color.from_rgb(*mixed).name)
 
 
 def _of(fraction: float) -> Style:
     # strong enough on paper and on black: the end colours, nothing between
-    red, green, blue = _MINUS if fraction < 0 else _PLUS
-    return Style(color=Color.from_rgb(red, green, blue).name)
+    return Style(color=Color.from_rgb(*_end(fraction)).name)
+
+
+def _end(fraction: float) -> tuple[int, int, int]:
+    return _MINUS if fraction < 0 else _PLUS
 
 
 def _block(fraction: float) -> str:

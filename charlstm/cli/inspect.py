@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm import environment
-from charlstm.cli.output import plotting, saving
+from charlstm.cli.output import plotting, save, saving
+from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, print_diagnostic, report_errors, write, write_line
+from charlstm.cli.waiting import working
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def inspect_command(
     if units and (html or png or npz):
         raise SettingsError("--units prints a table, so it goes without --html, --png and --npz: leave one out")
     environment.limit_numpy_threads()
-    from charlstm.analysis import choose_unit, inspect_text
+    from charlstm.analysis import choose_unit, describe_unit, gates_page, gates_picture, inspect_text
 
     if png is not None:
         plotting("matplotlib", option="--png")  # before the work, not after
@@ -65,25 +67,32 @@ def inspect_command(
     ids = _ids(text, opened, name=name, most=max(length, study))
     if length < len(ids):
         print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
-    inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
+    with working("reading the text through the model"):
+        inspection = inspect_text(opened, checkpoint.weights, ids, length=length)
     layer, unit = choose_unit(inspection, layer, unit)
+    about, title = describe_unit(inspection, layer=layer, unit=unit), Path(name).name
     if npz is not None:
         _save_arrays(npz, inspection)
     if png is not None:
-        _save_picture(png, inspection, layer=layer, unit=unit, show=show, title=Path(name).name)
+        picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
+        save(png, picture, option="--png", about=about)
     if html is not None:
-        _save_page(html, inspection, title=Path(name).name)
+        page = gates_page(inspection, title=title)
+        save(html, page, option="--html", about=f"{len(page) / 1e6:.1f} MB, open it in a browser")
     if units:
-        _print_units(inspection)
+        from charlstm.cli.gates_view import units_table
+
+        write_line("\n".join(units_table(inspection.correlated_units)))
     elif html is None and png is None and npz is None:
-        _print_unit(inspection, layer=layer, unit=unit, show=show)
+        print_diagnostic(about)
+        _show_unit(inspection, layer=layer, unit=unit, show=show)
 
 
 def _open(run_folder: Path | None, *, layer: int | None, unit: int | None) -> "tuple[Run, Checkpoint]":
     """The run and its best checkpoint, for a layer and a unit that the model has."""
-    from charlstm.runs import open_run, read_checkpoint
+    from charlstm.runs import read_checkpoint
 
-    run = open_run(run_folder, needs="next")
+    run = take_run(run_folder, needs="next")
     model = run.settings.model
     if layer is not None and layer >= model.num_layers:
         raise SettingsError(f"--layer {layer}: the model has {model.num_layers} layers, so 0 to {model.num_layers - 1}")
@@ -104,25 +113,16 @@ def _ids(text: str | None, run: "Run", *, name: str, most: int) -> "Ids":
     return ids[:most]
 
 
-def _print_units(inspection: "Inspection") -> None:
-    from charlstm.cli.gates_view import units_table
-
-    for line in units_table(inspection.correlated_units):
-        write_line(line)
-
-
-def _print_unit(inspection: "Inspection", *, layer: int, unit: int, show: int) -> None:
-    from charlstm.analysis import describe_unit
+def _show_unit(inspection: "Inspection", *, layer: int, unit: int, show: int) -> None:
     from charlstm.cli import gates_view
 
-    print_diagnostic(describe_unit(inspection, layer=layer, unit=unit))
     if sys.stdout is not None and sys.stdout.isatty() and environment.terminal_redraws():
         write(gates_view.view(inspection, layer=layer, unit=unit, count=show, file=sys.stdout))
         chars = len(inspection.activity.ids)
         if show < chars:
             print_diagnostic(f"the first {show:,} of {chars:,}; --show draws more, --html all of them")
         return
-    write("".join(f"{line}\n" for line in gates_view.table(inspection, layer=layer, unit=unit)).encode())
+    write_line("\n".join(gates_view.table(inspection, layer=layer, unit=unit)))
 
 
 def _save_arrays(path: Path, inspection: "Inspection") -> None:
@@ -137,21 +137,3 @@ def _save_arrays(path: Path, inspection: "Inspection") -> None:
     shape = " × ".join(str(size) for size in inspection.activity.shape)
     others = (name for name in arrays if name not in values)
     print_diagnostic(f"{path}: {', '.join(values)} (characters, layers, units: {shape}), {', '.join(others)}")
-
-
-def _save_picture(path: Path, inspection: "Inspection", *, layer: int, unit: int, show: int, title: str) -> None:
-    from charlstm.analysis import describe_unit, gates_picture
-
-    picture = gates_picture(inspection, layer=layer, unit=unit, count=show, title=title)
-    with saving(path, option="--png") as file:
-        file.write(picture)
-    print_diagnostic(f"{path}: {describe_unit(inspection, layer=layer, unit=unit)}")
-
-
-def _save_page(path: Path, inspection: "Inspection", *, title: str) -> None:
-    from charlstm.analysis import gates_page
-
-    page = gates_page(inspection, title=title)
-    with saving(path, option="--html") as file:
-        file.write(page)
-    print_diagnostic(f"{path}: {len(page) / 1e6:.1f} MB, open it in a browser")

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from charlstm.cli.terminal import print_diagnostic
 from charlstm.errors import InputOutputError, SettingsError
 from charlstm.files import atomic_file
 
@@ -26,6 +27,13 @@ def saving(path: Path, *, option: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise InputOutputError(f"{option}: could not write {path}: {reason}") from error
+
+
+def save(path: Path, data: bytes, *, option: str, about: str) -> None:
+    """Write a whole file as `saving` does, and print what it holds."""
+    with saving(path, option=option) as file:
+        file.write(data)
+    print_diagnostic(f"{path}: {about}")
 
 
 def plotting(module: str, *, option: str) -> Any:

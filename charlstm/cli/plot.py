@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm import environment
-from charlstm.cli.output import plotting, saving
-from charlstm.cli.terminal import print_diagnostic, report_errors, write
+from charlstm.cli.output import plotting, save
+from charlstm.cli.terminal import report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
 
 _MARKERS = "ox+*#%@"  # of the validations, a run each
+_LINES = ("braille", *".:~=-'")  # of the training, where no colour tells them apart
 
 
 class Axis(StrEnum):
@@ -39,23 +40,16 @@ def plot_command(
     ] = None,
 ) -> None:
     """Draw bits per character in training and validation."""
-    plot(run_folders or [], by=by, png=png)
-
-
-def plot(run_folders: Sequence[Path], *, by: str, png: Path | None) -> None:
-    """Draw the curves of runs to stdout, or into the picture named."""
-    from charlstm import runs
     from charlstm.analysis import curves_picture, read_curve
+    from charlstm.runs import named_folder, open_run
 
-    curves = [read_curve(folder) for folder in run_folders or [runs.find_run()]]
+    folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
+    curves = [read_curve(folder) for folder in folders]
     if png is None:
         write(_drawn(curves, by=by))
         return
     plotting("matplotlib", option="--png")
-    picture = curves_picture(curves, by=by)
-    with saving(png, option="--png") as file:
-        file.write(picture)
-    print_diagnostic(f"{png}: {', '.join(curve.name for curve in curves)}")
+    save(png, curves_picture(curves, by=by), option="--png", about=", ".join(curve.name for curve in curves))
 
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
@@ -70,7 +64,8 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     plotext.plot_size(size.columns, min(size.lines - 2, 30))
     for number, curve in enumerate(curves):
         colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
-        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker="braille")
+        line = "braille" if colourful else _LINES[number % len(_LINES)]
+        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker=line)
         val = curve.series("val", by=by)
         if val[0]:
             marker = _MARKERS[number % len(_MARKERS)]

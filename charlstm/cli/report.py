@@ -5,27 +5,24 @@ On a terminal the progress is a bar that redraws itself; elsewhere plain lines, 
 
 import math
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from charlstm import environment
+from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic
 from charlstm.settings import OBJECTIVE_USES, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
-from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Warned
+from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
-WIDE_COLUMNS = 90  # with fewer a terminal has no room for every figure and a bar in one line
 COUNTED_AT_ONCE = 1 << 24  # ids, so that a large text is not held in memory
 
 
@@ -35,8 +32,7 @@ class Report:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and environment.terminal_redraws()
-        self.first_step = 0
-        self.bar: tqdm[Any] | None = None
+        self.bar: Bar | None = None
         self.printed_at = time.monotonic()
 
     def __enter__(self) -> "Report":
@@ -51,8 +47,12 @@ class Report:
             return
         match fact:
             case Began():
-                self.first_step = fact.trainer.progress.step
                 self._header(header_rows(fact))
+                if self.terminal:
+                    self.bar = Bar(fact.trainer, unit=fact.run.settings.data.unit)
+            case Validating():
+                if self.bar is not None:
+                    self.bar.validating()
             case Stepped():
                 self._step(fact.facts, fact.chars_per_second)
             case Sampled():
@@ -79,8 +79,8 @@ class Report:
 
     def _step(self, facts: StepFacts, chars_per_second: float) -> None:
         bits = facts.loss / math.log(2)
-        if self.terminal:
-            self._draw(facts, chars_per_second)
+        if self.bar is not None:
+            self.bar.step(facts, chars_per_second)
         elif facts.validation is None and time.monotonic() - self.printed_at >= SECONDS_BETWEEN_LINES:
             self._line(
                 f"{_step_of(facts)}  loss {facts.loss:.4f}  bits/char {bits:.4f}  {chars_per_second:,.0f} chars/s"
@@ -123,24 +123,8 @@ class Report:
 
     def _close_bar(self) -> None:
         if self.bar is not None:
-            with suppress(OSError):
-                self.bar.close()
+            self.bar.close()
             self.bar = None
-
-    def _draw(self, facts: StepFacts, chars_per_second: float) -> None:
-        place = "step {n_fmt}  {elapsed}"
-        if facts.total_steps is not None:
-            place = "{percentage:3.0f}%  {remaining} left"
-        line = f"{place}  loss {facts.loss:.3f}"
-        if shutil.get_terminal_size().columns >= WIDE_COLUMNS:
-            place = place.replace("%", "% {bar:20} {n_fmt}/{total_fmt}")
-            bits = facts.loss / math.log(2)
-            line = f"{place}  loss {facts.loss:.3f}  {bits:.3f} bits/char  {chars_per_second:,.0f} chars/s"
-        with suppress(OSError):
-            if self.bar is None:
-                self.bar = tqdm(file=sys.stderr, initial=self.first_step, leave=False, dynamic_ncols=True)
-            self.bar.total, self.bar.bar_format = facts.total_steps, line
-            self.bar.update()
 
 
 def header_rows(began: Began) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -8,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from charlstm import environment
+from charlstm.cli.interactive import answer_prompts
+from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
 from charlstm.errors import SettingsError
 
@@ -25,24 +29,34 @@ BETWEEN_WRITES_SECONDS = 0.005  # of one text: to write it character by characte
 def sample_command(
     run: RunOption = None,
     temperature: Annotated[
-        float | None, typer.Option("--temp", metavar="T", help="Divides the logits; 0 takes the likeliest character.")
+        float | None,
+        typer.Option("--temp", "-t", metavar="T", help="Divides the logits; 0 takes the likeliest character."),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", metavar="K", help="Draw among the K likeliest characters.")
+        int | None, typer.Option("--top-k", "-k", metavar="K", help="Draw among the K likeliest characters.")
     ] = None,
     top_p: Annotated[
         float | None, typer.Option("--top-p", metavar="P", help="Draw among the likeliest that together hold P.")
     ] = None,
     length: Annotated[
-        int | None, typer.Option("--length", metavar="N", help="Characters to generate; 0: until the pipe closes.")
+        int | None,
+        typer.Option("--length", "-n", metavar="N", help="Characters to generate; 0: until the pipe closes."),
     ] = None,
-    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="Text to continue.")] = "",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="Text to continue.")] = "",
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
+    separator: Annotated[
+        str | None, typer.Option("--separator", metavar="TEXT", help="A line to write between two texts.")
+    ] = None,
+    null: Annotated[bool, typer.Option("-0", "--null", help="End each text with NUL, as for xargs -0.")] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="Ask for prompts; each begins a text of its own."),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
@@ -50,49 +64,78 @@ def sample_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the text and errors.")] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=VALUE", help="As in sampling.top_k=null, for no filter. Repeatable."),
     ] = None,
 ) -> None:
     """Generate text. Temperature, filters and length default to the run's sampling settings."""
-    options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
-    options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     if prompt and prompt_file is not None:
         raise SettingsError("--prompt and --prompt-file are both given: give one of them")
+    if as_json + null + (separator is not None) > 1:
+        raise SettingsError("--json, -0 and --separator are three ways to tell texts apart: give one of them")
+    if interactive and (prompt or prompt_file is not None or samples > 1 or as_json):
+        raise SettingsError(
+            "--interactive asks for the prompts of single texts: leave --prompt, --prompt-file, --samples, --json out"
+        )
+    options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
+    options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     cores = environment.limit_numpy_threads()
     from charlstm.api import sample_stepwise
     from charlstm.inference import encode_stop
-    from charlstm.runs import open_run
 
-    opened = open_run(run, needs="next")
+    opened = take_run(run, needs="next", quiet=quiet)
     sampling = _sampling_settings(opened.settings, options, overrides or ())
     if sampling.length == 0 and (samples > 1 or as_json):
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
+    first_seed = secrets.randbelow(2**32) if seed is None else seed
+    stop_ids = encode_stop(opened.vocab, _bytes(stop))
+    end = b"\0" if null else b"\n"
+
+    def begin(head: bytes, seed: int) -> "Steps":
+        if not quiet:
+            _report_unknown(head, opened.vocab)
+        return sample_stepwise(
+            opened,
+            sampling,
+            prompt=head,
+            stop=_bytes(stop),
+            samples=samples,
+            seed=seed,
+            scored=as_json,
+            cores=cores,
+        )
+
+    def answer(head: bytes, number: int) -> None:
+        _stream(begin(head, first_seed + number), opened.vocab, stop_ids, head if echo else b"", end=end)
+
+    if interactive:
+        answer_prompts(answer, quiet=quiet)
+        return
     head = read_input(prompt_file) if prompt_file is not None else _bytes(prompt)
-    _report_unknown(head, opened.vocab)
-    told = secrets.randbelow(2**32) if seed is None else seed
-    steps = sample_stepwise(
-        opened,
-        sampling,
-        prompt=head,
-        stop=_bytes(stop),
-        samples=samples,
-        seed=told,
-        scored=as_json,
-        cores=cores,
-    )
-    if seed is None:
-        print_diagnostic(f"seed {told}")
+    steps = begin(head, first_seed)
+    if seed is None and not quiet:
+        print_diagnostic(f"seed {first_seed}")
     head = head if echo else b""
     if samples == 1 and not as_json:
-        _stream(steps, opened.vocab, encode_stop(opened.vocab, _bytes(stop)), head)
-    else:
-        _write_finished(steps, opened.vocab, head, first_seed=told, as_json=as_json)
+        _stream(steps, opened.vocab, stop_ids, head, end=end)
+        return
+    between = None if separator is None else _bytes(separator) + b"\n"
+    rule = between is None and not null and not quiet
+    for text, one in _finished(steps, opened.vocab, head, first_seed=first_seed):
+        if as_json:
+            write_line(_as_json(text, one.seed, one.mean_log_prob))
+            continue
+        if one.seed > first_seed:
+            write(between or b"")
+            if rule:
+                _draw_rule()
+        write(text if text.endswith(end) else text + end)
 
 
-def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) -> None:
-    """Write one text as it is made, ending in one newline."""
+def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, *, end: bytes) -> None:
+    """Write one text as it is made, and its end."""
     from charlstm.inference import take_text
 
     write(head)
@@ -102,25 +145,28 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes) ->
             piece = take_text(one, vocab, stop_ids=stop_ids)
             write(piece)
             last, due = piece or last, perf_counter() + BETWEEN_WRITES_SECONDS
-    if not last.endswith(b"\n"):
-        write(b"\n")
+    if not last.endswith(end):
+        write(end)
 
 
-def _write_finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int, as_json: bool) -> None:
-    """Write each text when it and those before it are finished, in the order of their seeds."""
-    from charlstm.inference import Sample, take_text
+def _finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int) -> "Iterator[tuple[bytes, Sample]]":
+    """Each text when it and those before it are finished, in the order of their seeds."""
+    from charlstm.inference import take_text
 
     waiting: dict[int, Sample] = {}
     seed = first_seed
     for live in steps:
         waiting |= {one.seed: one for one in live if one.finished}
         while (one := waiting.pop(seed, None)) is not None:
-            text = head + take_text(one, vocab)
-            if as_json:
-                write_line(_as_json(text, one.seed, one.mean_log_prob))
-            else:
-                write(text if text.endswith(b"\n") else text + b"\n")
+            yield head + take_text(one, vocab), one
             seed += 1
+
+
+def _draw_rule() -> None:
+    """Draw a dim line between two texts if both streams are a terminal."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        rule = "─" * shutil.get_terminal_size().columns
+        print_diagnostic(f"\033[2m{rule}\033[0m" if environment.terminal_colours() else rule)
 
 
 def _sampling_settings(

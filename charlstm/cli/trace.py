@@ -34,11 +34,6 @@ def trace_command(
 
     Several cells in one file are compared: the gradient of the last output by each input.
     """
-    trace(file, inputs=inputs, target=target, as_json=as_json, png=png)
-
-
-def trace(file: Path, *, inputs: str | None, target: str | None, as_json: bool, png: Path | None) -> None:
-    """Work out every cell of an example, and write that to stdout and its picture to `png`."""
     from charlstm.cli import trace_tables
     from charlstm.settings import plain
     from charlstm.teaching import input_gradients, learn, load_example, work_out

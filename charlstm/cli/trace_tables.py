@@ -9,17 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from charlstm.cells import Array
+from charlstm.cells import LETTERS, Array
 from charlstm.cli.terminal import write, write_line
 from charlstm.teaching import Example, Lesson, Stage, Work
 
-_GATE_VERBS = {
-    "forget_gate": "kept",
-    "input_gate": "written",
-    "output_gate": "shown",
-    "reset_gate": "passed",
-    "update_gate": "kept",
-}
+_GATE_VERBS = {f"{name}_gate": verb for name, _, verb in LETTERS.values() if verb}
 
 
 class Table(NamedTuple):

@@ -1,23 +1,40 @@
 """`charlstm train`: settings and text in, a run folder out."""
 
+import os
 import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlstm.cli.config import SetOption
 from charlstm.cli.terminal import report_errors
+from charlstm.cli.waiting import working
 from charlstm.errors import Interrupted, SettingsError
+
+if TYPE_CHECKING:
+    from charlstm.settings import Settings
+
+SETTINGS_ENDINGS = (".yaml", ".yml")
+COMPRESSED_ENDINGS = (".gz", ".xz", ".zst")
 
 
 @report_errors
 def train_command(
-    config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="YAML settings; without, the defaults on python-stdlib.")
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG.yaml] [TEXT]...",
+            help="Settings, and files, folders, globs, corpora or - for stdin to train on in place of data.sources; "
+            "without, the defaults on python-stdlib.",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="DIR", help="New run folder (default runs/<config name>).")
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="New run folder (default: in runs/, named after CONFIG or TEXT)."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue a run from its latest checkpoint.")
@@ -26,29 +43,34 @@ def train_command(
         Path | None, typer.Option("--init-from", metavar="RUN", help="Start from another run's best weights.")
     ] = None,
     overrides: SetOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a model and keep its best and latest checkpoints in a run folder."""
-    if resume is not None and (config is not None or run is not None or init_from is not None):
+    if resume is not None and (inputs or run is not None or init_from is not None):
         raise SettingsError(
-            "--resume goes on with the run's own folder, settings and weights: leave CONFIG, --run and --init-from out"
+            "--resume goes on with the run's own folder, settings, text and weights: "
+            "leave CONFIG, TEXT, --run and --init-from out"
         )
-    from charlstm.cli.report import Report
-    from charlstm.cli.signals import stop_requests
-    from charlstm.cli.texts import standard_input
-    from charlstm.runs import open_run
-    from charlstm.settings import load_settings
-    from charlstm.training import resume_session, start_session
+    with ExitStack() as stack:
+        with nullcontext() if quiet else working("loading torch"):
+            from charlstm.cli.report import Report
+            from charlstm.training import resume_session, start_session
+        from charlstm.cli.signals import stop_requests
+        from charlstm.cli.texts import reading, standard_input
+        from charlstm.runs import open_run
 
-    if resume is not None:
-        stdin = standard_input(open_run(resume).settings.data.sources)
-        opening = resume_session(resume, overrides or (), stdin=stdin)
-    else:
-        settings = load_settings(config, overrides or ())
-        name = config.stem if config is not None else "default"
-        stdin = standard_input(settings.data.sources)
-        opening = start_session(settings, folder=run, name=name, init_from=init_from, stdin=stdin)
-    with opening as session, stop_requests(quiet=quiet) as request, Report(quiet=quiet) as report:
+        if resume is not None:
+            sources: Sequence[str] = open_run(resume).settings.data.sources
+            opening = resume_session(resume, overrides or (), stdin=standard_input(sources))
+        else:
+            settings, name = _settings(inputs or (), overrides or ())
+            sources = settings.data.sources
+            stdin = standard_input(sources)
+            opening = start_session(settings, folder=run, name=name, init_from=init_from, stdin=stdin)
+        with nullcontext() if quiet else reading(sources, "reading the text and measuring this machine"):
+            session = stack.enter_context(opening)
+        request = stack.enter_context(stop_requests(quiet=quiet))
+        report = stack.enter_context(Report(quiet=quiet))
         ended = session.train(tell=report, stop=lambda: request.signal_number is not None)
     if request.signal_number is not None and ended.stopped_by is None:
         raise Interrupted(
@@ -56,3 +78,31 @@ def train_command(
             f"go on with: charlstm train --resume {shlex.quote(str(ended.run.folder))}",
             signal_number=request.signal_number,
         )
+
+
+def _settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[Settings, str]":
+    """The settings that a command line gives, and the name of its run: that of the text, or of the settings' file."""
+    from charlstm.settings import load_settings, override_setting
+
+    configs = [each for each in inputs if each.lower().endswith(SETTINGS_ENDINGS)]
+    texts = [each for each in inputs if each not in configs]
+    if len(configs) > 1:
+        raise SettingsError(f"{' and '.join(configs)} are both settings: give one file of settings")
+    settings = load_settings(Path(configs[0]) if configs else None, overrides)
+    if not texts:
+        return settings, Path(configs[0]).stem if configs else name_of_text(settings.data.sources[0])
+    if any(override.partition("=")[0].strip() == "data.sources" for override in overrides):
+        raise SettingsError(f"the text is {' '.join(texts)} and also set by --set data.sources: leave one of them out")
+    return override_setting(settings, "data.sources", texts, option="TEXT"), name_of_text(texts[0])
+
+
+def name_of_text(source: str) -> str:
+    """What a run is called that is trained on a source: its file or folder, without what it ends in."""
+    if source == "-":
+        return "stdin"
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    while set(path.name) & set("*?["):  # a pattern is called by the folder it is in
+        path = path.parent
+    if path.is_dir():
+        return path.name or "text"
+    return (path.with_suffix("") if path.suffix in COMPRESSED_ENDINGS else path).stem or "text"

@@ -2,5 +2,3 @@
 
 from charlstm.evaluation.protocols import EVALUATED_LANES, Evaluation, evaluate
 from charlstm.evaluation.tally import Tally
-
-__all__ = ["EVALUATED_LANES", "Evaluation", "Tally", "evaluate"]

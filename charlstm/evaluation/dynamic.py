@@ -6,7 +6,8 @@ the model has learned anything from it, so the figure is a fair one, of another 
 
 Letters: `T` characters of a segment, `θ` weights as they are, `θ₀` as they were trained, `g` gradient of a segment.
 
-    RMS = √(mean of g² over the training text)           θ ← θ − rate · g / (RMS + ε) + decay · RMS / mean(RMS) · (θ₀ − θ)
+    RMS = √(mean of g² over the training text)
+    θ ← θ − rate · g / (RMS + ε) + decay · RMS / mean(RMS) · (θ₀ − θ)
 """
 
 import copy
@@ -66,7 +67,7 @@ def _adapt(model: Model, objective: Objective, ids: Ids, sizes: list[Tensor], ru
     for first in range(0, len(ids) - 1, SEGMENT_CHARS):
         segment = np.asarray(ids[first : first + SEGMENT_CHARS + 1], np.int64)[:, None]
         gradients, of_segment, state = _learn(model, objective, torch.from_numpy(segment), state)
-        tally += of_segment
+        tally = tally + of_segment
         with torch.no_grad():
             for weight, gradient, step, way_back, before in zip(
                 weights, gradients, steps, ways_back, trained, strict=True

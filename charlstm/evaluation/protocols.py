@@ -12,7 +12,6 @@ character, and N of a gap.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -95,6 +94,4 @@ def _surroundings(ids: Ids, lanes: int) -> Iterator[Parts]:
         yield Parts(ids, first, length, counted=(since, since + WINDOW_CHARS), fresh=True)
 
 
-CUTS: Mapping[str, Callable[[Ids, int], Iterator[Parts]]] = MappingProxyType(
-    {"windows": _windows, "cloze": _surroundings}
-)
+CUTS: Mapping[str, Callable[[Ids, int], Iterator[Parts]]] = {"windows": _windows, "cloze": _surroundings}

@@ -1,6 +1,6 @@
 """Trained models without torch: one step at a time, sampling and filling gaps."""
 
-from charlstm.inference.engine import Engine, Stepper, build_directions
+from charlstm.inference.engine import Engine, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
 from charlstm.inference.sampling import (
@@ -12,20 +12,3 @@ from charlstm.inference.sampling import (
     take_text,
 )
 from charlstm.inference.threads import numpy_threads, sampling_threads
-
-__all__ = [
-    "Engine",
-    "Sample",
-    "SamplingParameters",
-    "Stepper",
-    "build_directions",
-    "build_stepper",
-    "encode_stop",
-    "fill_gaps",
-    "fill_text",
-    "generate",
-    "log_probs",
-    "numpy_threads",
-    "sampling_threads",
-    "take_text",
-]

@@ -89,7 +89,9 @@ def generate(
     state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
     while live:
         ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
-        _extend(live, ids, log_probs(logits, ids) if scored else None, stop, length)
+        _extend(live, ids.tolist(), stop, length)
+        for sample, score in zip(live, log_probs(logits, ids).tolist(), strict=True) if scored else ():
+            sample.log_prob += score
         yield live
         logits, state = stepper.step(ids, state)
         free = [lane for lane, sample in enumerate(live) if sample.finished]
@@ -181,15 +183,9 @@ def _draws(seed: int) -> Iterator[float]:
         yield from rng.random(DRAWS).tolist()
 
 
-def _extend(
-    live: list[Sample],
-    ids: NDArray[np.intp],
-    scores: NDArray[np.float64] | None,
-    stop: list[int],
-    length: int | None,
-) -> None:
+def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | None) -> None:
     """Give each live sample its next id, and mark those that this finishes."""
-    for sample, chosen in zip(live, ids.tolist(), strict=True):
+    for sample, chosen in zip(live, ids, strict=True):
         pending = sample.pending
         pending.append(chosen)
         sample.chars += 1
@@ -198,9 +194,6 @@ def _extend(
             sample.finished = True
         elif sample.chars == length:
             sample.finished = True
-    if scores is not None:
-        for sample, score in zip(live, scores.tolist(), strict=True):
-            sample.log_prob += score
 
 
 def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, count: int) -> int:

@@ -2,5 +2,3 @@
 
 from charlstm.machine.device import Machine, prepare_evaluation, prepare_training
 from charlstm.machine.shards import Shards
-
-__all__ = ["Machine", "Shards", "prepare_evaluation", "prepare_training"]

@@ -20,6 +20,7 @@ from charlstm.environment import available_cores, load_average
 from charlstm.files import write_file
 from charlstm.machine.shards import Shards
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MEASURED_STEPS = 8  # characters a lane in the probe
 
 
@@ -28,11 +29,6 @@ class Tuning(NamedTuple):
 
     shards: int
     precision: str
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the matrix products."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
 BuildLayer: TypeAlias = Callable[[], nn.Module]  # a layer from (T, B, H) to outputs (T, B, H) and a state
@@ -53,7 +49,7 @@ class Probe:
         """Best of four forward and backward passes over a few steps, infinite where they cannot be done."""
         layer = self.build_layer().to(self.device)
         shape = (MEASURED_STEPS, self.lanes, self.hidden_size)
-        x = torch.ones(shape, dtype=tuning.dtype, device=self.device)  # (T, B, H)
+        x = torch.ones(shape, dtype=DTYPES[tuning.precision], device=self.device)  # (T, B, H)
 
         def pass_through(_shard: int, lanes: slice) -> None:
             torch.autograd.grad(layer(x[:, lanes])[0].sum(), tuple(layer.parameters()))

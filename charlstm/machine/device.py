@@ -8,7 +8,7 @@ import torch
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError
 from charlstm.machine.allocator import keep_freed_memory
-from charlstm.machine.autotuning import BuildLayer, Probe, Tuning, find_fastest
+from charlstm.machine.autotuning import DTYPES, BuildLayer, Probe, Tuning, find_fastest
 from charlstm.machine.shards import Shards
 from charlstm.settings import ModelSettings, TrainingSettings
 
@@ -28,7 +28,7 @@ class Machine:
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the matrix products; weights, sums and the optimiser stay in float32."""
-        return Tuning(self.shards, self.precision).dtype
+        return DTYPES[self.precision]
 
     def make_shards(self) -> Shards:
         """The shards of this machine, with threads of their own."""

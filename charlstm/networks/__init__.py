@@ -1,21 +1,5 @@
 """The networks in torch: recurrent cores over a cell's equations, the models built on them, and their objectives."""
 
 from charlstm.networks.cores import Core, build_core, join_lanes, lanes_of, reset_lanes
-from charlstm.networks.models import CharLM, ClozeLM, inherit_weights, num_parameters
+from charlstm.networks.models import CharLM, ClozeLM, inherit_weights
 from charlstm.networks.objectives import OBJECTIVES, UNCOUNTED, Model, Objective
-
-__all__ = [
-    "OBJECTIVES",
-    "UNCOUNTED",
-    "CharLM",
-    "ClozeLM",
-    "Core",
-    "Model",
-    "Objective",
-    "build_core",
-    "inherit_weights",
-    "join_lanes",
-    "lanes_of",
-    "num_parameters",
-    "reset_lanes",
-]

@@ -227,18 +227,16 @@ def builtin_scan(cell_name: str) -> Scan:
     def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
         before = tuple(part.unsqueeze(0) for part in state)  # the kernel wants (1, B, H)
         flat = [weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        has_biases, num_layers, dropout, bidirectional, batch_first = True, 1, 0.0, False, False
-        outputs, *after = kernel(
-            x,
-            before if len(before) > 1 else before[0],
-            flat,
-            has_biases,
-            num_layers,
-            dropout,
-            torch.is_grad_enabled(),  # "train": oneDNN keeps what the backward pass needs
-            bidirectional,
-            batch_first,
-        )
+        training = torch.is_grad_enabled()  # oneDNN then keeps what the backward pass needs
+        options = (
+            True,
+            1,
+            0.0,
+            training,
+            False,
+            False,
+        )  # biases, layers, dropout, …, bidirectional, batch first
+        outputs, *after = kernel(x, before if len(before) > 1 else before[0], flat, *options)
         return outputs, tuple(part.squeeze(0) for part in after)
 
     return scan

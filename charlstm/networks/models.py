@@ -96,11 +96,6 @@ def inherit_weights(
             parameter[list(rows)] = theirs[list(their_rows)]
 
 
-def num_parameters(model: nn.Module) -> int:
-    """How many numbers training may change."""
-    return sum(p.numel() for p in model.parameters())
-
-
 def _logits(output: nn.Linear, x: Tensor) -> Tensor:
     """(T, B, O) to logits (T, B, V) in x's precision, given as float32 or wider."""
     logits = F.linear(x, output.weight.to(x.dtype), output.bias.to(x.dtype))

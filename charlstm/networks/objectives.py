@@ -5,14 +5,12 @@ Letters: `T` steps, `B` lanes, `V` vocabulary.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeAlias
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from charlstm.networks.models import CharLM, ClozeLM
-from charlstm.settings import ModelSettings
 
 Model: TypeAlias = CharLM | ClozeLM
 
@@ -23,15 +21,11 @@ UNCOUNTED = -100  # the target that cross_entropy leaves out
 class Objective:
     """An objective: which model has it, and what its logits are held against."""
 
-    model: type[CharLM] | type[ClozeLM]
+    build_model: type[CharLM] | type[ClozeLM]  # from V, the settings and a seed
     targets: Callable[[Tensor, Tensor], Tensor]  # from the characters read and those that follow them, (T, B) each
     protocols: tuple[str, ...]  # by which it is evaluated (`evaluation`), the default first
     figure_prefix: str  # of the names of its figures: those of two objectives do not compare
     carries_state: bool  # whether the model reads on from a state, and so can go on with a text
-
-    def build_model(self, vocab_size: int, settings: ModelSettings, *, seed: int = 0) -> Model:
-        """The model, its weights drawn from the seed."""
-        return self.model(vocab_size, settings, seed=seed)
 
     def counted_targets(self, inputs: Tensor, following: Tensor, mask: Tensor) -> Tensor:
         """The targets (T, B) of what is counted, UNCOUNTED elsewhere. inputs, following, mask: (T, B)."""
@@ -43,19 +37,7 @@ class Objective:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNCOUNTED, reduction="sum")
 
 
-def next_characters(_inputs: Tensor, following: Tensor) -> Tensor:
-    """The targets of a model that predicts what comes next."""
-    return following
-
-
-def same_characters(inputs: Tensor, _following: Tensor) -> Tensor:
-    """The targets of a model that predicts each character from those around it."""
-    return inputs
-
-
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
-    {
-        "next": Objective(CharLM, next_characters, ("stream", "windows"), figure_prefix="", carries_state=True),
-        "cloze": Objective(ClozeLM, same_characters, ("cloze",), figure_prefix="cloze_", carries_state=False),
-    }
-)
+OBJECTIVES: Mapping[str, Objective] = {
+    "next": Objective(CharLM, lambda _, after: after, ("stream", "windows"), figure_prefix="", carries_state=True),
+    "cloze": Objective(ClozeLM, lambda inputs, _: inputs, ("cloze",), figure_prefix="cloze_", carries_state=False),
+}

@@ -11,41 +11,16 @@ from charlstm.runs.folder import (
     Run,
     TextIdentity,
     create_run,
-    find_run,
     mark_newest,
+    named_folder,
+    newest_folder,
     only_writer,
     open_run,
     refuse_other_objective,
     refuse_taken,
     rewrite_settings,
 )
+from charlstm.runs.listing import RunSummary, list_runs
 from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_metrics
 from charlstm.runs.progress import MOST_STEPS, Progress
 from charlstm.runs.texts import encode_text, own_corpus, read_split
-
-__all__ = [
-    "MOST_STEPS",
-    "Checkpoint",
-    "MetricsRow",
-    "Progress",
-    "Run",
-    "TextIdentity",
-    "append_metrics",
-    "create_run",
-    "cut_metrics",
-    "encode_text",
-    "find_run",
-    "mark_newest",
-    "only_writer",
-    "open_run",
-    "own_corpus",
-    "point_best",
-    "read_checkpoint",
-    "read_metrics",
-    "read_newest_undamaged",
-    "read_split",
-    "refuse_other_objective",
-    "refuse_taken",
-    "rewrite_settings",
-    "save_checkpoint",
-]

@@ -11,12 +11,12 @@ Nothing is pickled, so nothing that is read can run code.
 """
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove,
 from charlstm.runs import metrics
 from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
 from charlstm.runs.progress import Progress, decode_progress
-from charlstm.weights import check_weights, weight_shapes
+from charlstm.weights import check_weights, count_weights
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Pointer: TypeAlias = Literal["best", "latest"]
@@ -93,21 +93,21 @@ def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Ch
     best_is_missing = which == "best" and not (run.folder / "best").exists()
     if best_is_missing:
         which = "latest"
-    pointed = _pointed(run, which)
-    if pointed.name is None:
+    name, checksum = _pointed(run, which)
+    if name is None:
         raise RunError(
             f"{run.folder} has no checkpoint yet: if nothing is training it, it was ended before it had saved any, "
             "so train a new run"
         )
-    if not _NAME.fullmatch(pointed.name):
+    if not _NAME.fullmatch(name):
         raise RunError(
-            f"{run.folder / which} names {pointed.name!r}, which is no checkpoint: "
+            f"{run.folder / which} names {name!r}, which is no checkpoint: "
             f"write the name of one in {run.checkpoints} into it"
         )
-    manifest = run.checkpoints / pointed.name / MANIFEST
-    if pointed.checksum not in (None, _pointer_checksum(which, read_bounded(manifest, MAX_SCALARS_BYTES))):
+    manifest = run.checkpoints / name / MANIFEST
+    if checksum not in (None, _pointer_checksum(which, read_bounded(manifest, MAX_SCALARS_BYTES))):
         raise RunError(f"{run.folder / which} or {manifest} is damaged: they do not belong together; {_advice(run)}")
-    checkpoint = read_checkpoint_named(run, pointed.name, model_only=model_only)
+    checkpoint = read_checkpoint_named(run, name, model_only=model_only)
     best_step = checkpoint.progress.best_step
     if best_is_missing and best_step not in (None, checkpoint.progress.step):
         raise RunError(
@@ -127,10 +127,8 @@ def read_newest_undamaged(run: Run) -> tuple[Checkpoint, list[RunError]]:
     except RunError as error:
         damage.append(error)
     for name in reversed(checkpoint_names(run)):
-        try:
+        with suppress(RunError):
             return read_checkpoint_named(run, name), damage
-        except RunError:
-            continue
     raise damage[0]
 
 
@@ -148,16 +146,18 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
     _verified(run.folder / VOCAB, manifest, run, MAX_VOCAB_BYTES)
     if TEXT in manifest:  # which a run of an earlier version lacks
         _verified(run.folder / TEXT, manifest, run, MAX_POINTER_BYTES)
-    progress = _progress(_verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES), name, folder / PROGRESS)
-    numbers = sum(math.prod(shape) for shape in weight_shapes(run.settings.model, run.vocab.size).values())
-    model_bytes = 4 * numbers + MAX_HEADER_BYTES
+    scalars = _verified(folder / PROGRESS, manifest, run, MAX_SCALARS_BYTES)
+    progress = decode_progress(scalars, where=str(folder / PROGRESS))
+    if checkpoint_name(progress.step) != name:
+        raise RunError(f"{folder / PROGRESS} is damaged: it is that of step {progress.step}, not of {name}")
+    model, lanes = run.settings.model, run.settings.training.batch_size
+    model_bytes = 4 * count_weights(model, run.vocab.size) + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
-    check_weights(weights, run.settings.model, run.vocab.size, where=str(folder / MODEL))
+    check_weights(weights, model, run.vocab.size, where=str(folder / MODEL))
     if model_only:
         return Checkpoint(weights, {}, progress)
-    model, lanes = run.settings.model, run.settings.training.batch_size
     state_bytes = 8 * model.num_layers * model.hidden_size * lanes  # h and c
-    training = _arrays(folder / TRAINING, manifest, run, 3 * model_bytes + state_bytes)
+    training = _arrays(folder / TRAINING, manifest, run, 2 * model_bytes + state_bytes)
     return Checkpoint(weights, training, progress)
 
 
@@ -183,13 +183,6 @@ def point_best(run: Run, step: int) -> None:
             _point(run, "best", name)
 
 
-class _Pointed(NamedTuple):
-    """What a pointer names; both None if there is no such pointer, the second alone if a person wrote it."""
-
-    name: str | None
-    checksum: str | None
-
-
 def _point(run: Run, which: Pointer, name: str) -> None:
     manifest = (run.checkpoints / name / MANIFEST).read_bytes()
     write_file(run.folder / which, f"{name} {_pointer_checksum(which, manifest)}\n".encode())
@@ -200,18 +193,19 @@ def _pointer_checksum(which: Pointer, manifest: bytes) -> str:
     return hashlib.sha256(f"{which}\n".encode() + manifest).hexdigest()
 
 
-def _pointed(run: Run, which: Pointer) -> _Pointed:
+def _pointed(run: Run, which: Pointer) -> tuple[str | None, str | None]:
+    """The name in a pointer, None if there is none, and its checksum, None if a person wrote it."""
     pointer = run.folder / which
     if not pointer.exists():
-        return _Pointed(None, None)
+        return None, None
     name, space, checksum = read_bounded(pointer, MAX_POINTER_BYTES).decode("utf-8", "replace").strip().partition(" ")
-    return _Pointed(name, checksum if space else None)
+    return name, checksum if space else None
 
 
 def _best_name(run: Run) -> str | None:
     """The name in `best`, None before the first validation, and "" if it cannot be read."""
     try:
-        return _pointed(run, "best").name
+        return _pointed(run, "best")[0]
     except RunError:
         return ""
 
@@ -240,17 +234,6 @@ def _remove_old(run: Run, newest: str) -> None:
 
 def _entry(data: bytes) -> _Entry:
     return _Entry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
-def _progress(data: bytes, name: str, where: Path) -> Progress:
-    """The progress in the checkpoint that bears this name."""
-    try:
-        progress = decode_progress(data)
-    except RunError as error:
-        raise RunError(f"{where} is damaged: {error}") from None
-    if checkpoint_name(progress.step) != name:
-        raise RunError(f"{where} is damaged: it is that of step {progress.step}, not of {name}")
-    return progress
 
 
 def _verified(path: Path, manifest: Mapping[str, _Entry], run: Run, max_bytes: int) -> bytes:

@@ -78,15 +78,26 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: Text
 
 
 def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
-    """Open the run in a folder, or without one the run that `find_run` finds.
+    """Open the run in a folder, as `named_folder` finds it; without one, the newest run that can do what is needed.
 
     needs: the objective that the run must have been trained for; None for any.
     Raises RunError if there is none, if it is no run folder, or if it has another objective.
     """
-    run = _read_run(find_run(folder))
-    if needs is not None:
-        refuse_other_objective(run, needs)
-    return run
+    if (named := folder or environment.run_folder()) is not None:
+        return _read_usable_run(named_folder(named), needs)
+    problems = []
+    for candidate in run_folders():
+        try:
+            return _read_usable_run(candidate, needs)
+        except RunError as problem:
+            problems.append(problem)
+    raise (
+        problems[0]
+        if problems
+        else RunError(
+            f"there is no run in {RUNS_FOLDER}/ here: train one with `charlstm train`, or name one with --run"
+        )
+    )
 
 
 def refuse_other_objective(run: Run, needed: str) -> None:
@@ -99,16 +110,33 @@ def refuse_other_objective(run: Run, needed: str) -> None:
         )
 
 
-def find_run(folder: Path | None = None) -> Path:
-    """The folder given, else the one that CHARLSTM_RUN names, else that of the newest run. Raises RunError."""
-    if (named := folder or environment.run_folder()) is not None:
-        return named
+def named_folder(name: Path) -> Path:
+    """The folder of a run that is named by its path or, if it is in runs/, by its name alone."""
+    in_runs = RUNS_FOLDER / name
+    return in_runs if len(name.parts) == 1 and not _is_run(name) and _is_run(in_runs) else name
+
+
+def run_folders() -> list[Path]:
+    """The run folders in runs/, and the one that runs/latest names wherever it is, newest first."""
+    newest = newest_folder()
+    found = set(RUNS_FOLDER.iterdir()) if RUNS_FOLDER.is_dir() else set()
+    folders = [folder for folder in found | {newest} if folder is not None and _is_run(folder)]
+    return sorted(folders, key=lambda folder: (folder == newest, began_at(folder), folder.name), reverse=True)
+
+
+def newest_folder() -> Path | None:
+    """The folder that runs/latest names, None if it names none."""
     try:
-        return RUNS_FOLDER / read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+        name = read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+        return Path(os.path.normpath(RUNS_FOLDER / name))  # runs/../elsewhere is elsewhere
     except (RunError, ValueError):
-        raise RunError(
-            "there is no run here (runs/latest names none): train one with `charlstm train`, or name one with --run"
-        ) from None
+        return None
+
+
+def began_at(folder: Path) -> float:
+    """When a run was begun, in seconds since 1970: its vocabulary is never written again."""
+    vocab = folder / VOCAB
+    return vocab.stat().st_mtime if vocab.is_file() else 0.0
 
 
 def mark_newest(run: Run) -> None:
@@ -156,8 +184,19 @@ def only_writer(run: Run) -> Iterator[None]:
         os.close(handle)
 
 
+def _read_usable_run(folder: Path, needs: str | None) -> Run:
+    run = _read_run(folder)
+    if needs is not None:
+        refuse_other_objective(run, needs)
+    return run
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
 def _read_run(folder: Path) -> Run:
-    if not (folder / "config.yaml").is_file():
+    if not _is_run(folder):
         raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
     settings = _read_settings(folder / "config.yaml")
     vocab = Vocab.from_json(read_bounded(folder / VOCAB, MAX_VOCAB_BYTES), where=str(folder / VOCAB))

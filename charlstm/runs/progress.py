@@ -25,7 +25,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validations_since_best: Count = 0
 
 
-def decode_progress(data: bytes) -> Progress:
+def decode_progress(data: bytes, *, where: str) -> Progress:
     """The progress in the JSON of a checkpoint. Raises RunError if no training run can have got there."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
@@ -34,7 +34,8 @@ def decode_progress(data: bytes) -> Progress:
             raise msgspec.ValidationError("some scalars are missing or unknown")
         progress = msgspec.json.decode(msgspec.json.encode(fields), type=Progress)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"it is not the progress of a training run: {error}") from None
+        raise RunError(f"{where} is damaged: it is not the progress of a training run: {error}") from None
     if (progress.best_step is None) != (progress.best_loss is None) or (progress.best_step or 0) > progress.step:
-        raise RunError("it is not the progress of a training run: its best step was not taken yet or has no loss")
+        problem = "its best step was not taken yet or has no loss"
+        raise RunError(f"{where} is damaged: it is not the progress of a training run: {problem}")
     return progress

@@ -12,30 +12,6 @@ from charlstm.settings.reader import (
     read_document,
 )
 from charlstm.settings.reference import settings_reference, settings_schema
-from charlstm.settings.schema import CellName, DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
+from charlstm.settings.schema import DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
 from charlstm.settings.wording import plain
 from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
-
-__all__ = [
-    "MAX_SETTINGS_BYTES",
-    "OBJECTIVE_USES",
-    "CellName",
-    "DataSettings",
-    "Located",
-    "ModelSettings",
-    "SamplingSettings",
-    "Settings",
-    "TrainingSettings",
-    "dump_settings",
-    "dump_yaml",
-    "load_settings",
-    "load_yaml",
-    "override_setting",
-    "override_settings",
-    "parse_settings",
-    "plain",
-    "read_document",
-    "read_yaml",
-    "settings_reference",
-    "settings_schema",
-]

@@ -1,7 +1,6 @@
 """What a model can be trained for, by the names of `model.objective`, for whoever chooses a run without torch."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -14,9 +13,7 @@ class ObjectiveUse(NamedTuple):
     options: str = ""
 
 
-OBJECTIVE_USES: Mapping[str, ObjectiveUse] = MappingProxyType(
-    {
-        "next": ObjectiveUse("predicts the next character", "sample", "charlstm sample", " --temp 0.8 --top-k 10"),
-        "cloze": ObjectiveUse("fills gaps", "fill gaps", "charlstm fill"),
-    }
-)
+OBJECTIVE_USES: Mapping[str, ObjectiveUse] = {
+    "next": ObjectiveUse("predicts the next character", "sample", "charlstm sample", " --temp 0.8 --top-k 10"),
+    "cloze": ObjectiveUse("fills gaps", "fill gaps", "charlstm fill"),
+}

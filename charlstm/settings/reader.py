@@ -15,7 +15,7 @@ from msgspec import Struct, ValidationError, convert, structs, to_builtins
 
 from charlstm.errors import SettingsError
 from charlstm.settings.schema import Settings, contradictions, with_a_limit
-from charlstm.settings.wording import expected, plain, shown
+from charlstm.settings.wording import expected, plain
 from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
 
 MAX_SETTINGS_BYTES = 100_000  # fifty times the longest sensible file; PyYAML needs seconds for a megabyte
@@ -76,7 +76,7 @@ def _override(override: str) -> Located:
     if _fits(raw, field_type) or get_origin(get_args(field_type)[0]) is Literal:
         return _document(path, raw, "--set ")
     if _fits([raw], field_type) and not raw.startswith("["):
-        return _document(path, [raw], "--set ")
+        return _document(path, raw, "--set ")
     return _document(path, read_yaml(raw, lambda _: f"--set {path}: ").value, "--set ")
 
 
@@ -135,9 +135,10 @@ def read_document(
                 add(node, inner, into[name])
             elif _fits(node.value, types[name]):
                 given[node.path], into[name] = node, node.value
+            elif isinstance(node.value, str) and _fits([node.value], types[name]):
+                given[node.path], into[name] = node, [node.value]
             else:
-                in_brackets = f": write [{shown(node.value)}]" if _fits([node.value], types[name]) else ""
-                raise node.mismatch(expected(types[name]) + in_brackets)
+                raise node.mismatch(expected(types[name]))
         for field in structs.fields(kind):
             if field.required and (name := field.encode_name) not in into:
                 raise mapping.error(f"has no {name}, but must have {name}: {expected(field.type)}")

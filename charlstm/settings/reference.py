@@ -23,4 +23,6 @@ def settings_reference() -> str:
 
 def settings_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a settings file, for editors that complete and check."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Settings)}
+    schema = msgspec.json.schema(Settings)
+    schema["$defs"]["DataSettings"]["properties"]["sources"]["type"] = ["array", "string"]  # one stands for a list
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

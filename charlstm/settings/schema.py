@@ -23,7 +23,8 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sources: Annotated[
         tuple[Text, ...],
         Meta(
-            min_length=1, description="files, folders, globs, - for stdin, or a corpus: python-stdlib, tinyshakespeare"
+            min_length=1,
+            description="one or a list of files, folders, globs, - for stdin, corpora: python-stdlib, tinyshakespeare",
         ),
     ] = ("python-stdlib",)
     unit: Annotated[Literal["char", "byte"], Meta(description="what one id stands for")] = "char"
@@ -83,10 +84,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     weight_decay: Annotated[
         float, Meta(ge=0, description="decoupled weight decay of the weight matrices (adamw only)")
     ] = 0.1
-    averaging: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)] | None,
-        Meta(description="decay of a running average of the weights, which is what is measured and saved; null: none"),
-    ] = None
     schedule: Annotated[
         Literal["cosine", "constant"], Meta(description="course of the learning rate after the warm-up")
     ] = "cosine"

@@ -4,18 +4,5 @@
 """
 
 from charlstm.teaching.example_file import load_example
-from charlstm.teaching.worked_example import Example, Lesson, WorkedStep, input_gradients, learn, walk
+from charlstm.teaching.worked_example import Example, Lesson, input_gradients, learn, walk
 from charlstm.teaching.worksheet import Stage, Work, work_out
-
-__all__ = [
-    "Example",
-    "Lesson",
-    "Stage",
-    "Work",
-    "WorkedStep",
-    "input_gradients",
-    "learn",
-    "load_example",
-    "walk",
-    "work_out",
-]

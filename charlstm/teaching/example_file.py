@@ -25,9 +25,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from msgspec import Meta, Struct, defstruct, field
 
-from charlstm.cells import CELLS, Array
+from charlstm.cells import CELLS, LETTERS, Array
 from charlstm.settings import Located, load_yaml, read_document, read_yaml
-from charlstm.teaching.worked_example import GATE_NAMES, Example
+from charlstm.teaching.worked_example import Example
 
 LARGEST = 1_000_000  # of the numbers in a file, so that no sum overflows
 _RANGE = f"between -{LARGEST:,} and {LARGEST:,}"
@@ -65,7 +65,7 @@ def _weight_shapes(cell: str, units: int, input_size: int) -> dict[str, dict[str
     """The weights of each gate of a cell as a file has them, by the gate's name and their own."""
     gates: dict[str, dict[str, tuple[int, ...]]] = {}
     for letter in CELLS[cell].gates:
-        shapes = gates[GATE_NAMES[letter]] = {"h": (units, units), "x": (units, input_size), "bias": (units,)}
+        shapes = gates[LETTERS[letter].name] = {"h": (units, units), "x": (units, input_size), "bias": (units,)}
         if (shape := CELLS[cell].weight_ch_shape) and letter != "g":
             shapes["c"] = (shape(units)[0] // 3, units)  # three gates have peepholes, their rows one below the other
         if (cell, letter) == ("gru", "n"):

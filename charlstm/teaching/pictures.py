@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from charlstm.cells import Array
-from charlstm.teaching.worked_example import GATE_NAMES
+from charlstm.cells import LETTERS, Array
 from charlstm.teaching.worksheet import Work
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito 2008
@@ -24,7 +23,7 @@ def work_picture(work: Work, *, title: str) -> Figure:
     steps = work.steps
     figure, gates, state = _figure(title)
     for k, letter in enumerate(steps[0].gates):
-        _draw(gates, range(1, len(steps) + 1), [step.gates[letter] for step in steps], GATE_NAMES[letter], k)
+        _draw(gates, range(1, len(steps) + 1), [step.gates[letter] for step in steps], LETTERS[letter].name, k)
     for k, letter in enumerate(steps[0].state, len(steps[0].gates)):
         values = [steps[0].state[letter], *(step.new_state[letter] for step in steps)]
         _draw(state, range(len(steps) + 1), values, letter, k)

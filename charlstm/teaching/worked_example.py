@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from charlstm.cells import CELLS, Array, Namespace, sigmoid
-
-GATE_NAMES = {
-    "i": "input",
-    "f": "forget",
-    "g": "candidate",
-    "o": "output",
-    "r": "reset",
-    "z": "update",
-    "n": "candidate",
-}
+from charlstm.cells import CELLS, LETTERS, Array, Namespace, sigmoid
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,7 @@ def walk(
 
     weights: as in `Example.cells`. They and the inputs are all NumPy's or all torch's, as `xp` says.
     """
-    names = [GATE_NAMES[letter] for letter in CELLS[cell].gates]
+    names = [LETTERS[letter].name for letter in CELLS[cell].gates]
     weight_ih, weight_hh, bias_ih = (
         xp.concatenate([weights[f"{name}.{part}"] for name in names]) for part in ("x", "h", "bias")
     )

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from charlstm.cells import Array
-from charlstm.teaching.worked_example import GATE_NAMES, Example, WorkedStep, walk
+from charlstm.cells import CELLS, LETTERS, Array
+from charlstm.teaching.worked_example import Example, WorkedStep, walk
 
 Product: TypeAlias = tuple[float, ...]  # its factors
 Sum: TypeAlias = tuple[Product, ...]
@@ -42,7 +42,8 @@ def work_out(example: Example, cell: str) -> Work:
     """Walk a cell through its inputs, writing every step down, and the readout after the last."""
     weights = example.cells[cell]
     steps, output = walk(example, cell, weights, example.inputs, np)
-    stages = [_STAGES[cell](cell, weights, step) for step in steps]
+    write_down = _STAGES["".join(CELLS[cell].gates)]
+    stages = [write_down(cell, weights, step) for step in steps]
     if example.readout is not None:
         products = [*zip(weights["readout.weight"], steps[-1].new_state["h"], strict=True)]
         sums = [(*products, (weights["readout.bias"],))]
@@ -81,13 +82,7 @@ def _rnn_stages(cell: str, weights: Mapping[str, Array], step: WorkedStep) -> li
     return [_gate(cell, weights, step, "n"), _combined("new_h", step.new_state["h"], (step.gates["n"],))]
 
 
-_STAGES = {
-    "lstm": _lstm_stages,
-    "peephole": _lstm_stages,
-    "peephole-full": _lstm_stages,
-    "gru": _gru_stages,
-    "rnn": _rnn_stages,
-}
+_STAGES = {"ifgo": _lstm_stages, "rzn": _gru_stages, "n": _rnn_stages}  # by what the gates make of the state
 
 
 def _combined(name: str, value: Array, *products: tuple[Array, ...], activation: str = "none") -> Stage:
@@ -98,7 +93,7 @@ def _combined(name: str, value: Array, *products: tuple[Array, ...], activation:
 
 def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
-    name = GATE_NAMES[letter]
+    name, _, verb = LETTERS[letter]
     h, x = step.state["h"], step.x
     sums = []
     for u in range(len(h)):
@@ -111,8 +106,7 @@ def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str
             rows = weights[f"{name}.c"]
             products += zip(rows[u], c, strict=True) if len(rows) == len(h) else [(rows[0, u], c[u])]
         sums.append((*products, (weights[f"{name}.bias"][u],)))
-    is_gate = name != "candidate"
-    title, activation = (f"{name}_gate", "sigmoid") if is_gate else (name, "tanh")
+    title, activation = (f"{name}_gate", "sigmoid") if verb else (name, "tanh")
     return Stage(title, _floats(sums), activation, _floats(step.gates[letter]))
 
 

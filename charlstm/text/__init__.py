@@ -13,24 +13,3 @@ from charlstm.text.corpus import (
 )
 from charlstm.text.sources import STDIN, absolute_sources
 from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
-
-__all__ = [
-    "STDIN",
-    "Batch",
-    "Batches",
-    "Corpus",
-    "EncodedText",
-    "Ids",
-    "Lanes",
-    "Parts",
-    "Splits",
-    "Vocab",
-    "absolute_sources",
-    "encode_source",
-    "name_characters",
-    "open_corpus",
-    "prepare_corpus",
-    "read_corpus",
-    "shared_ids",
-    "split_ids",
-]

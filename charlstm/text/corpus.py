@@ -21,9 +21,6 @@ from charlstm.text.sources import STDIN, TextFile, open_sources, read_chunks
 from charlstm.text.vocabulary import (
     CODE_POINTS,
     Ids,
-    Newline,
-    Unit,
-    UnknownPolicy,
     Vocab,
     build_vocab,
     code_points,
@@ -72,28 +69,11 @@ class Splits(NamedTuple):
 
 def read_corpus(data: DataSettings, *, stdin: BinaryIO | None) -> Corpus:
     """The corpus of a run's settings, with the cache and the well-known corpora where this machine has them."""
-    return prepare_corpus(
-        data.sources,
-        unit=data.unit,
-        min_count=data.min_count,
-        unknown=data.unknown,
-        newline=data.newline,
-        cache_folder=cache_folder(),
-        data_folder=data_folder(),
-        stdin=stdin,
-    )
+    return prepare_corpus(data, cache_folder=cache_folder(), data_folder=data_folder(), stdin=stdin)
 
 
 def prepare_corpus(
-    sources: Sequence[str],
-    *,
-    unit: Unit,
-    min_count: int,
-    unknown: UnknownPolicy,
-    newline: Newline,
-    cache_folder: Path,
-    data_folder: Path | None,
-    stdin: BinaryIO | None,
+    data: DataSettings, *, cache_folder: Path, data_folder: Path | None, stdin: BinaryIO | None
 ) -> Corpus:
     """The corpus of the sources (see `open_sources`), joined as `cat` does, with a vocabulary from the whole of it.
 
@@ -102,19 +82,20 @@ def prepare_corpus(
     readings, and InputOutputError if the cache cannot be written.
     """
     _prepare_cache(cache_folder)
-    how = f"charlstm ids 1 {unit} {min_count} {unknown} {newline}\n".encode()
+    sources = data.sources
+    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}\n".encode()
     with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
         digest = sha256(how)
-        counts = _count_codes(_read_text(files, unit=unit, newline=newline, digest=digest))
+        counts = _count_codes(_read_text(files, data, digest))
         if not counts.any():
             raise TextError(f"the text is empty ({_listed(sources)}); give one with characters in it")
         fingerprint = digest.hexdigest()
         if (cached := open_corpus(fingerprint, cache_folder)) is not None:
-            return replace(cached, sources=tuple(sources))
-        vocab = build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
+            return replace(cached, sources=sources)
+        vocab = build_vocab(counts, data)
         again = sha256(how)
         with _cache_errors(cache_folder), atomic_file(cache_folder / f"{fingerprint}.ids") as file:
-            checksum = _write_training_ids(file, _read_text(files, unit=unit, newline=newline, digest=again), vocab)
+            checksum = _write_training_ids(file, _read_text(files, data, again), vocab)
             if again.hexdigest() != fingerprint:
                 raise TextError(
                     f"the text changed while it was being read ({_listed(sources)}); "
@@ -125,7 +106,7 @@ def prepare_corpus(
         entry = {**record, "checksum": _checksum_of(checksum, record)}
         write_file(cache_folder / f"{fingerprint}.json", json.dumps(entry).encode())
     ids = np.memmap(cache_folder / f"{fingerprint}.ids", dtype=vocab.id_dtype, mode="r")
-    return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=tuple(sources))
+    return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=sources)
 
 
 def open_corpus(fingerprint: str, cache_folder: Path) -> Corpus | None:
@@ -161,7 +142,7 @@ def encode_source(
         _cache_errors(cache_folder),
         tempfile.TemporaryFile(dir=cache_folder) as file,
     ):
-        for text in _read_text(files, unit=vocab.unit, newline=vocab.newline, digest=sha256()):
+        for text in _read_text(files, vocab, sha256()):
             codes = code_points(text)
             strange = codes[vocab.lookup(codes) < 0]
             unknown_chars += len(strange)
@@ -186,11 +167,11 @@ def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
     return Splits(ids[:end_of_train], ids[end_of_train:end_of_val], ids[end_of_val:])
 
 
-def _read_text(files: Sequence[TextFile], *, unit: Unit, newline: Newline, digest: _Digest) -> Iterator[str]:
+def _read_text(files: Sequence[TextFile], how: DataSettings | Vocab, digest: _Digest) -> Iterator[str]:
     r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
-    decoded = _decoded if unit == "char" else _as_bytes
+    decoded = _decoded if how.unit == "char" else _as_bytes
     pieces = (piece for file in files for piece in decoded(file, digest))
-    return _normalized(pieces) if newline == "normalize" else pieces
+    return _normalized(pieces) if how.newline == "normalize" else pieces
 
 
 def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:

@@ -49,8 +49,8 @@ def open_sources(
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
     hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file in
-    `cache_folder` first.
+    is standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
+    anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -64,10 +64,12 @@ def open_sources(
                 if stdin is None:
                     raise TextError("there is no standard input to read (-); name a file instead")
                 files.append(_spooled(stdin, "standard input", "", cache_folder, stack))
-            elif source in NAMED_CORPORA:
-                files += _named_corpus(source, cache_folder=cache_folder, data_folder=data_folder)
+            elif source == "python-stdlib":
+                files += _python_stdlib()
+            elif source == "tinyshakespeare":
+                files.append(_tinyshakespeare(cache_folder, data_folder))
             else:
-                files += _at_path(source, cache_folder, stack)
+                files += _at_path(os.path.expanduser(source), cache_folder, stack)
         yield files
 
 
@@ -75,6 +77,7 @@ def absolute_sources(sources: Sequence[str]) -> tuple[str, ...]:
     """The sources as they can be named from any other folder; named corpora and `-` stay as they are."""
 
     def absolute(source: str) -> str:
+        source = os.path.expanduser(source)
         if source in (STDIN, "", *NAMED_CORPORA) or os.path.isabs(source):
             return source
         here = Path.cwd().as_posix()
@@ -224,12 +227,6 @@ class _ZstdReader(io.RawIOBase):
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
-
-
-def _named_corpus(name: str, *, cache_folder: Path, data_folder: Path | None) -> list[TextFile]:
-    if name == "python-stdlib":
-        return _python_stdlib()
-    return [_tinyshakespeare(cache_folder, data_folder)]
 
 
 def _python_stdlib() -> list[TextFile]:

@@ -6,7 +6,7 @@ V: vocabulary size. A *code* is a code point, or a byte's value in a byte vocabu
 import codecs
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlstm.errors import RunError, TextError
+from charlstm.settings import DataSettings
 
 Unit: TypeAlias = Literal["char", "byte"]
 UnknownPolicy: TypeAlias = Literal["error", "skip", "replace"]
@@ -39,10 +40,10 @@ class Vocab:
     """
 
     unit: Unit
-    symbols: tuple[str, ...]
-    unknown: UnknownPolicy
     newline: Newline
+    unknown: UnknownPolicy
     has_unknown_symbol: bool
+    symbols: tuple[str, ...]
 
     @property
     def size(self) -> int:
@@ -109,16 +110,7 @@ class Vocab:
 
     def to_json(self) -> str:
         """One JSON object with the five fields; `from_json` gives back an equal vocabulary."""
-        return json.dumps(
-            {
-                "unit": self.unit,
-                "newline": self.newline,
-                "unknown": self.unknown,
-                "has_unknown_symbol": self.has_unknown_symbol,
-                "symbols": self.symbols,
-            },
-            ensure_ascii=False,
-        )
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "Vocab":
@@ -163,26 +155,20 @@ class Vocab:
         return table
 
 
-def build_vocab(
-    counts: npt.NDArray[np.int64], *, unit: Unit, min_count: int, unknown: UnknownPolicy, newline: Newline
-) -> Vocab:
+def build_vocab(counts: npt.NDArray[np.int64], data: DataSettings) -> Vocab:
     """The vocabulary of a text from `counts[code]`; raises TextError if `min_count` leaves no character."""
-    if unit == "byte":
-        return Vocab(unit=unit, symbols=(), unknown=unknown, newline=newline, has_unknown_symbol=False)
+    if data.unit == "byte":
+        return Vocab(data.unit, data.newline, data.unknown, has_unknown_symbol=False, symbols=())
     seen = np.flatnonzero(counts)
-    kept = seen[counts[seen] >= min_count]
+    kept = seen[counts[seen] >= data.min_count]
     if not len(kept):
         raise TextError(
-            f"no character occurs data.min_count = {min_count} times, the most frequent one occurs "
+            f"no character occurs data.min_count = {data.min_count} times, the most frequent one occurs "
             f"{counts.max(initial=0)} times; lower data.min_count or give more text"
         )
-    return Vocab(
-        unit=unit,
-        symbols=tuple(map(chr, kept.tolist())),
-        unknown=unknown,
-        newline=newline,
-        has_unknown_symbol=len(kept) < len(seen) or unknown == "replace",
-    )
+    needs_unknown = len(kept) < len(seen) or data.unknown == "replace"
+    symbols = tuple(map(chr, kept.tolist()))
+    return Vocab(data.unit, data.newline, data.unknown, has_unknown_symbol=needs_unknown, symbols=symbols)
 
 
 def shared_ids(vocab: Vocab, other: Vocab) -> tuple[list[int], list[int]]:

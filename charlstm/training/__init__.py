@@ -1,5 +1,6 @@
 """The training run: a session that assembles, saves and resumes it, its trainer, its schedule and its limits."""
 
+from charlstm.training.schedule import FORWARD_FRACTION, minutes_alone
 from charlstm.training.session import (
     Began,
     Ended,
@@ -7,24 +8,10 @@ from charlstm.training.session import (
     Sampled,
     Session,
     Stepped,
+    Validating,
     Warned,
     build_trainer,
     resume_session,
     start_session,
 )
 from charlstm.training.trainer import StepFacts, Trainer
-
-__all__ = [
-    "Began",
-    "Ended",
-    "Fact",
-    "Sampled",
-    "Session",
-    "StepFacts",
-    "Stepped",
-    "Trainer",
-    "Warned",
-    "build_trainer",
-    "resume_session",
-    "start_session",
-]

@@ -6,7 +6,6 @@
 Whoever trains is told facts by a callable and may ask for the end by another; what is shown, and how, is theirs.
 """
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +22,14 @@ from charlstm.environment import cache_folder
 from charlstm.errors import InputOutputError, SettingsError
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
-from charlstm.networks import OBJECTIVES, build_core, inherit_weights, num_parameters
+from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Progress, Run, TextIdentity
 from charlstm.settings import ModelSettings, Settings, override_settings
 from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
 from charlstm.training.recorder import Recorder
+from charlstm.training.short_texts import fit_batch, size_advice
 from charlstm.training.trainer import StepFacts, Trainer
-from charlstm.weights import weight_shapes
+from charlstm.weights import count_weights
 
 # What a resumed run may change: its limits, its intervals and the machine it runs on.
 FREE_SETTINGS = frozenset(
@@ -51,6 +51,11 @@ class Began:
     trainer: Trainer
     parameters: int
     inherited: str | None  # whose weights it begins with
+
+
+@dataclass(frozen=True)
+class Validating:
+    """A validation begins; the step that it belongs to will be told with what it found."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Ended:
     stopped_by: str | None  # the setting whose limit was reached; None if the end was asked for
 
 
-Fact: TypeAlias = Began | Stepped | Sampled | Warned | Ended
+Fact: TypeAlias = Began | Validating | Stepped | Sampled | Warned | Ended
 
 
 @dataclass
@@ -111,8 +116,10 @@ class Session:
             recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
             for message in [*self.warnings, *([] if trainer.progress.step else _save_beginning(run, recorder))]:
                 tell(Warned(message))
-            tell(Began(run, self.corpus, trainer, num_parameters(trainer.model), self.inherited))
+            parameters = count_weights(self.settings.model, self.corpus.vocab.size)
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
+            trainer.before_validation = lambda: tell(Validating())
             for facts in trainer.steps():
                 recorder.log(facts)
                 tell(Stepped(facts, recorder.chars_per_second))
@@ -150,12 +157,16 @@ def start_session(
     """Assemble a new run: read the text, prepare the machine, build the model, perhaps with another run's weights.
 
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
+    A text shorter than a batch gets a smaller one, which the settings of the run record.
     """
     settings = override_settings(settings, ())  # which completes them, and checks them together
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    settings, trainer = build_trainer(settings, corpus)
+    chars = len(split_ids(corpus.ids, settings.data.split).train)
+    training, warnings = fit_batch(settings.training, chars)
+    settings, trainer = build_trainer(replace(settings, training=training), corpus)
+    warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
 
     @contextmanager
@@ -164,7 +175,7 @@ def start_session(
         with runs.only_writer(run):
             yield run
 
-    yield Session(settings, corpus, trainer, open_folder, inherited)
+    yield Session(settings, corpus, trainer, open_folder, inherited, warnings)
 
 
 @contextmanager
@@ -252,7 +263,7 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
 
 def _refuse_too_large(model: ModelSettings, vocab_size: int) -> None:
     """Raise SettingsError for a model that no training run on this machine can hold."""
-    numbers = sum(math.prod(shape) for shape in weight_shapes(model, vocab_size).values())
+    numbers = count_weights(model, vocab_size)
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:

@@ -11,8 +11,7 @@ data), so a run that was stopped and restored goes on as if it had not been.
 import functools
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -82,7 +81,7 @@ class Trainer:
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
-        self.average = [p.detach().clone() for p in model.parameters()] if settings.averaging is not None else None
+        self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step
         self.progress = Progress(total_steps=total_steps_of(self.settings, batches.steps_per_epoch))
 
@@ -106,30 +105,13 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 training[f"{key}.{name}"] = _array(value)
-            if self.average is not None:
-                training[f"last.{name}"] = _array(parameter)
         for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
             training[f"state.{name}"] = _array(part)
         return Checkpoint(self.export_weights(), training, self.progress)
 
     def export_weights(self) -> Arrays:
-        """A copy of the model's weights alone: their running average, where there is one."""
-        with self.averaged():
-            return {name: _array(parameter) for name, parameter in self.model.named_parameters()}
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """While this lasts the model has the running average of its weights, where there is one."""
-
-        def exchange() -> None:
-            for parameter, average in zip(self.model.parameters(), self.average or (), strict=False):
-                parameter.data, average.data = average.data, parameter.data
-
-        exchange()
-        try:
-            yield
-        finally:
-            exchange()
+        """A copy of the model's weights alone."""
+        return {name: _array(parameter) for name, parameter in self.model.named_parameters()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take back what `export` gave; limits that the settings have set anew since then count.
@@ -140,19 +122,14 @@ class Trainer:
         parameters = dict(self.model.named_parameters())
         self.optimizer.state.clear()
         with torch.no_grad():
-            for place, (name, parameter) in enumerate(parameters.items()):
-                weights = torch.from_numpy(checkpoint.weights[name])
-                parameter.copy_(weights)
-                if self.average is not None:
-                    self.average[place].copy_(weights)
+            for name, parameter in parameters.items():
+                parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
         parts = {}
         for key, array in checkpoint.training.items():
             kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
             value = torch.from_numpy(array.copy()).to(self.machine.device)
             if kind == "state":
                 parts[name] = value
-            elif kind == "last":
-                parameters[name].data.copy_(value)
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
@@ -169,8 +146,6 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 shape = tuple(parameter.shape)
                 expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
-                if self.average is not None:
-                    expected[f"last.{name}"] = shape
             state = self.model.core.zero_state(self.batches.batch_size, like=self.model.output.bias)
             names = self.model.core.cell.state
             expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=False)}
@@ -197,7 +172,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self._average(step)
         self.state = state
         step_seconds = time.perf_counter() - begin
         self._advance(step_seconds)
@@ -240,14 +214,6 @@ class Trainer:
         (seed,) = np.random.SeedSequence((self.settings.seed, step, shard)).generate_state(1, np.uint64)
         return torch.Generator(self.machine.device).manual_seed(int(seed))
 
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        """Move the running average towards the weights; over the first steps it is that of all of them."""
-        if self.average is not None:
-            assert self.settings.averaging is not None
-            decay = min(self.settings.averaging, (step + 1) / (step + 10))
-            torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
-
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -271,11 +237,11 @@ class Trainer:
 
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
+        self.before_validation()
         begin = time.perf_counter()
-        with self.averaged():
-            tally = evaluate(
-                self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards
-            ).tally
+        tally = evaluate(
+            self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards
+        ).tally
         if not math.isfinite(tally.loss):
             raise DivergedError(
                 f"after step {facts.step} the validation loss is {tally.loss}: the last checkpoint is kept as it was; "

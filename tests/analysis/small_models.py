@@ -20,7 +20,7 @@ TEXT = (
 
 def vocab_of(text):
     counts = np.bincount(code_points(text), minlength=CODE_POINTS)
-    return build_vocab(counts, unit="char", min_count=1, unknown="error", newline="keep")
+    return build_vocab(counts, DataSettings())
 
 
 def model_settings(**changes):

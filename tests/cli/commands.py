@@ -19,7 +19,6 @@ from typer.testing import CliRunner, Result
 from charlstm.cli import app
 
 from ..forks import Forks
-from ..small_runs import end_of
 
 DATA = Path(__file__).parents[2] / "data"
 TINY = """\
@@ -80,11 +79,6 @@ def write_settings(folder: Path, text: str | bytes, *, steps: int = STEPS) -> Pa
     (folder / "text.txt").write_bytes(text.encode() if isinstance(text, str) else text)
     (folder / "tiny.yaml").write_text(TINY.format(steps=steps))
     return folder / "tiny.yaml"
-
-
-def ending(run: Path) -> dict[str, Any]:
-    """What a training run leaves, but for the clock and the settings, which name its place."""
-    return {name: value for name, value in end_of(run).items() if name != "settings"}
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pytest
 from charlstm.training.recorder import Recorder
 
 from ..forks import Forks, wait_until
-from .commands import CYRILLIC, STEPS, charlstm, ending, write_settings
+from ..small_runs import ending
+from .commands import CYRILLIC, STEPS, charlstm, write_settings
 
 pytestmark = pytest.mark.usefixtures("here")
 

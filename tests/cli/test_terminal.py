@@ -9,7 +9,8 @@ import pytest
 from charlstm.cli.report import Report
 
 from ..forks import Forks
-from .commands import CYRILLIC, charlstm, ending, seen_on_a_terminal, shell, write_settings
+from ..small_runs import ending
+from .commands import CYRILLIC, charlstm, seen_on_a_terminal, shell, write_settings
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -181,10 +181,10 @@ def test_trace_loads_torch_only_for_gradients() -> None:
     program = """if True:
         import sys
         from pathlib import Path
-        from charlstm.cli.trace import trace
-        trace(Path(sys.argv[1]), inputs=None, target=None, as_json=False, png=None)
+        from charlstm.cli.trace import trace_command
+        trace_command(Path(sys.argv[1]))
         assert "torch" not in sys.modules
-        trace(Path(sys.argv[1]), inputs=None, target="1", as_json=True, png=None)
+        trace_command(Path(sys.argv[1]), target="1", as_json=True)
         assert "torch" in sys.modules
     """
     subprocess.run([sys.executable, "-c", program, FOUR_STEPS], check=True, stdout=subprocess.DEVNULL)

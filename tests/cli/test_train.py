@@ -9,7 +9,8 @@ from charlstm import files, runs
 from charlstm.evaluation import Tally
 from charlstm.training import recorder
 
-from .commands import STEPS, charlstm, ending, listing, metrics
+from ..small_runs import ending
+from .commands import STEPS, charlstm, listing, metrics
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -18,7 +18,7 @@ from charlstm.evaluation import Tally
 from charlstm.evaluation import evaluate as evaluate_model
 from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES, CharLM
-from charlstm.settings import ModelSettings, TrainingSettings
+from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
 from charlstm.text import Lanes, Splits, prepare_corpus, split_ids
 from charlstm.training import Trainer
 
@@ -32,16 +32,8 @@ def write_text(path: Path, symbols: Sequence[int]) -> Path:
 
 def splits_of(path: Path, cache_folder: Path) -> tuple[Splits, int]:
     """The parts of a text file (80 % train, the rest is held out), and the size of its vocabulary."""
-    corpus = prepare_corpus(
-        [str(path)],
-        unit="char",
-        min_count=1,
-        unknown="error",
-        newline="keep",
-        cache_folder=cache_folder,
-        data_folder=None,
-        stdin=None,
-    )
+    data = DataSettings(sources=(str(path),))
+    corpus = prepare_corpus(data, cache_folder=cache_folder, data_folder=None, stdin=None)
     return split_ids(corpus.ids, (0.8, 0.0, 0.2)), corpus.vocab.size
 
 

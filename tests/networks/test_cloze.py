@@ -154,9 +154,7 @@ def test_cloze_one_gap_is_filled_with_the_models_most_likely_character() -> None
     ids = np.random.default_rng(2).integers(V, size=20)
     logits = model(torch.from_numpy(ids)[:, None], dtype=torch.float64)[0][:, 0].detach().numpy()
     for gap in (0, 9, 19):
-        filled = fill_gaps(
-            *engines, ids, [gap], parameters=SamplingParameters(temperature=0.0), rng=np.random.default_rng(0)
-        )
+        filled = fill_gaps(engines, ids, [gap], parameters=SamplingParameters(temperature=0.0), seed=0)
         assert filled[gap] == logits[gap].argmax()
         assert np.array_equal(np.delete(filled, gap), np.delete(ids, gap))
 
@@ -170,9 +168,7 @@ def test_cloze_what_stands_in_the_gaps_does_not_change_the_filling() -> None:
     fillings = []
     for stand_in in range(V):
         ids[gaps] = stand_in
-        fillings.append(
-            fill_gaps(*engines, ids, gaps, parameters=SamplingParameters(temperature=0.0), rng=np.random.default_rng(0))
-        )
+        fillings.append(fill_gaps(engines, ids, gaps, parameters=SamplingParameters(temperature=0.0), seed=0))
     assert all(np.array_equal(filling, fillings[0]) for filling in fillings)
 
 
@@ -183,9 +179,7 @@ def test_cloze_drawn_fillings_depend_on_the_seed_alone_and_never_hold_the_unknow
     ids = np.random.default_rng(4).integers(V - 1, size=60)
     gaps = list(range(0, 60, 2))
     parameters = SamplingParameters(temperature=2.0, never=V - 1)
-    draw = [
-        fill_gaps(*engines, ids, gaps, parameters=parameters, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
-    ]
+    draw = [fill_gaps(engines, ids, gaps, parameters=parameters, seed=seed) for seed in (1, 1, 2)]
     assert np.array_equal(draw[0], draw[1])
     assert not np.array_equal(draw[0], draw[2])
     assert V - 1 not in draw[0][gaps]
@@ -197,14 +191,8 @@ def test_cloze_text_keeps_its_known_bytes_and_each_gap_is_one_character() -> Non
     vocab = Vocab(unit="char", symbols=tuple("\n abcdefжзи"), unknown="error", newline="keep", has_unknown_symbol=False)
     assert vocab.size == V
     text = "_aж__\nзe_".encode()
-    filled = fill_text(
-        *build_directions(weights, settings("gru", 2)),
-        vocab,
-        text,
-        mask=b"_",
-        parameters=SamplingParameters(temperature=0.0),
-        rng=np.random.default_rng(0),
-    ).decode()
+    engines = build_directions(weights, settings("gru", 2))
+    filled = fill_text(engines, vocab, text, mask=b"_", temperature=0.0, seed=0).decode()
     assert len(filled) == len(text.decode())
     assert set(filled) <= set(vocab.symbols)
     assert all(found == given for found, given in zip(filled, text.decode(), strict=True) if given != "_")

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
-from charlstm.networks import OBJECTIVES, CharLM, inherit_weights, num_parameters
-from charlstm.settings import ModelSettings
+from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
+from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
+from charlstm.weights import count_weights
 
 from ..laws import B, E, H, L, T, V
 
@@ -113,13 +114,14 @@ def test_model_logits_of_bf16_products_are_float32_and_close(cell: str) -> None:
 def test_model_parameters_are_counted() -> None:
     gates = 4 * H
     expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
-    assert num_parameters(OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])) == expected
+    built = OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])
+    assert count_weights(SETTINGS["lstm"], V) == sum(p.numel() for p in built.parameters()) == expected
 
 
 def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
     chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
-    older = build_vocab(np.bincount(list(b"bcd")), unit="char", min_count=1, unknown="replace", newline="keep")
-    newer = build_vocab(np.bincount(list(b"abdz")), unit="char", min_count=1, unknown="replace", newline="keep")
+    older = build_vocab(np.bincount(list(b"bcd")), DataSettings(unknown="replace"))
+    newer = build_vocab(np.bincount(list(b"abdz")), DataSettings(unknown="replace"))
     theirs = OBJECTIVES["next"].build_model(older.size, chosen, seed=1)
     ours, drawn = (OBJECTIVES["next"].build_model(newer.size, chosen, seed=2) for _ in range(2))
     rows, their_rows = shared_ids(newer, older)
@@ -135,7 +137,7 @@ def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() ->
 
 
 def test_model_does_not_match_characters_with_bytes() -> None:
-    chars = build_vocab(np.bincount(list(b"abc")), unit="char", min_count=1, unknown="error", newline="keep")
-    bytes_ = build_vocab(np.bincount(list(b"abc")), unit="byte", min_count=1, unknown="error", newline="keep")
+    chars = build_vocab(np.bincount(list(b"abc")), DataSettings())
+    bytes_ = build_vocab(np.bincount(list(b"abc")), DataSettings(unit="byte"))
     with pytest.raises(RunError, match=r"one vocabulary is of chars and the other of bytes"):
         shared_ids(chars, bytes_)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from charlstm.errors import CharLSTMError, InputOutputError, RunError
 from charlstm.files import UNFINISHED
@@ -16,8 +17,9 @@ from charlstm.runs import (
     append_metrics,
     create_run,
     cut_metrics,
-    find_run,
     mark_newest,
+    named_folder,
+    newest_folder,
     only_writer,
     open_run,
     rewrite_settings,
@@ -32,8 +34,7 @@ def test_runs_never_overwrite_and_number_a_taken_name() -> None:
     folders = [one.folder for one in made]
     mark_newest(made[2])
     assert folders == [Path("runs/small"), Path("runs/small-2"), Path("runs/small-3")]
-    assert find_run(None) == Path("runs/small-3")
-    assert find_run(Path("elsewhere")) == Path("elsewhere")
+    assert open_run().folder == newest_folder() == Path("runs/small-3")
 
 
 @pytest.mark.parametrize("taken", ["file", "folder"])
@@ -55,20 +56,50 @@ def test_runs_take_a_named_folder_that_is_empty_or_not_there_and_the_newest_is_f
         run = create_run(folder, SETTINGS, VOCAB, TEXT, name="unused")
         assert run.folder == folder
         mark_newest(run)
-        assert find_run(None).resolve() == folder.resolve()
-        assert open_run(find_run(None)).vocab == VOCAB
+        assert open_run().folder == folder
 
 
 def test_runs_newest_is_named_even_from_an_absolute_path(tmp_path: Path) -> None:
     mark_newest(create_run(tmp_path / "far" / "away", SETTINGS, VOCAB, TEXT, name="unused"))
-    assert find_run(None).resolve() == (tmp_path / "far" / "away").resolve()
+    assert open_run().folder.resolve() == (tmp_path / "far" / "away").resolve()
 
 
 def test_runs_without_any_say_so() -> None:
     with pytest.raises(RunError, match="charlstm train"):
-        find_run(None)
+        open_run()
     with pytest.raises(RunError, match="not a run folder"):
         open_run(Path("nowhere"))
+
+
+def test_runs_are_found_by_their_name_and_a_path_comes_first(run: Run) -> None:
+    assert open_run(Path("small")).folder == named_folder(Path("small")) == run.folder
+    assert named_folder(Path("runs/small")) == run.folder
+    assert named_folder(Path("nowhere")) == Path("nowhere")
+    beside = create_run(Path("small"), SETTINGS, VOCAB, TEXT, name="unused")
+    assert open_run(Path("small")).folder == beside.folder == Path("small")
+
+
+def test_runs_newest_that_can_do_what_is_needed_is_opened(run: Run) -> None:
+    began = (run.folder / "vocab.json").stat().st_mtime
+    for number, name in enumerate(("next", "cloze", "damaged"), start=1):
+        model = structs.replace(MODEL, bidirectional=name == "cloze", objective="cloze" if name == "cloze" else "next")
+        made = create_run(None, structs.replace(SETTINGS, model=model), VOCAB, TEXT, name=name)
+        os.utime(made.folder / "vocab.json", (began + number,) * 2)
+    Path("runs/damaged/vocab.json").write_text("[")
+    Path("runs/foreign").mkdir()
+    mark_newest(open_run(Path("runs/cloze")))
+    assert open_run().folder == open_run(needs="cloze").folder == Path("runs/cloze")
+    assert open_run(needs="next").folder == Path("runs/next")
+    with pytest.raises(RunError, match="predicts the next character"):
+        open_run(Path("next"), needs="cloze")
+    Path("runs/latest").write_text("foreign\n")
+    assert open_run().folder == Path("runs/cloze")
+
+
+def test_runs_none_of_which_can_be_used_leave_the_newest_ones_error(run: Run) -> None:
+    mark_newest(run)
+    with pytest.raises(RunError, match="runs/small predicts the next character"):
+        open_run(needs="cloze")
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "vocab.json"])

@@ -75,6 +75,7 @@ def test_settings_every_style_of_yaml_gives_the_same() -> None:
     flow = "%YAML 1.2\n---\n{training: {seed: 7}, data: {sources: [a.txt, 'b: c']}}\n...\n"
     assert parse(block) == parse(flow) == parse("\ufeff" + block.replace("\n", "\r\n"))
     assert parse(block).data.sources == ("a.txt", "b: c")
+    assert parse("data: {sources: my text.txt}").data.sources == ("my text.txt",)
 
 
 # Overrides
@@ -171,7 +172,7 @@ BAD_FILES = {
     "sampling: {top_p: 0}": "1: sampling.top_p is 0, but must be a number above 0 and at most 1, or null",
     "sampling: {top_k: no}": '1: sampling.top_k is "no", but must be an integer of at least 1, or null',
     "data: {newline: unify}": '1: data.newline is "unify", but must be "keep" or "normalize"',
-    "data: {sources: my.txt}": '1: data.sources is "my.txt", but must be a list of one or more texts: write ["my.txt"]',
+    "data: {sources: ''}": '1: data.sources is "", but must be a list of one or more texts',
     "data: {sources: []}": "1: data.sources is [], but must be a list of one or more texts",
     "data: {sources: [1984]}": "1: data.sources is [1984], but must be a list of one or more texts",
     "data: {split: [0.9, 0.1]}": "1: data.split is [0.9, 0.1], but must be a list of 3, each a number of at least 0",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import InputOutputError, TextError
 from charlstm.files import UNFINISHED, atomic_file
+from charlstm.settings import DataSettings
 from charlstm.text import corpus as corpus_module
 from charlstm.text import sources
 from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus, split_ids
@@ -25,8 +26,8 @@ def in_its_own_folder(tmp_path, monkeypatch):
 
 
 def prepare(*names, stdin=None, **changes):
-    chosen = {"unit": "char", "min_count": 1, "unknown": "error", "newline": "keep", **changes}
-    return prepare_corpus(names, **chosen, cache_folder=Path("cache"), data_folder=None, stdin=stdin)
+    data = DataSettings(sources=names, **changes)
+    return prepare_corpus(data, cache_folder=Path("cache"), data_folder=None, stdin=stdin)
 
 
 def prepare_bytes(content, **changes):

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
+from charlstm.settings import DataSettings
 from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points, name_characters, normalize_newlines
 
 
 def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):
     counts = np.bincount(code_points(text), minlength=CODE_POINTS)
-    return build_vocab(counts, unit=unit, min_count=min_count, unknown=unknown, newline=newline)
+    return build_vocab(counts, DataSettings(unit=unit, min_count=min_count, unknown=unknown, newline=newline))
 
 
 char_vocabs = st.builds(

@@ -1,0 +1,45 @@
+"""A line on a terminal that shows what takes its time, until it is done."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from charlstm import environment
+
+FIRST_SHOWN_SECONDS = 0.3  # what is quicker needs no line
+SECONDS_BETWEEN = 1.0
+CLEAR_LINE = "\033[K"
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show what is being done, and for how long, on stderr if that is a terminal; the line goes away at the end."""
+    if not (sys.stderr.isatty() and environment.terminal_redraws()):
+        yield
+        return
+    done = threading.Event()
+
+    def show() -> None:
+        begin = time.monotonic()
+        pause = FIRST_SHOWN_SECONDS
+        while not done.wait(pause):
+            # the cursor goes back to the beginning, so that a message takes the place of this line
+            _draw(f"{CLEAR_LINE}{what} … {time.monotonic() - begin:.0f} s\r")
+            pause = SECONDS_BETWEEN
+        _draw(CLEAR_LINE)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _draw(text: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

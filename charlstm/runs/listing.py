@@ -1,0 +1,57 @@
+"""Runs at a glance: what each was trained on, how far, and how well."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from charlstm.errors import RunError
+from charlstm.files import read_bounded
+from charlstm.runs.checkpoints import MAX_SCALARS_BYTES, PROGRESS, checkpoint_names
+from charlstm.runs.folder import Run, began_at, open_run, run_folders
+from charlstm.runs.progress import Progress, decode_progress
+from charlstm.weights import count_weights
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run and the figures that are read without its weights."""
+
+    run: Run
+    began_at: float  # seconds since 1970
+    parameters: int
+    progress: Progress  # of the newest checkpoint
+    bytes: int  # of all its files
+
+    @property
+    def best_bits(self) -> float | None:
+        """Bits per character, or byte, of the best validation; None if there was none."""
+        best = self.progress.best_loss
+        return None if best is None else best / math.log(2)
+
+
+def list_runs() -> tuple[list[RunSummary], Sequence[RunError]]:
+    """The runs in runs/, newest first, and what is wrong with those that cannot be read."""
+    summaries, problems = [], []
+    for folder in run_folders():
+        try:
+            summaries.append(_summary(open_run(folder)))
+        except RunError as problem:
+            problems.append(problem)
+        except OSError as error:  # a checkpoint that a training run removed meanwhile
+            problems.append(RunError(f"{folder} could not be read: {error.strerror}"))
+    return summaries, problems
+
+
+def _summary(run: Run) -> RunSummary:
+    names = checkpoint_names(run)
+    progress = Progress()
+    if names:
+        path = run.checkpoints / names[-1] / PROGRESS
+        progress = decode_progress(read_bounded(path, MAX_SCALARS_BYTES), where=str(path))
+    return RunSummary(
+        run,
+        began_at(run.folder),
+        count_weights(run.settings.model, run.vocab.size),
+        progress,
+        sum(path.lstat().st_size for path in run.folder.rglob("*") if path.is_file()),
+    )

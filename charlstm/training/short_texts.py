@@ -1,0 +1,37 @@
+"""Short texts: a batch that fits into one, and a model that is not too large for one."""
+
+from msgspec.structs import replace
+
+from charlstm.settings import TrainingSettings
+
+LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
+MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml goes from 2.5 down to 0.4
+
+
+def fit_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings, list[str]]:
+    """The settings, with fewer lanes and shorter windows where no batch fits into so many characters, and a word.
+
+    Four batches fit then, so that no more than a fifth of a lane follows its last whole window. A text of fewer than 2
+    characters, too short for any batch, is left to `Lanes` to refuse.
+    """
+    lanes, window = training.batch_size, training.sequence_length
+    if lanes * window < chars:  # each character needs the one after it
+        return training, []
+    while lanes * window > 1 and LEAST_BATCHES * lanes * window >= chars:
+        # towards windows four times as long as there are lanes, as configs/own-text.yaml has them
+        lanes, window = (lanes, window // 2) if window > 4 * lanes or lanes == 1 else (lanes // 2, window)
+    told = (
+        f"the {chars:,} characters to train on are fewer than {training.batch_size} lanes of "
+        f"{training.sequence_length}: training.batch_size is {lanes} and training.sequence_length {window} instead"
+    )
+    return replace(training, batch_size=lanes, sequence_length=window), [told]
+
+
+def size_advice(parameters: int, chars: int) -> list[str]:
+    """A word to whoever trains many more parameters than a text has characters."""
+    if parameters <= MOST_PARAMETERS * chars:
+        return []
+    return [
+        f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, "
+        "model.hidden_size=128 or less, model.dropout=0.2 or more and training.batch_size=16 serve new text better"
+    ]

@@ -137,7 +137,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         return {"seconds": time.perf_counter() - begin}
     begin = time.perf_counter()
     evaluation = evaluate_model(
-        model, objective, ids, machine=machine, lanes=args.batch_size, sequence_length=args.sequence_length
+        model, objective, ids, start_id=0, machine=machine, lanes=args.batch_size, sequence_length=args.sequence_length
     )
     return {"seconds": time.perf_counter() - begin, "loss": evaluation.tally.loss}
 

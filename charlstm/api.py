@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -23,7 +24,8 @@ from charlstm.inference import (
     take_text,
 )
 from charlstm.runs import Run, read_checkpoint, refuse_other_objective
-from charlstm.settings import SamplingSettings
+from charlstm.settings import Naming, SamplingSettings
+from charlstm.text import start_id
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
@@ -54,10 +56,12 @@ def sample_stepwise(
     seed: int = 1,
     scored: bool = False,
     cores: int | None = None,
+    cold: bool = False,
 ) -> Iterator[list[Sample]]:
     """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
 
     sampling: its length 0 is without end. cores: that NumPy may use, None for all of this process.
+    cold: whether to read nothing before the prompt, instead of what training texts begin with.
     Everything is read and checked before this returns; raises RunError and TextError.
     """
     refuse_other_objective(run, "next")
@@ -74,6 +78,7 @@ def sample_stepwise(
         samples=samples,
         stop_ids=stop_ids,
         scored=scored,
+        cold=cold,
     )
     threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
 
@@ -102,7 +107,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     """Measure a run's best checkpoint in float32 on ids, as `encode_text` and `read_split` give them.
 
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
-    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for fewer than 2 characters.
+    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
     """
     import torch
 
@@ -118,4 +123,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     machine = prepare_evaluation(evaluation.EVALUATED_LANES)
     model = objective.build_model(run.vocab.size, run.settings.model)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
-    return evaluation.evaluate(model.to(machine.device), objective, ids, protocol=protocol, machine=machine)
+    measured = evaluation.evaluate(
+        model.to(machine.device), objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
+    )
+    return replace_field(measured, naming=Naming.of(run.settings))

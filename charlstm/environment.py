@@ -10,6 +10,7 @@
 | OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -27,9 +28,8 @@ def data_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: encoded texts and what was measured about this machine."""
-    base = _path("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return _path("CHARLSTM_CACHE") or base / "charlstm"
+    """The folder for what can be made again: encoded texts and what was measured about this machine. Raises OSError."""
+    return _path("CHARLSTM_CACHE") or (_path("XDG_CACHE_HOME") or _expanded("~/.cache")) / "charlstm"
 
 
 def terminal_redraws() -> bool:
@@ -72,4 +72,13 @@ def _processors() -> int:
 
 def _path(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    return _expanded(value) if value else None
+
+
+def _expanded(path: str) -> Path:
+    """The path with ~ as a folder. Raises OSError where nobody knows it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        reason = "nobody knows this home folder here; set HOME or CHARLSTM_CACHE"
+        raise FileNotFoundError(errno.ENOENT, reason, path) from None

@@ -52,6 +52,16 @@ class InputOutputError(CharLSTMError):
     exit_code = 6
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has run out; torch has no exception of its own for the processor's."""
+    says_so = isinstance(error, RuntimeError) and ("allocate" in str(error) or "out of memory" in str(error))
+    return says_so or isinstance(error, MemoryError)
+
+
+class DiskWarning(UserWarning):
+    """A file system cannot do what protects the work on it, but the work goes on."""
+
+
 class Interrupted(CharLSTMError):  # noqa: N818 - an event, not an error
     """A signal asked the program to stop; everything was saved first."""
 

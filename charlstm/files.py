@@ -4,29 +4,33 @@ What is written atomically is written beside its place, flushed to the disk and 
 moment, also that of a power cut, the old content or the new one can be read there, complete.
 """
 
+import errno
 import fcntl
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from charlstm.errors import InputOutputError, RunError
+from charlstm.errors import DiskWarning, InputOutputError, RunError
 
 UNFINISHED = ".unfinished-"  # how the name of what is being written begins
+UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)  # how file systems say that they cannot
 REPLACED = f"{UNFINISHED}replaced-"  # and that of a folder whose place is being taken
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a file to write into, which takes the place of `path` when the block ends; if it raises, nothing changes.
 
-    The unfinished file is locked until then: whoever finds it unlocked knows that its writer is gone. Raises OSError.
+    mode: its permissions, less the umask. The unfinished file can also be read, and is locked: whoever finds it
+    unlocked knows that its writer is gone. Raises OSError.
     """
     unfinished = path.with_name(f"{UNFINISHED}{os.urandom(8).hex()}")
     try:
-        with _open_locked(unfinished) as file:
+        with _open_locked(unfinished, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,10 +42,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     flush(path.parent)
 
 
-def _open_locked(path: Path) -> BinaryIO:
-    """Make a file that this process has locked; one that was taken for abandoned before it was locked is made again."""
+def _open_locked(path: Path, mode: int) -> BinaryIO:
+    """Make a file, where not even a link was, and lock it; one that was taken for abandoned before is made again."""
     while True:
-        file = path.open("wb")
+        file = open(path, "xb+", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
@@ -49,9 +53,9 @@ def _open_locked(path: Path) -> BinaryIO:
         file.close()
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file atomically. Raises OSError."""
-    with atomic_file(path) as file:
+    with atomic_file(path, mode=mode) as file:
         file.write(data)
 
 
@@ -104,10 +108,15 @@ def remove(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a folder, or a file that was written earlier, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Have a folder, or a file that was written earlier, on the disk; where folders cannot be flushed, warn."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO is not waited for
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED or not path.is_dir():
+            raise
+        what = "this file system does not flush folders: a power cut may take what was just saved"
+        warnings.warn(what, DiskWarning, stacklevel=1)  # from here, so once
     finally:
         os.close(handle)
 

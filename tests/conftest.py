@@ -8,15 +8,22 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from .forks import Forks
 
-hypothesis.settings.register_profile("charlstm", deadline=None)  # no test here is about the clock
-hypothesis.settings.load_profile("charlstm")
+# no test here is about the clock; the quick tests draw fewer examples than the long ones
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=400)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the sweeps that take minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "quick")
+    threadpool_limits(1, user_api="blas")  # as the program has it; two threads that wait for each other only spin
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -64,10 +64,14 @@ class Forks:
         more_memory_bytes: int | None = None,
         longest_file_bytes: int | None = None,
         disk_calls: dict[str, Any] | None = None,
+        closed: Sequence[int] = (),
+        first: str = "",
     ) -> End:
         """Run `charlstm`, perhaps on a terminal, under strace, or short of memory, of file size or of a good disk.
 
         meanwhile: called with the number of the process, once it has been started and until it is waited for.
+        closed: those of the standard streams 0, 1 and 2 that are closed.
+        first: Python that the process runs before the command.
         """
         out, err = cwd / ".out", cwd / ".err"
         request = {
@@ -81,6 +85,8 @@ class Forks:
             "more_memory_bytes": more_memory_bytes,
             "longest_file_bytes": longest_file_bytes,
             "disk_calls": disk_calls,
+            "closed": list(closed),
+            "first": first,
             "environment": {**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, **(env or {})},
         }
         assert self._server.stdin is not None
@@ -180,8 +186,12 @@ def _child(request: dict[str, Any], gate: mmap.mmap) -> None:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             limit = used + request["more_memory_bytes"]
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        for number in request["closed"]:  # as Python finds them when it starts
+            os.close(number)
+            setattr(sys, ("stdin", "stdout", "stderr")[number], None)
         while not gate[0]:
             pass
+        exec(request["first"], {})
         if request["disk_calls"] is not None:
             from disk_calls import DiskCalls, failing
 
@@ -195,7 +205,7 @@ def _child(request: dict[str, Any], gate: mmap.mmap) -> None:
         import traceback
 
         traceback.print_exc()
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):  # a closed one is None
         sys.stdout.flush()
     os._exit(code)
 

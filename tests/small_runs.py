@@ -16,19 +16,20 @@ from charlstm import runs
 from charlstm.settings import load_settings
 from charlstm.training import Session, Stepped, Warned, resume_session, start_session
 
-CLOCK = ("seconds", "validation_seconds", "chars_per_second")  # all that may differ from run to run
+CLOCK = ("seconds", "pace", "chars_per_second", "bytes_per_second")  # all that may differ from run to run
 STEPS = 6
 SETTINGS = """\
 data:
   sources: [{text}]
+  split: {split}
 model:
   embedding_size: 5
   hidden_size: 8
   num_layers: 2
   dropout: 0.3
 training:
-  batch_size: 3
-  sequence_length: 7
+  batch_size: {lanes}
+  sequence_length: {length}
   max_steps: {steps}
   warmup_steps: 2
   log_every_steps: 1
@@ -47,7 +48,8 @@ def write_settings(folder: Path, *, steps: int = STEPS, validate: int = 2, save:
     text = folder / "text.txt"
     text.write_text("".join(draw.choice("abcdefg é\nxyz") for _ in range(260)))
     config = folder / "small.yaml"
-    config.write_text(SETTINGS.format(text=text, steps=steps, validate=validate, save=save))
+    sizes = {"split": [0.9, 0.1, 0.0], "lanes": 3, "length": 7}
+    config.write_text(SETTINGS.format(text=text, steps=steps, validate=validate, save=save, **sizes))
     return config
 
 

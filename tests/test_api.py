@@ -6,10 +6,8 @@ import pytest
 
 import charlstm
 from charlstm.errors import RunError, SettingsError
-from charlstm.settings import DataSettings as Data
-from charlstm.settings import ModelSettings, Settings, TrainingSettings
 
-TEXT = "the cat sat on the mat; a dog ran to the log, and so on\n" * 20
+from .training.test_session import TEXT, settings
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +18,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(place: Path, name: str, **model: object) -> charlstm.Run:
-    settings = Settings(
-        data=Data(sources=(str(place / "text.txt"),)),
-        model=ModelSettings(embedding_size=4, hidden_size=6, **model),  # type: ignore[arg-type]
-        training=TrainingSettings(batch_size=5, sequence_length=7, max_steps=3, precision="fp32", device="cpu"),
-    )
     if not (place / name).exists():
-        with charlstm.start_session(settings, folder=place / name) as session:
+        chosen = settings(sources=(str(place / "text.txt"),), max_steps=3, **model)
+        with charlstm.start_session(chosen, folder=place / name) as session:
             session.train()
     return charlstm.open_run(place / name)
 
@@ -82,6 +76,5 @@ def test_api_refuses_what_a_run_cannot_do(run: charlstm.Run, cloze: charlstm.Run
 
 def test_api_completes_settings_that_set_no_limit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    settings = Settings(data=Data(sources=("text.txt",)), training=TrainingSettings(batch_size=2, sequence_length=7))
-    with charlstm.start_session(settings, folder=place / "unlimited") as session:
+    with charlstm.start_session(settings(max_steps=None), folder=place / "unlimited") as session:
         assert session.settings.training.max_minutes == 1.0

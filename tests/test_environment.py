@@ -44,16 +44,6 @@ def test_environment_numpy_threads_are_one_unless_the_user_said_otherwise(monkey
     assert found == ["1", "1", "3"]
 
 
-def test_environment_tests_see_nothing_of_the_users(session_cache: Path) -> None:
-    assert environment.run_folder() is None
-    assert environment.data_folder() is None
-    assert environment.cache_folder() == session_cache
-
-
-def test_environment_load_is_a_number_of_processes() -> None:
-    assert environment.load_average() >= 0.0
-
-
 @pytest.mark.parametrize("odd", ["", "0", "abc", "-1", "²", "9" * 5000])
 def test_environment_odd_numbers_of_cores_are_those_of_the_machine(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -65,18 +65,6 @@ def test_imports_of_what_prints_and_of_pickle() -> None:
         assert part == "environment" or "os.environ" not in MODULES[module].read_text(), module
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["config", "schema"]])
-def test_help_loads_neither_torch_nor_numpy(arguments: list[str]) -> None:
-    program = (
-        "import sys; from charlstm.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'numpy', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    assert python(program, *arguments)
-
-
 @pytest.mark.parametrize("with_torch", [False, True])
 def test_importing_does_no_work(with_torch: bool) -> None:
     """No module prints, starts a thread or changes torch when it is imported; most do not load torch."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from charlstm.cells import CELLS
 from charlstm.networks.cores import unrolled_scan
 
-from .laws import B, E, H, T
+from .laws.subjects import B, E, H, T
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cells import LETTERS
+from charlstm.cells import LETTERS, State
 from charlstm.errors import SettingsError
 from charlstm.inference import Engine
 
@@ -30,7 +30,7 @@ class GateActivity:
 
     ids         (T,)
     values      by name (`gates`, then `state`), (T, L, H): after reading the character at t
-    surprisal   (T,) bits, −log2 of the probability given to the character at t before it was read; NaN at t = 0
+    surprisal   (T,) bits, −log2 of the probability given to the character at t before it was read
     guess_ids   (T, K) the likeliest characters to come after the one at t, likeliest first
     guess_probs (T, K) their probabilities
     """
@@ -61,8 +61,8 @@ class GateActivity:
 
     @property
     def bits_per_char(self) -> float:
-        """Mean surprisal of the characters after the first; NaN if there is no second."""
-        return float(self.surprisal[1:].mean(dtype=np.float64)) if len(self.ids) > 1 else float("nan")
+        """Mean surprisal."""
+        return float(self.surprisal.mean(dtype=np.float64))
 
     def full_scale(self, name: str) -> Values:
         """What stands for full scale, (L, H): 1 for a gate and the candidate, else each unit's largest magnitude."""
@@ -78,24 +78,27 @@ class GateActivity:
         return {name: self.values[name][:, layer, unit] / self.full_scale(name)[layer, unit] for name in names}
 
 
-def read_gates(engine: Engine, ids: Ids) -> GateActivity:
-    """Read ids (T,) once from a zero state and keep every gate and state.
+def read_gates(engine: Engine, ids: Ids, *, start_id: int) -> GateActivity:
+    """Read ids (T,) once, after the start symbol, and keep every gate and state.
 
     Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
     """
     gates, state = engine.cell.gates, engine.cell.state
-    values = _read_values(engine, ids, (*gates, *state), option="--length")
-    return GateActivity(np.asarray(ids), gates, state, values, *_predictions(engine, ids, values["h"][:, -1]))
+    values, begin = _read_values(engine, ids, (*gates, *state), start_id, option="--length")
+    hidden = np.concatenate([begin[0][-1], values["h"][:, -1]])
+    return GateActivity(np.asarray(ids), gates, state, values, *_predictions(engine, ids, hidden))
 
 
-def read_memory(engine: Engine, ids: Ids) -> Values:
+def read_memory(engine: Engine, ids: Ids, *, start_id: int) -> Values:
     """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
     memory = engine.cell.state[-1]
-    return _read_values(engine, ids, (memory,), option="--study")[memory]
+    return _read_values(engine, ids, (memory,), start_id, option="--study")[0][memory]
 
 
-def _read_values(engine: Engine, ids: Ids, names: Sequence[str], *, option: str) -> dict[str, Values]:
-    """Some of the gates and the state by name, (T, L, H) each; the option is what sets T."""
+def _read_values(
+    engine: Engine, ids: Ids, names: Sequence[str], start_id: int, *, option: str
+) -> tuple[dict[str, Values], State]:
+    """Some of the gates and the state by name, (T, L, H) each, and the state before them; the option is what sets T."""
     shape = (engine.num_layers, engine.hidden_size)
     most = MOST_NUMBERS // (len(names) * math.prod(shape))
     if len(ids) > most:
@@ -103,7 +106,8 @@ def _read_values(engine: Engine, ids: Ids, names: Sequence[str], *, option: str)
             f"the values kept of {len(ids):,} characters would exceed 1 GiB: give {option} {most} or less"
         )
     values = {name: np.empty((len(ids), *shape), dtype=np.float32) for name in names}
-    state = engine.zero_state(1)
+    _, begin = engine.step(np.array([start_id]), engine.zero_state(1))
+    state = begin
     for t in range(len(ids)):
         _, state, of_layers = engine.step_gates(ids[t : t + 1], state)
         for name, part in zip(engine.cell.state, state, strict=True):
@@ -113,7 +117,7 @@ def _read_values(engine: Engine, ids: Ids, names: Sequence[str], *, option: str)
             for name, value in zip(engine.cell.gates, of_layer, strict=True):
                 if name in values:
                     values[name][t, layer] = value[0]
-    return values
+    return values, begin
 
 
 def open_and_shut(values: Values) -> tuple[Values, Values]:
@@ -124,9 +128,12 @@ def open_and_shut(values: Values) -> tuple[Values, Values]:
 def _predictions(
     engine: Engine, ids: Ids, hidden: Values
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Surprisal (T,), and ids and probabilities (T, K) of the guesses, from the last layer's hidden state (T, H)."""
-    length, count = len(ids), min(GUESSES, len(engine.output_bias))
-    surprisal = np.full(length, np.nan, dtype=np.float32)
+    """Surprisal (T,), and ids and probabilities (T, K) of the guesses.
+
+    hidden: the last layer's hidden state (T + 1, H) before the first character and after each.
+    """
+    length, count = len(hidden), min(GUESSES, len(engine.output_bias))
+    surprisal = np.empty(len(ids), dtype=np.float32)
     guess_ids = np.empty((length, count), dtype=np.uint32)
     guess_probs = np.empty((length, count), dtype=np.float32)
     for start in range(0, length, _ROWS):
@@ -137,6 +144,6 @@ def _predictions(
         best = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
         guess_ids[rows] = best
         guess_probs[rows] = np.exp(np.take_along_axis(log_probs, best, axis=1))
-        came = ids[rows.start + 1 : rows.stop + 1].astype(np.intp)  # one row fewer at the very end
-        surprisal[rows.start + 1 : rows.start + 1 + len(came)] = -log_probs[np.arange(len(came)), came] / np.log(2)
-    return surprisal, guess_ids, guess_probs
+        came = ids[rows].astype(np.intp)  # one row fewer at the very end
+        surprisal[rows] = -log_probs[np.arange(len(came)), came] / np.log(2) + 0.0  # -0 is 0
+    return surprisal, guess_ids[1:], guess_probs[1:]

@@ -16,7 +16,12 @@ from charlstm.analysis.text_features import TextFeatures, text_features
 from charlstm.cells import LETTERS
 from charlstm.inference import Engine
 from charlstm.runs import Run
+from charlstm.text import start_id
 from charlstm.weights import Weights
+
+# Of units found on 250 characters or more all but 1 of 104 followed their feature elsewhere as well (r > 0.3 on 30,000
+# others); of those found on 60, 7 of 33 did not.
+LEAST_STUDIED_CHARS = 250
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Inspection:
 
     activity          the gates over the first T characters
     features          of these characters, (T,) each
-    correlated_units  found over all `studied_chars` characters, highest agreement first
+    correlated_units  found over all `studied_chars` characters, highest agreement first; none of too few
     """
 
     run: Run
@@ -52,10 +57,11 @@ def inspect_text(run: Run, weights: Weights, ids: NDArray[np.integer[Any]], *, l
     Raises SettingsError for a text too long to keep.
     """
     engine = Engine(weights, run.settings.model)
-    activity = read_gates(engine, ids[:length])
-    memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids)
+    start = start_id(run.vocab)
+    activity = read_gates(engine, ids[:length], start_id=start)
+    memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids, start_id=start)
     features = text_features(text_of(run.vocab, ids))
-    correlated_units = find_correlated_units(memory, features)
+    correlated_units = find_correlated_units(memory, features) if len(ids) >= LEAST_STUDIED_CHARS else []
     shown = {name: values[:length] for name, values in features.items()}
     return Inspection(run, activity, shown, tuple(correlated_units), len(ids))
 

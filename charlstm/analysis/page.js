@@ -87,13 +87,25 @@ function recall() {
 function announce() {
   const t = pick.at, value = valueAt(pick.show, pick.unit, t).toFixed(2), bits = data.surprisal[t];
   const name = { " ": "space", "↵": "line end", "⇥": "tab" }[symbol(t)] ?? symbol(t);
-  $("live").textContent = `${name}, ${valueOf[pick.show].label} ${value}${bits < 0 ? "" : `, surprisal ${bits.toFixed(1)} bits`}, unit ${pick.unit}`;
+  $("live").textContent = `${name}, ${valueOf[pick.show].label} ${value}, surprisal ${bits.toFixed(1)} bits, unit ${pick.unit}`;
 }
 function moveTo(t) {
   choose({ at: t }).then(announce);
   const span = spans[pick.at], box = $("text");
   if (span.offsetTop < box.scrollTop + 20) box.scrollTop = span.offsetTop - 60;
   else if (span.offsetTop > box.scrollTop + box.clientHeight - 50) box.scrollTop = span.offsetTop - box.clientHeight + 80;
+}
+function tellingPlace() {          // the largest change of the unit's memory in the stretch where it changes most
+  const memory = layerArrays[facts.memory].subarray(pick.unit * T, (pick.unit + 1) * T), long = Math.min(80, T);
+  const change = t => t ? Math.abs(memory[t] - memory[t - 1]) : 0;
+  let sum = 0, most = -1, end = 0;
+  for (let t = 0; t < T; t++) {
+    sum += change(t) - (t >= long ? change(t - long) : 0);
+    if (t >= long - 1 && sum > most) [most, end] = [sum, t];
+  }
+  let best = end;
+  for (let t = end - long + 1; t <= end; t++) if (change(t) > change(best)) best = t;
+  return best;
 }
 function lineAway(t, step) {       // the character above or below, as the text is laid out
   const top = span => span.offsetTop, left = spans[t].offsetLeft;
@@ -152,7 +164,7 @@ function wire() {
     onKeys(canvas, { ArrowLeft: units.p, ArrowRight: units.n, ...units });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readPalettes(); draw(...everything); });
-  addEventListener("resize", () => draw("map", "detail", "scatters"));
+  addEventListener("resize", () => draw("map", "detail", "scatters", "correlated"));
   addEventListener("hashchange", () => choose(recall()));
 }
 
@@ -162,7 +174,7 @@ function option(select, value, label) {
 function build() {
   document.title = `${facts.title} – what the gates did`;
   $("title").textContent = facts.title;
-  const bits = facts.bits_per_char === null ? "" : ` · ${facts.bits_per_char.toFixed(3)} bits per ${facts.unit}`;
+  const bits = ` · ${facts.bits_per_char.toFixed(3)} bits per ${facts.unit}`;
   $("subtitle").textContent = `${facts.model} · ${T.toLocaleString("en")} ${facts.unit}s${bits}`;
   document.querySelectorAll(".what").forEach(element => element.textContent = facts.unit);
   for (let layer = 0; layer < facts.layers; layer++) option($("layer"), layer, `${layer}${layer === 0 ? " (first)" : layer === facts.layers - 1 ? " (last)" : ""}`);
@@ -179,7 +191,10 @@ function build() {
   for (const name of Object.keys(facts.open))
     $("scatters").insertAdjacentHTML("beforeend", `<div><h3>${valueOf[name].label}</h3><canvas id="scatter-${name}" tabindex="0" role="application" aria-roledescription="scatter plot" aria-label="${valueOf[name].label}: fraction of the time shut against fraction of the time open, a dot a unit. Left and right choose a unit." aria-describedby="fraction-${name}"></canvas><div class="soft" id="fraction-${name}"></div></div>`);
   for (const { label, name, meaning } of facts.values)
-    if (meaning) $("meanings").insertAdjacentHTML("beforeend", `<dt>${label} (${name})</dt><dd>${meaning}</dd>`);
+    $("meanings").insertAdjacentHTML("beforeend", `<div><dt>${label} (${name})</dt><dd>${meaning}</dd></div>`);
+  $("gates-do").textContent = Object.keys(facts.open).length
+    ? "Its gates, numbers from 0 (shut) to 1 (open), decide at every character what becomes of its state:"
+    : "At every character it takes a new state:";
   if (!Object.keys(facts.open).length) $("scatters").textContent = "A simple recurrent cell has no gates.";
 
   const newlines = new Set(facts.newlines), text = $("text"), escaped = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
@@ -207,8 +222,11 @@ async function start() {
   const best = facts.correlated_units.find(found => found.beyond_chance);
   Object.assign(pick, best && { layer: best.layer, unit: best.unit, underline: best.feature }, recall());
   await loadLayer();
+  if (!("at" in recall())) pick.at = tellingPlace();
   await choose({});
   draw(...everything);
+  $("text").scrollTop = spans[pick.at].offsetTop - $("text").clientHeight * .3;
+  $("text").focus({ preventScroll: true });
   requestAnimationFrame(() => document.documentElement.dataset.ready = "yes");
 }
 start();

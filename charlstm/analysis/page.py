@@ -9,6 +9,7 @@ candidate and each unit's own largest magnitude for the state.
 
 import base64
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,7 +31,8 @@ def gates_page(inspection: Inspection, *, title: str) -> bytes:
     features = {name: values for name, values in inspection.features.items() if values.max(initial=0.0) > 0.0}
     scales = {name: activity.full_scale(name) for name in activity.values if name not in activity.sigmoid_gates}
     fractions = {name: open_and_shut(activity.values[name]) for name in activity.sigmoid_gates}
-    model, run = inspection.run.settings.model, inspection.run.folder.resolve().name
+    model = inspection.run.settings.model
+    run = os.fsencode(inspection.run.folder.resolve().name).decode("utf-8", "replace")
     facts = {
         "title": title,
         "model": f"{model.cell} {model.num_layers} × {model.hidden_size}, run {run}",
@@ -47,7 +49,7 @@ def gates_page(inspection: Inspection, *, title: str) -> bytes:
     }
     packed = {
         "ids": activity.ids.astype("<u4"),
-        "surprisal": np.nan_to_num(activity.surprisal, nan=-1.0).astype("<f4"),
+        "surprisal": activity.surprisal.astype("<f4"),
         "guess-ids": activity.guess_ids.astype("<u4"),
         "guess-probs": activity.guess_probs.astype("<f4"),
         "features": np.array([np.round(values * (255 / values.max())) for values in features.values()], dtype=np.uint8),
@@ -75,7 +77,7 @@ def _about_activity(inspection: Inspection) -> dict[str, Any]:
         "length": length,
         "layers": layers,
         "hidden": hidden,
-        "bits_per_char": None if np.isnan(activity.bits_per_char) else activity.bits_per_char,
+        "bits_per_char": activity.bits_per_char,
         "symbols": visible_symbols(vocab),
         "newlines": [t for t, character in enumerate(inspection.text) if character == "\n"],
         "values": values,
@@ -100,7 +102,7 @@ def _fill_template(facts: Mapping[str, Any], packed: Mapping[str, NDArray[Any]])
     for name, part in parts.items():
         before, after = page.split(f"<!-- {name} -->")
         page = f"{before}{part}{after}"
-    return page.encode()
+    return page.encode(errors="surrogateescape")  # a file name may hold bytes that are no character
 
 
 def _read(name: str) -> str:

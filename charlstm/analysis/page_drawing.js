@@ -58,7 +58,7 @@ function drawDetail() {
   $("glyph").textContent = symbol(t) === " " ? "␣" : symbol(t);
   $("place").textContent = `${facts.unit} ${(t + 1).toLocaleString("en")}, at ${lineOf[t] + 1}:${t - lineStart[t] + 1}`;
   $("place").title = "line and column";
-  $("surprisal").textContent = surprisal < 0 ? "no character before it" : `surprisal ${surprisal.toFixed(2)} bits (probability ${percent(2 ** -surprisal)})`;
+  $("surprisal").textContent = `surprisal ${surprisal.toFixed(2)} bits (probability ${percent(2 ** -surprisal)})`;
   $("unit-title").textContent = `Layer ${pick.layer}, unit ${pick.unit}, after reading it`;
   for (const { name, sigmoid } of facts.values) {
     const value = valueAt(name, pick.unit, t);
@@ -224,6 +224,7 @@ function drawCorrelated() {
     const { layer, unit, feature } = facts.correlated_units[k];
     tr.classList.toggle("picked", layer === pick.layer && unit === pick.unit && feature === pick.underline);
   });
+  $("more").hidden = $("correlated").scrollWidth <= $("correlated").clientWidth;
 }
 function buildCorrelated() {
   $("memory").textContent = valueOf[facts.memory].label;

@@ -9,9 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from charlstm.analysis.curves import AXES, Curve
+from charlstm.analysis.curves import AXES, Curve, name_curves
 from charlstm.analysis.inspection import Inspection, describe_unit
 
 if TYPE_CHECKING:  # matplotlib is optional, so it is loaded by the functions that draw
@@ -42,9 +40,9 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
     figure.suptitle(heading, x=0.01, ha="left", fontsize=11, parse_math=False)
     axes = figure.subplots(2 * len(lines), 1, squeeze=False, height_ratios=[0.5, 1.0] * len(lines))[:, 0]
     of_unit = activity.of_unit(layer, unit)
-    most_bits = max(float(np.nanmax(activity.surprisal[:count], initial=0.0)), 1.0)
+    most_bits = max(float(activity.surprisal[:count].max()), 1.0)
     for line, above, below in zip(lines, axes[0::2], axes[1::2], strict=True):
-        bits = np.nan_to_num(activity.surprisal[line.start : line.stop])
+        bits = activity.surprisal[line.start : line.stop]
         above.bar(range(len(line)), bits, color="#5a6070", width=0.8)
         above.set(xlim=(-0.5, _LINE_CHARS - 0.5), ylim=(0, most_bits), ylabel="bits", xticks=[])
         above.spines[["top", "right", "bottom"]].set_visible(False)
@@ -58,7 +56,7 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
 
 
 def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
-    """Draw the training (thin) and validation (thick) bits per character of each run, a colour a run.
+    """Draw the training (thin) and validation (thick) bits of each run, a colour a run.
 
     by: one of AXES. Returns a PNG file.
     """
@@ -67,14 +65,15 @@ def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    for number, curve in enumerate(curves):
+    shown, names = name_curves(curves)
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
         colour = _RUN_COLOURS[number % len(_RUN_COLOURS)]
         train_x, train_y = curve.series("train", by=by)
-        axes.plot(train_x, train_y, color=colour, linewidth=0.8, alpha=0.6, label=f"{curve.name}, training")
+        axes.plot(train_x, train_y, color=colour, linewidth=0.8, alpha=0.6, label=f"{name}, training")
         val_x, val_y = curve.series("val", by=by)
         if val_x:
-            axes.plot(val_x, val_y, "o-", color=colour, linewidth=2, markersize=4, label=f"{curve.name}, validation")
-    axes.set(xlabel=AXES[by], ylabel="bits per character")
+            axes.plot(val_x, val_y, "o-", color=colour, linewidth=2, markersize=4, label=f"{name}, validation")
+    axes.set(xlabel=AXES[by], ylabel=shown)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(color="#d9dce3", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,12 +4,14 @@ Data goes to stdout, diagnostics to stderr. What a command needs is imported ins
 only what trains or measures loads torch.
 """
 
+import os
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from charlstm import __version__
+from charlstm.cli.compare import compare_command
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
@@ -21,7 +23,7 @@ from charlstm.cli.sample import sample_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, SettingsError
+from charlstm.errors import BROKEN_PIPE_EXIT_CODE, InputOutputError, SettingsError
 
 
 class Program(TyperGroup):
@@ -31,12 +33,17 @@ class Program(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> None:
         """Run a command and end the process with its exit code."""
         try:
+            os.getcwd()
+        except OSError:  # in which torch, for one, cannot be loaded
+            raise InputOutputError("the current folder is gone: change to another") from None
+        try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
             raise SettingsError(
-                "training and measuring need torch, which is not installed here: pip install torch"
+                "training, measuring and gradients need torch, which is not installed here: "
+                "pip install torch, or charlstm again without --no-deps"
             ) from None
         except typer.TyperException as error:
             raise _usage_error(error) from None
@@ -70,6 +77,7 @@ for command in (
     inspect_command,
     plot_command,
     trace_command,
+    compare_command,
 ):
     add_command(app, command)
 app.add_typer(config_app, name="config", short_help="Show settings, their schema and their reference page.")
@@ -102,7 +110,7 @@ def _usage_error(error: typer.TyperException) -> SettingsError:
     """What the parser of the command line found wrong, with where to look it up."""
     message = error.format_message()
     if "\n" in message:  # the help, for want of a command
-        print_diagnostic(message)
+        print_diagnostic(message, keep="\n")
         raise SystemExit(SettingsError.exit_code)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "charlstm"

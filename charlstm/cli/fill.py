@@ -1,6 +1,5 @@
 """`charlstm fill`: a text with its gaps filled by a model that reads from both sides. Loads no torch."""
 
-import secrets
 import sys
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write
+from charlstm.cli.terminal import RawOption, RunOption, print_diagnostic, read_input, report_errors, text_writer
 from charlstm.errors import SettingsError
 
 
@@ -24,13 +23,17 @@ def fill_command(
         int | None,
         typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
     ] = None,
+    raw: RawOption = False,
 ) -> None:
     """Fill the gaps of a text. Needs a run trained with model.bidirectional and model.objective cloze."""
-    if len(mask) != 1:
+    gap = mask.encode("utf-8", "surrogateescape")
+    if len(gap.decode("utf-8", "surrogateescape")) != 1:  # its characters whatever the locale
         raise SettingsError(f"--mask is {mask!r}, but must be one character")
     if not temperature < float("inf"):
         raise SettingsError(f"--temp is {temperature}, but must be a finite number of at least 0")
     if seed is None:
+        import secrets
+
         seed = secrets.randbelow(2**32)
         if temperature > 0:
             print_diagnostic(f"seed {seed}")
@@ -41,4 +44,4 @@ def fill_command(
     if file == "-" and sys.stdin is not None and sys.stdin.isatty():
         print_diagnostic(f"type a text with {mask} for each gap; end it with Ctrl-D on a new line")
     text = read_input(file)
-    write(fill(opened, text, mask=mask.encode(), temperature=temperature, seed=seed))
+    text_writer(raw=raw)(fill(opened, text, mask=gap, temperature=temperature, seed=seed))

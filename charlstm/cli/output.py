@@ -12,15 +12,16 @@ from charlstm.files import atomic_file
 
 
 @contextmanager
-def saving(path: Path, *, option: str) -> Iterator[BinaryIO]:
+def saving(path: Path, *, option: str, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Give a file to write into; it takes the place of `path` atomically when the block ends.
 
-    What is no regular file (/dev/stdout, a FIFO) is written straight into. Raises InputOutputError, naming `option`.
+    mode: its permissions, less the umask. What is no regular file (/dev/stdout, a FIFO) is written straight into.
+    Raises InputOutputError, naming `option`.
     """
     try:
         special = path.exists() and not path.is_file()
         target = path.resolve()  # through a link, so that it stays one
-        with path.open("wb") if special else atomic_file(target) as file:
+        with path.open("wb") if special else atomic_file(target, mode=mode) as file:
             yield file
     except BrokenPipeError:
         raise
@@ -29,9 +30,9 @@ def saving(path: Path, *, option: str) -> Iterator[BinaryIO]:
         raise InputOutputError(f"{option}: could not write {path}: {reason}") from error
 
 
-def save(path: Path, data: bytes, *, option: str, about: str) -> None:
+def save(path: Path, data: bytes, *, option: str, about: str, mode: int = 0o666) -> None:
     """Write a whole file as `saving` does, and print what it holds."""
-    with saving(path, option=option) as file:
+    with saving(path, option=option, mode=mode) as file:
         file.write(data)
     print_diagnostic(f"{path}: {about}")
 

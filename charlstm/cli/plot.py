@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.output import plotting, save
-from charlstm.cli.terminal import report_errors, write
+from charlstm.cli.terminal import printable, report_errors, write
 
 if TYPE_CHECKING:
     from charlstm.analysis import Curve
@@ -39,12 +40,12 @@ def plot_command(
         Path | None, typer.Option("--png", metavar="FILE", help="Write a picture instead of drawing here.")
     ] = None,
 ) -> None:
-    """Draw bits per character in training and validation."""
+    """Draw bits per character, or byte, in training and validation."""
     from charlstm.analysis import curves_picture, read_curve
-    from charlstm.runs import named_folder, open_run
+    from charlstm.runs import find_run
 
-    folders = [named_folder(folder) for folder in run_folders or ()] or [open_run().folder]
-    curves = [read_curve(folder) for folder in folders]
+    folders = map(find_run, run_folders or (None,))
+    curves = [replace(curve, name=printable(curve.name)) for curve in map(read_curve, folders)]
     if png is None:
         write(_drawn(curves, by=by))
         return
@@ -54,7 +55,7 @@ def plot_command(
 
 def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     """The curves as lines of characters, coloured if a terminal will show them."""
-    from charlstm.analysis import AXES
+    from charlstm.analysis import AXES, name_curves
 
     plotext = plotting("plotext", option="a plot in the terminal")
     colourful = sys.stdout.isatty() and environment.terminal_colours()
@@ -62,15 +63,16 @@ def _drawn(curves: "Sequence[Curve]", *, by: str) -> bytes:
     plotext.clear_figure()
     plotext.theme("clear" if not colourful else "pro")
     plotext.plot_size(size.columns, min(size.lines - 2, 30))
-    for number, curve in enumerate(curves):
+    shown, names = name_curves(curves)
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
         colour = ("blue", "orange", "green", "magenta", "cyan", "gray", "white")[number % 7]
         line = "braille" if colourful else _LINES[number % len(_LINES)]
-        plotext.plot(*curve.series("train", by=by), label=f"{curve.name}, training", color=colour, marker=line)
+        plotext.plot(*curve.series("train", by=by), label=f"{name}, training", color=colour, marker=line)
         val = curve.series("val", by=by)
         if val[0]:
             marker = _MARKERS[number % len(_MARKERS)]
-            plotext.scatter(*val, label=f"{curve.name}, validation", color=f"{colour}+", marker=marker)
+            plotext.scatter(*val, label=f"{name}, validation", color=f"{colour}+", marker=marker)
     plotext.xlabel(AXES[by])
-    plotext.title("bits per character")
+    plotext.title(shown)
     drawn: str = plotext.build()
     return ((drawn if colourful else plotext.uncolorize(drawn)).rstrip("\n") + "\n").encode()

@@ -5,7 +5,9 @@ On a terminal the progress is a bar that redraws itself; elsewhere plain lines, 
 
 import math
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,8 +19,8 @@ from rich.table import Table
 
 from charlstm import environment
 from charlstm.cli.bar import Bar
-from charlstm.cli.terminal import print_diagnostic
-from charlstm.settings import OBJECTIVE_USES, TrainingSettings
+from charlstm.cli.terminal import print_diagnostic, printable
+from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
 from charlstm.text import STDIN, Corpus, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
@@ -33,6 +35,7 @@ class Report:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and environment.terminal_redraws()
         self.bar: Bar | None = None
+        self.naming = Naming()
         self.printed_at = time.monotonic()
 
     def __enter__(self) -> "Report":
@@ -47,18 +50,19 @@ class Report:
             return
         match fact:
             case Began():
+                self.naming = Naming.of(fact.run.settings)
                 self._header(header_rows(fact))
                 if self.terminal:
-                    self.bar = Bar(fact.trainer, unit=fact.run.settings.data.unit)
+                    self.bar = Bar(fact.trainer, self.naming)
             case Validating():
                 if self.bar is not None:
                     self.bar.validating()
             case Stepped():
                 self._step(fact.facts, fact.chars_per_second)
             case Sampled():
-                self._line("".join(c if c.isprintable() or c == "\n" else " " for c in fact.text))
+                self._line(fact.text, keep="\n\t")
             case Warned():
-                self._line(fact.message)
+                self._line(self._fitted(fact.message), keep="\n")
             case Ended():
                 self._close_bar()
                 if fact.stopped_by is not None:
@@ -73,35 +77,46 @@ class Report:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, printable(value))
         with suppress(OSError):
             Console(stderr=True, markup=False, emoji=False, highlight=False).print(table)
 
     def _step(self, facts: StepFacts, chars_per_second: float) -> None:
-        bits = facts.loss / math.log(2)
+        bits, name = facts.loss / math.log(2), self.naming.name
+        bits_name = name("bits_per_char").replace("_per_", "/")
         if self.bar is not None:
             self.bar.step(facts, chars_per_second)
         elif facts.validation is None and time.monotonic() - self.printed_at >= SECONDS_BETWEEN_LINES:
             self._line(
-                f"{_step_of(facts)}  loss {facts.loss:.4f}  bits/char {bits:.4f}  {chars_per_second:,.0f} chars/s"
+                f"{_step_of(facts)}  {name('loss')} {facts.loss:.4f}  {bits_name} {bits:.4f}  "
+                f"{chars_per_second:,.0f} {self.naming.unit}s/s"
             )
         if facts.validation is not None:
             tally = facts.validation
             mark = "  best" if facts.is_best else ""
-            self._line(
-                f"{_step_of(facts)}  val_loss {tally.loss:.4f}  bits/char {tally.bits_per_char:.4f}  "
-                f"accuracy {tally.accuracy:.1%}{mark}"
+            line = (
+                f"{_step_of(facts)}  {name('val_loss')} {tally.loss:.4f}  {bits_name} {tally.bits_per_char:.4f}  "
+                f"{name('accuracy')} {tally.accuracy:.1%}{mark}"
             )
+            self._line(self._fitted(line), keep="\n")
 
-    def _line(self, text: str) -> None:
-        """Print one line, above the bar if there is one."""
+    def _line(self, text: str, *, keep: str = "") -> None:
+        """Print a line, above the bar if there is one."""
         self.printed_at = time.monotonic()
         with suppress(OSError):  # a terminal that is gone does not end the run
             if self.bar is not None:
                 self.bar.clear()
-            print_diagnostic(text)
+            print_diagnostic(text, keep=keep)
             if self.bar is not None:
                 self.bar.refresh()
+
+    def _fitted(self, text: str) -> str:
+        """The text as a line, on a terminal as several where it is too long for one, none cut within a word."""
+        line = " ".join(text.splitlines())
+        columns = shutil.get_terminal_size().columns
+        if not self.terminal or len(line) <= columns:
+            return line
+        return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
     def _reached(self, ended: Ended, limit: str) -> None:
         """Print which limit ended the run, how good the model is, and how to use it."""
@@ -113,11 +128,13 @@ class Report:
         chars = _count(facts.chars, run.settings.data.unit)
         self._line(f"{limit} reached: {_count(facts.step, 'step')}, {chars}, {minutes} min {seconds} s")
         best = progress.best_loss
+        words = self.naming.name("bits_per_char").replace("_", " ").replace("char", "character")
         if best is None:
-            self._line(f"loss {facts.loss:.4f} ({facts.loss / math.log(2):.4f} bits per character), not validated")
+            bits = f"{facts.loss / math.log(2):.4f} {words}"
+            self._line(f"{self.naming.name('loss')} {facts.loss:.4f} ({bits}), not validated")
         else:
-            bits = f"{best / math.log(2):.4f} bits per character"
-            self._line(f"best val_loss {best:.4f} ({bits}) at step {progress.best_step}, in {run.folder}")
+            best_of = f"{self.naming.name('val_loss')} {best:.4f} ({best / math.log(2):.4f} {words})"
+            self._line(f"best {best_of} at step {progress.best_step}, in {run.folder}")
         use = OBJECTIVE_USES[run.settings.model.objective]
         self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
 

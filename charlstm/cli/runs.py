@@ -72,9 +72,10 @@ def _facts(summary: "RunSummary") -> dict[str, Any]:
 
 
 def _figure(summary: "RunSummary") -> str:
-    """What the bits of the best validation are called; those of gaps do not compare with those of next characters."""
-    settings = summary.run.settings
-    return ("cloze_" if settings.model.objective == "cloze" else "") + f"bits_per_{settings.data.unit}"
+    """What the bits of the best validation are called."""
+    from charlstm.settings import Naming
+
+    return Naming.of(summary.run.settings).name("bits_per_char")
 
 
 def _row(summary: "RunSummary") -> tuple[str, ...]:
@@ -104,9 +105,10 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     columns = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() or max(map(len, lines)) <= columns:
         return lines
-    indent = "  "
-    return [
-        line
-        for name, *facts in rows
-        for line in (name, *textwrap.wrap(", ".join(facts), columns, initial_indent=indent, subsequent_indent=indent))
-    ]
+    blocks = []
+    for name, *cells in rows:
+        facts = [
+            f"{head} {cell}" if head in ("began", "step") else cell for head, cell in zip(HEAD[1:], cells, strict=True)
+        ]
+        blocks += [name, *textwrap.wrap(", ".join(facts), columns, initial_indent="  ", subsequent_indent="  ")]
+    return blocks

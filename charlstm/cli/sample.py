@@ -1,9 +1,8 @@
 """`charlstm sample`: text from a trained model. Loads no torch."""
 
-import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -12,7 +11,15 @@ import typer
 from charlstm import environment
 from charlstm.cli.interactive import answer_prompts
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, print_diagnostic, read_input, report_errors, write, write_line
+from charlstm.cli.terminal import (
+    RawOption,
+    RunOption,
+    print_diagnostic,
+    read_input,
+    report_errors,
+    text_writer,
+    write_json,
+)
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
     from charlstm.text import Vocab
 
     Steps: TypeAlias = Iterator[list[Sample]]
+    Write: TypeAlias = Callable[[bytes], None]
 
+MOST_HELD_CHARS = 10_000  # before they are written, whatever the clock says
 BETWEEN_WRITES_SECONDS = 0.005  # of one text: to write it character by character costs a sixth of a small model's speed
 
 
@@ -46,6 +55,10 @@ def sample_command(
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Continue a file's text, - for stdin.")
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Read nothing before the prompt, not even the line end that texts begin after."),
+    ] = False,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
     samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
@@ -62,8 +75,10 @@ def sample_command(
         typer.Option("--seed", metavar="N", min=0, help="Same seed, same text; without, a new one each time."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats a character).")
+        bool,
+        typer.Option("--json", help="One object a sample: text, seed, mean_log_prob (nats); base64 of bytes."),
     ] = False,
+    raw: RawOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the text and errors.")] = False,
     overrides: Annotated[
         list[str] | None,
@@ -82,6 +97,8 @@ def sample_command(
     options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}
     cores = environment.limit_numpy_threads()
+    import secrets  # 5 ms, which --help need not take
+
     from charlstm.api import sample_stepwise
     from charlstm.inference import encode_stop
 
@@ -92,6 +109,7 @@ def sample_command(
     first_seed = secrets.randbelow(2**32) if seed is None else seed
     stop_ids = encode_stop(opened.vocab, _bytes(stop))
     end = b"\0" if null else b"\n"
+    write = text_writer(raw=raw)
 
     def begin(head: bytes, seed: int) -> "Steps":
         if not quiet:
@@ -105,10 +123,11 @@ def sample_command(
             seed=seed,
             scored=as_json,
             cores=cores,
+            cold=cold,
         )
 
     def answer(head: bytes, number: int) -> None:
-        _stream(begin(head, first_seed + number), opened.vocab, stop_ids, head if echo else b"", end=end)
+        _stream(begin(head, first_seed + number), opened.vocab, stop_ids, head if echo else b"", write, end=end)
 
     if interactive:
         answer_prompts(answer, quiet=quiet)
@@ -119,29 +138,29 @@ def sample_command(
         print_diagnostic(f"seed {first_seed}")
     head = head if echo else b""
     if samples == 1 and not as_json:
-        _stream(steps, opened.vocab, stop_ids, head, end=end)
+        _stream(steps, opened.vocab, stop_ids, head, write, end=end)
         return
     between = None if separator is None else _bytes(separator) + b"\n"
     rule = between is None and not null and not quiet
-    for text, one in _finished(steps, opened.vocab, head, first_seed=first_seed):
+    for text, one in _finished(steps, opened.vocab, head):
         if as_json:
-            write_line(_as_json(text, one.seed, one.mean_log_prob))
+            write_json(_fields(text, one, opened.vocab))
             continue
-        if one.seed > first_seed:
+        if one.number:
             write(between or b"")
             if rule:
                 _draw_rule()
         write(text if text.endswith(end) else text + end)
 
 
-def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, *, end: bytes) -> None:
+def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, write: "Write", *, end: bytes) -> None:
     """Write one text as it is made, and its end."""
     from charlstm.inference import take_text
 
     write(head)
     last, due = head, 0.0
     for (one,) in steps:
-        if one.finished or perf_counter() >= due:
+        if one.finished or perf_counter() >= due or len(one.pending) >= MOST_HELD_CHARS:
             piece = take_text(one, vocab, stop_ids=stop_ids)
             write(piece)
             last, due = piece or last, perf_counter() + BETWEEN_WRITES_SECONDS
@@ -149,24 +168,24 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, *,
         write(end)
 
 
-def _finished(steps: "Steps", vocab: "Vocab", head: bytes, *, first_seed: int) -> "Iterator[tuple[bytes, Sample]]":
-    """Each text when it and those before it are finished, in the order of their seeds."""
+def _finished(steps: "Steps", vocab: "Vocab", head: bytes) -> "Iterator[tuple[bytes, Sample]]":
+    """Each text when it and those before it are finished, in the order of their numbers."""
     from charlstm.inference import take_text
 
     waiting: dict[int, Sample] = {}
-    seed = first_seed
+    number = 0
     for live in steps:
-        waiting |= {one.seed: one for one in live if one.finished}
-        while (one := waiting.pop(seed, None)) is not None:
+        waiting |= {one.number: one for one in live if one.finished}
+        while (one := waiting.pop(number, None)) is not None:
             yield head + take_text(one, vocab), one
-            seed += 1
+            number += 1
 
 
 def _draw_rule() -> None:
     """Draw a dim line between two texts if both streams are a terminal."""
     if sys.stdout.isatty() and sys.stderr.isatty():
         rule = "─" * shutil.get_terminal_size().columns
-        print_diagnostic(f"\033[2m{rule}\033[0m" if environment.terminal_colours() else rule)
+        print_diagnostic(f"\033[2m{rule}\033[0m" if environment.terminal_colours() else rule, keep="\033")
 
 
 def _sampling_settings(
@@ -187,19 +206,23 @@ def _sampling_settings(
 
 def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
     """Print which characters of the prompt are unknown; where the policy refuses them, encoding will raise."""
-    from charlstm.text import name_characters
+    from charlstm.text import code_points, name_characters
 
     unknown = vocab.unknown_characters(prompt, where="the prompt")
     if unknown and vocab.unknown != "error":
+        hint = vocab.form_hint(code_points(prompt.decode("utf-8", "replace")))
         done = "left out of" if vocab.unknown == "skip" else "replaced in"
-        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}")
+        print_diagnostic(f"{done} the prompt, unknown to the vocabulary: {name_characters(unknown)}{hint}")
 
 
-def _as_json(text: bytes, seed: int, mean_log_prob: float | None) -> str:
-    import json
+def _fields(text: bytes, one: "Sample", vocab: "Vocab") -> dict[str, Any]:
+    """A row of --json; text of bytes that is not UTF-8 is not whole in a string."""
+    fields = {"text": text.decode("utf-8", "replace"), "seed": one.seed, "mean_log_prob": one.mean_log_prob}
+    if vocab.unit == "byte":
+        from base64 import b64encode
 
-    fields = {"text": text.decode("utf-8", "replace"), "seed": seed, "mean_log_prob": mean_log_prob}
-    return json.dumps(fields, ensure_ascii=False)
+        fields["base64"] = b64encode(text).decode()
+    return fields
 
 
 def _bytes(argument: str) -> bytes:

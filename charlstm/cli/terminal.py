@@ -1,24 +1,48 @@
-"""Standard streams of every command: data to stdout, diagnostics to stderr, user errors with their exit code."""
+"""Standard streams of every command: data to stdout, diagnostics to stderr, user errors with their exit code.
 
+What came from a file may hold anything: here, where it is written, control characters lose their effect on a terminal.
+"""
+
+import codecs
 import errno
 import functools
 import io
+import math
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeAlias
+from typing import Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
-from charlstm.errors import BROKEN_PIPE_EXIT_CODE, CharLSTMError, InputOutputError, TextError
+from charlstm.errors import (
+    BROKEN_PIPE_EXIT_CODE,
+    CharLSTMError,
+    DiskWarning,
+    InputOutputError,
+    TextError,
+    is_out_of_memory,
+)
 
 P = ParamSpec("P")
+
+MAX_INPUT_BYTES = 100_000_000  # of a prompt or a text to fill, which are held in memory
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # of a terminal, of lines, of the direction
 
 RunOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--run", metavar="RUN", help="Run folder; else the one in CHARLSTM_RUN, else the newest."),
+]
+
+TrustOption: TypeAlias = Annotated[
+    bool, typer.Option("--trust-sources", help="Read the sources of a run whose text is not in your cache.")
+]
+RawOption: TypeAlias = Annotated[
+    bool, typer.Option("--raw", help="Give a terminal control characters as they are, not as \\x1b.")
 ]
 
 
@@ -37,6 +61,10 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
         except OSError as error:
             what = f"read or write {error.filename}" if error.filename else "write to standard output"
             forget_stdout()
@@ -45,19 +73,40 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
-def print_diagnostic(line: str) -> None:
-    """Print a line to stderr as UTF-8, whatever the locale; nothing happens if it is full or closed."""
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with control characters, but for those in `keep`, and bytes that are no UTF-8 as escapes.
+
+    What the locale could not decode is decoded as UTF-8.
+    """
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = text.encode("utf-8", "backslashreplace")
+    shown = raw.decode("utf-8", "backslashreplace")
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], shown)
+
+
+def print_diagnostic(line: str, *, keep: str = "") -> None:
+    """Print a line to stderr as UTF-8, whatever the locale, with the control characters in `keep` alone.
+
+    Nothing happens if stderr is full or closed.
+    """
     with suppress(OSError):
-        sys.stderr.buffer.write(_utf8(line) + b"\n")
+        sys.stderr.buffer.write(printable(line, keep=keep).encode() + b"\n")
         sys.stderr.flush()
 
 
 def read_input(file: str) -> bytes:
-    """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read."""
+    """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read or is too long."""
+    name = "standard input" if file == "-" else file
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+            data = stream.read(MAX_INPUT_BYTES + 1)
     except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
-        raise TextError(f"could not read {'standard input' if file == '-' else file}: {_reason(error)}") from None
+        raise TextError(f"could not read {name}: {_reason(error)}") from None
+    if len(data) > MAX_INPUT_BYTES:
+        raise TextError(f"{name} is longer than {MAX_INPUT_BYTES:,} bytes: give a part of it")
+    return data
 
 
 def write(data: bytes) -> None:
@@ -73,8 +122,27 @@ def write(data: bytes) -> None:
 
 
 def write_line(line: str) -> None:
-    """Write one line of text to stdout as UTF-8, whatever the locale."""
-    write(line.encode("utf-8", "surrogateescape") + b"\n")
+    """Write one line of text to stdout as UTF-8, whatever the locale; on a terminal made printable."""
+    shown = printable(line, keep="\n\t") if sys.stdout.isatty() else line
+    write(shown.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def text_writer(*, raw: bool) -> Callable[[bytes], None]:
+    """The function that writes a text to stdout piece by piece: as it is, but printable on a terminal unless `raw`."""
+    if raw or not sys.stdout.isatty():
+        return write
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")  # a piece may end within a character
+    return lambda piece: write(printable(decoder.decode(piece), keep="\n\t").encode())
+
+
+def write_json(fields: dict[str, Any]) -> None:
+    """Write one line of JSON to stdout, null for what JSON has no number for, and say so on stderr."""
+    import json
+
+    infinite = [name for name, value in fields.items() if isinstance(value, float) and not math.isfinite(value)]
+    if infinite:
+        print_diagnostic(f"{', '.join(infinite)}: no finite number, so null; the model has diverged")
+    write_line(json.dumps({**fields, **dict.fromkeys(infinite)}, ensure_ascii=False, allow_nan=False))
 
 
 def prepare_streams() -> None:
@@ -92,20 +160,21 @@ def prepare_streams() -> None:
     sys.stdout = io.TextIOWrapper(buffered, "utf-8", "surrogateescape")
     unbuffered = io.FileIO(2, "w", closefd=False)  # so that what could not be written is not tried again at the end
     sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "surrogateescape", write_through=True)
+    show = warnings.showwarning
+
+    def show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, DiskWarning):
+            print_diagnostic(f"charlstm: {message}")
+        else:
+            show(message, category, *args, **kwargs)
+
+    warnings.showwarning = show_warning
 
 
 def forget_stdout() -> None:
     """Have the interpreter's last flush go nowhere instead of failing again."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _utf8(line: str) -> bytes:
-    """UTF-8, with the bytes of file names that are not as they are."""
-    try:
-        return line.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return line.encode("utf-8", "backslashreplace")
 
 
 def _end(error: CharLSTMError) -> None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from charlstm.cli.terminal import print_diagnostic
 from charlstm.cli.waiting import working
 from charlstm.runs import Run, encode_text, read_split
-from charlstm.text import STDIN, Ids, name_characters
+from charlstm.text import STDIN, EncodedText, Ids, name_characters
 
 
 def is_typed(sources: Sequence[str]) -> bool:
@@ -28,8 +28,8 @@ def reading(sources: Sequence[str], what: str = "reading the text") -> AbstractC
     return nullcontext() if is_typed(sources) else working(what)
 
 
-def text_of(run: Run, source: str) -> Ids:
-    """The ids of a text of the user's, in the run's vocabulary."""
+def text_of(run: Run, source: str) -> EncodedText:
+    """A text of the user's in the run's vocabulary."""
     stdin = standard_input((source,))
     with reading((source,)):
         encoded = encode_text(run, source, stdin=stdin)
@@ -37,12 +37,12 @@ def text_of(run: Run, source: str) -> Ids:
         done = "left out" if run.vocab.unknown == "skip" else "replaced"
         named = name_characters(encoded.unknown)
         print_diagnostic(f"{done} {encoded.unknown_chars:,} characters unknown to the vocabulary: {named}")
-    return encoded.ids
+    return encoded
 
 
-def split_of(run: Run, split: str) -> Ids:
+def split_of(run: Run, split: str, *, trust_sources: bool) -> Ids:
     """The ids of a split of the run's own text."""
     sources = run.settings.data.sources
     stdin = standard_input(sources)
     with reading(sources):
-        return read_split(run, split, stdin=stdin)
+        return read_split(run, split, stdin=stdin, trust_sources=trust_sources)

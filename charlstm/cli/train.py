@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.cli.config import SetOption
-from charlstm.cli.terminal import report_errors
+from charlstm.cli.terminal import TrustOption, report_errors
 from charlstm.cli.waiting import working
 from charlstm.errors import Interrupted, SettingsError
 
@@ -42,6 +42,7 @@ def train_command(
     init_from: Annotated[
         Path | None, typer.Option("--init-from", metavar="RUN", help="Start from another run's best weights.")
     ] = None,
+    trust_sources: TrustOption = False,
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -61,7 +62,8 @@ def train_command(
 
         if resume is not None:
             sources: Sequence[str] = open_run(resume).settings.data.sources
-            opening = resume_session(resume, overrides or (), stdin=standard_input(sources))
+            stdin = standard_input(sources)
+            opening = resume_session(resume, overrides or (), stdin=stdin, trust_sources=trust_sources)
         else:
             settings, name = _settings(inputs or (), overrides or ())
             sources = settings.data.sources

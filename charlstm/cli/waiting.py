@@ -1,5 +1,6 @@
 """A line on a terminal that shows what takes its time, until it is done."""
 
+import shutil
 import sys
 import threading
 import time
@@ -25,8 +26,10 @@ def working(what: str) -> Iterator[None]:
         begin = time.monotonic()
         pause = FIRST_SHOWN_SECONDS
         while not done.wait(pause):
+            seconds = f" … {time.monotonic() - begin:.0f} s"
+            room = shutil.get_terminal_size().columns - len(seconds) - 1
             # the cursor goes back to the beginning, so that a message takes the place of this line
-            _draw(f"{CLEAR_LINE}{what} … {time.monotonic() - begin:.0f} s\r")
+            _draw(f"{CLEAR_LINE}{what[:room]}{seconds}\r")
             pause = SECONDS_BETWEEN
         _draw(CLEAR_LINE)
 

@@ -1,13 +1,13 @@
 """How well a model predicts a text, by a named protocol: which characters are read before each one that is predicted.
 
-    stream    the whole text once, from the zero state
+    stream    the whole text once, as texts begin in training: from the zero state and the start symbol
     windows   windows of 256 predictions cut end to end, each from the zero state
     cloze     every character from the 128 or more on either side of it, as far as the text reaches
 
 Letters: `T` steps, `B` lanes, `N` characters of the text.
 
-The first character of a text has nothing before it, so a text of N characters gives N − 1 predictions of a next
-character, and N of a gap.
+A text of N characters gives N predictions of a gap, and of a next character N by `stream`, whose first has the start
+symbol before it, but N − 1 by `windows`, as it is defined elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ from charlstm.evaluation.stream import tally_stream
 from charlstm.evaluation.tally import Tally
 from charlstm.machine import Machine, Shards
 from charlstm.networks import Model, Objective
+from charlstm.settings import PLAIN, Naming
 from charlstm.text import Ids, Parts
 
 WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
@@ -33,15 +34,15 @@ class Evaluation:
     """What was measured by a protocol, and how the text was read for it."""
 
     tally: Tally
-    objective: Objective
     protocol: str
     lanes: int  # read side by side
     reread_chars: int = 0  # because a lane had not begun with the state that the one before it ended in
+    naming: Naming = PLAIN
 
     @property
     def figures(self) -> dict[str, float]:
-        """Every figure by its name; those of two objectives do not compare, and have names of their own."""
-        return self.tally.figures(self.objective.figure_prefix)
+        """Every figure by its name."""
+        return self.tally.figures(self.naming)
 
 
 def evaluate(
@@ -49,6 +50,7 @@ def evaluate(
     objective: Objective,
     ids: Ids,
     *,
+    start_id: int,
     protocol: str | None = None,
     machine: Machine | None = None,
     shards: Shards | None = None,
@@ -57,24 +59,26 @@ def evaluate(
 ) -> Evaluation:
     """Tally a model over a whole text, every character once.
 
-    ids: (N,), perhaps memory-mapped. protocol: one of the objective's, None for its first.
+    ids: (N,), perhaps memory-mapped. start_id: of the symbol that is read before a text (`text.start_id`).
+    protocol: one of the objective's, None for its first.
     machine: where and in which precision; None for one core, float32. shards: the machine's, if they are there already.
     lanes, sequence_length: how the work is batched; the result is that of one stream as far as `stream` can tell.
-    Raises TextError for a text of fewer than 2 characters.
+    Raises TextError for an empty text, and by `windows` for one of a single character.
     """
-    if len(ids) < 2:
-        raise TextError(f"a text to evaluate needs at least 2 characters, this one has {len(ids)}")
     protocol = protocol or objective.protocols[0]
     assert protocol in objective.protocols
+    if len(ids) < (needed := 2 if protocol == "windows" else 1):
+        raise TextError(f"a text to evaluate by {protocol} needs {needed} or more characters, this one has {len(ids)}")
     machine = machine or Machine(torch.device("cpu"), "fp32", shards=1, threads=1)
     shards = shards or machine.make_shards()
     if protocol == "stream":
-        stream = tally_stream(Reader(model, objective, machine.dtype, shards, sequence_length), ids, lanes)
-        return Evaluation(stream.tally, objective, protocol, stream.lanes, stream.reread_chars)
+        reader = Reader(model, objective, machine.dtype, shards, sequence_length)
+        stream = tally_stream(reader, ids, lanes, start_id=start_id)
+        return Evaluation(stream.tally, protocol, stream.lanes, stream.reread_chars)
     batches = list(CUTS[protocol](ids, lanes))
     reader = Reader(model, objective, machine.dtype, shards, batches[0].length)
     tally = sum((reader.read(parts)[0].total() for parts in batches), Tally())
-    return Evaluation(tally, objective, protocol, len(batches[0].first))
+    return Evaluation(tally, protocol, len(batches[0].first))
 
 
 def _windows(ids: Ids, lanes: int) -> Iterator[Parts]:

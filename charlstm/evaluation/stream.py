@@ -37,11 +37,11 @@ class StreamTally(NamedTuple):
     reread_chars: int
 
 
-def tally_stream(reader: Reader, ids: Ids, most_lanes: int) -> StreamTally:
-    """Tally a model over ids (N,), each character once, as if it were read from the first to the last."""
-    predictions = len(ids) - 1
-    lane_chars = -(-predictions // max(1, min(most_lanes, predictions // LEAST_LANE_CHARS)))
-    lanes = _Lanes(reader, ids, np.arange(0, predictions, lane_chars), [*_stretches(lane_chars)], [], [])
+def tally_stream(reader: Reader, ids: Ids, most_lanes: int, *, start_id: int) -> StreamTally:
+    """Tally a model over ids (N,), each character once, as if they were read one by one after the start symbol."""
+    lane_chars = -(-len(ids) // max(1, min(most_lanes, len(ids) // LEAST_LANE_CHARS)))
+    starts = np.arange(-1, len(ids) - 1, lane_chars)
+    lanes = _Lanes(reader, ids, start_id, starts, [*_stretches(lane_chars)], [], [])
     ends = lanes.read_all()
     reread_chars = 0
     most = len(lanes.starts)
@@ -59,7 +59,8 @@ class _Lanes:
 
     reader: Reader
     ids: Ids
-    starts: NDArray[np.intp]  # (B,)
+    start_id: int
+    starts: NDArray[np.intp]  # (B,), −1 is the start symbol
     stretches: list[tuple[int, int]]  # offset from the start of the lane, and length
     before: list[State]  # the state before each stretch
     tallies: list[LaneTallies]  # of each stretch
@@ -110,7 +111,8 @@ class _Lanes:
         offset, length = stretch
         starts = self.starts[lanes]
         until = np.full(len(lanes), len(self.ids) - 1)
-        return self.reader.read(Parts(self.ids, starts + offset, length, counted=(starts, until)), state)
+        parts = Parts(self.ids, starts + offset, length, counted=(starts, until), start_id=self.start_id)
+        return self.reader.read(parts, state)
 
     def _differ(self, one: State, other: State) -> NDArray[np.bool_]:
         """Whether two states differ, lane by lane (B,), beyond rounding.

@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from charlstm.networks import UNCOUNTED
+from charlstm.settings import Naming
+
+FIGURES = ("loss", "bits_per_char", "perplexity", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,9 @@ class Tally:
         """Fraction of characters that were the most probable one."""
         return self.hits / self.chars
 
-    def figures(self, prefix: str = "") -> dict[str, float]:
+    def figures(self, naming: Naming) -> dict[str, float]:
         """Every figure by its name."""
-        return {
-            f"{prefix}loss": self.loss,
-            f"{prefix}bits_per_char": self.bits_per_char,
-            f"{prefix}perplexity": self.perplexity,
-            f"{prefix}accuracy": self.accuracy,
-        }
+        return {naming.name(figure): getattr(self, figure) for figure in FIGURES}
 
 
 class LaneTallies(NamedTuple):

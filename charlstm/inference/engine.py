@@ -17,6 +17,8 @@ from charlstm.weights import Weights
 class Stepper(Protocol):
     """Steps a model of the next character: `Engine`, or `FastLSTM` to rounding."""
 
+    output_bias: NDArray[Any]  # (V,), the logits before any text
+
     def zero_state(self, lanes: int) -> State:
         """The state before any text."""
 

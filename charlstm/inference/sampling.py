@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, islice
+from itertools import accumulate, count, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from charlstm.cells import State
 from charlstm.errors import TextError
 from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
-from charlstm.text import Vocab, name_characters
+from charlstm.text import Vocab, name_characters, start_id
 
 SAMPLED_LANES = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
@@ -43,11 +43,13 @@ class SamplingParameters:
 class Sample:
     """One text as far as it is generated. Ids stay in `pending` until `take_text` decodes them."""
 
-    seed: int
+    number: int  # from 0, of those generated together
+    seed: int  # with which it is generated alone
     draws: Iterator[float]  # its random numbers, each in [0, 1)
     pending: list[int] = field(default_factory=list)
-    chars: int = 0
+    chars: int = 0  # generated; in the end without the stop
     log_prob: float = 0.0  # the model's own, in nats, whatever the temperature and the filters; NaN if not wanted
+    last_log_probs: list[float] = field(default_factory=list)  # of as many characters as the stop has
     finished: bool = False
 
     @property
@@ -68,19 +70,22 @@ def generate(
     stop_ids: Sequence[int] = (),
     lanes: int = SAMPLED_LANES,
     scored: bool = True,
+    cold: bool = False,
 ) -> Iterator[list[Sample]]:
     """Generate samples, up to `lanes` at a time; after each step yield those that it advanced.
 
-    prompt: ids to read first; with none, the text begins as a line of the training text does.
+    prompt: ids to read first, after the start symbol, with which texts begin in training. cold: to leave that out.
     length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
-    Sample number i draws from its own random numbers, seeded by seed + i, so that it is the same text whatever is
-    generated beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
+    Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
+    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
     """
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
-    logits_at_start, state_at_start = _read(stepper, np.asarray(prompt if len(prompt) else start_ids(vocab)))
-    waiting = (_new_sample(seed + number, scored=scored) for number in range(samples))
+    head = np.asarray([*([] if cold else [start_id(vocab)]), *prompt], dtype=np.intp)
+    logits_at_start, state_at_start = _read(stepper, head)
+    seeds = enumerate(islice(sample_seeds(seed), samples))
+    waiting = (Sample(number, one, _draws(one), log_prob=0.0 if scored else math.nan) for number, one in seeds)
     if length == 0:
         yield [replace(sample, finished=True) for sample in waiting]
         return
@@ -89,9 +94,11 @@ def generate(
     state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
     while live:
         ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
-        _extend(live, ids.tolist(), stop, length)
         for sample, score in zip(live, log_probs(logits, ids).tolist(), strict=True) if scored else ():
             sample.log_prob += score
+            if stop:
+                sample.last_log_probs = [*sample.last_log_probs, score][-len(stop) :]
+        _extend(live, ids.tolist(), stop, length)
         yield live
         logits, state = stepper.step(ids, state)
         free = [lane for lane, sample in enumerate(live) if sample.finished]
@@ -104,6 +111,17 @@ def generate(
         if len(going) < len(live):
             live = [live[lane] for lane in going]
             logits, state = logits[going], tuple(part[:, going] for part in state)
+
+
+def sample_seeds(seed: int) -> Iterator[int]:
+    """The seeds of samples number 0, 1, …: the first is `seed`, the others are drawn by (seed, number).
+
+    Two seeds share none of them; each has 53 bits, which every reader of JSON keeps.
+    """
+    yield seed
+    for number in count(1):
+        (drawn,) = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)
+        yield int(drawn) >> 11
 
 
 def take_text(sample: Sample, vocab: Vocab, *, stop_ids: Sequence[int] = ()) -> bytes:
@@ -131,11 +149,11 @@ def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], parameters: S
     if parameters.temperature == 0.0:
         likeliest: NDArray[np.intp] = logits.argmax(axis=1)
         return likeliest
-    count = min(parameters.top_k or logits.shape[1], logits.shape[1])
-    if len(logits) == 1 and count <= FEW:
-        return np.array([_pick_among_few(logits[0], float(draws[0]), parameters, count)])
+    most = min(parameters.top_k or logits.shape[1], logits.shape[1])
+    if len(logits) == 1 and most <= FEW:
+        return np.array([_pick_among_few(logits[0], float(draws[0]), parameters, most)])
     rows = np.arange(len(logits))
-    order = _ranked(logits, count)  # (B, K)
+    order = _ranked(logits, most)  # (B, K)
     scaled = logits[rows[:, None], order].astype(np.float64)
     with np.errstate(over="ignore"):  # a temperature near 0 sends all but the first to −∞, as it should
         weights = np.exp((scaled - scaled[:, :1]) / parameters.temperature)
@@ -156,24 +174,12 @@ def log_probs(logits: NDArray[np.floating], ids: NDArray[np.intp]) -> NDArray[np
     return found
 
 
-def start_ids(vocab: Vocab) -> NDArray[np.integer]:
-    """What is read, unseen, before a text without a prompt: a line end, else a space, else the first symbol."""
-    for character in "\n ":
-        if not vocab.unknown_characters(character):
-            return vocab.encode_text(character, where="the beginning")
-    return np.zeros(1, dtype=np.intp)
-
-
 def encode_stop(vocab: Vocab, stop: str | bytes) -> list[int]:
     """The ids of a text that ends a sample. Raises TextError if it holds a character that is never generated."""
     unknown = vocab.unknown_characters(stop, where="--stop")
     if unknown:
         raise TextError(f"--stop can never be met: {name_characters(unknown)} is not in the model's vocabulary")
     return vocab.encode_text(stop, where="--stop").tolist()  # type: ignore[no-any-return]
-
-
-def _new_sample(seed: int, *, scored: bool) -> Sample:
-    return Sample(seed, _draws(seed), log_prob=0.0 if scored else math.nan)
 
 
 def _draws(seed: int) -> Iterator[float]:
@@ -191,14 +197,16 @@ def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | N
         sample.chars += 1
         if stop and pending[-len(stop) :] == stop:
             del pending[-len(stop) :]
+            sample.chars -= len(stop)
+            sample.log_prob -= sum(sample.last_log_probs)
             sample.finished = True
         elif sample.chars == length:
             sample.finished = True
 
 
-def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, count: int) -> int:
+def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, most: int) -> int:
     """`pick` for a single lane (V,): lists of a few numbers cost half of what arrays do."""
-    order = _ranked(logits, count)
+    order = _ranked(logits, most)
     highest, *_ = scaled = logits[order].tolist()
     cumulative = list(accumulate([math.exp((logit - highest) / parameters.temperature) for logit in scaled]))
     total = cumulative[-1]
@@ -219,8 +227,8 @@ def _ranked(logits: NDArray[np.floating], count: int) -> NDArray[np.intp]:
 
 
 def _read(stepper: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
-    """Logits (1, V) and state after reading ids from a zero state."""
-    state = stepper.zero_state(1)
+    """Logits (1, V) and state after reading ids from the zero state, before any of them the output's bias alone."""
+    logits, state = stepper.output_bias[None], stepper.zero_state(1)
     for position in range(len(ids)):
         logits, state = stepper.step(ids[position : position + 1], state)
     return logits, state
@@ -228,7 +236,7 @@ def _read(stepper: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floati
 
 def _held_back(ids: list[int], stop_ids: list[int]) -> int:
     """How many of the last ids are a beginning of the stop."""
-    for count in range(min(len(ids), len(stop_ids) - 1), 0, -1):
-        if ids[-count:] == stop_ids[:count]:
-            return count
+    for held in range(min(len(ids), len(stop_ids) - 1), 0, -1):
+        if ids[-held:] == stop_ids[:held]:
+            return held
     return 0

@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from charlstm.environment import available_cores, load_average
-from charlstm.files import write_file
+from charlstm.errors import RunError
+from charlstm.files import read_bounded, write_file
 from charlstm.machine.shards import Shards
 
+MAX_CACHE_BYTES = 1_000_000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MEASURED_STEPS = 8  # characters a lane in the probe
 
@@ -86,14 +88,14 @@ def find_fastest(tunings: Sequence[Tuning], probe: Probe, *, cache: Path | None)
     idle = load_average() < available_cores() / 2
     if cache is not None and idle:  # on a busy machine, what is fastest now is not what will be
         with suppress(OSError):  # a cache that cannot be written costs the next run a moment
-            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(cache, json.dumps({**_read_cache(cache), key: fastest}, indent=1).encode())
     return fastest
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:
     try:
-        entries = json.loads(cache.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        entries = json.loads(read_bounded(cache, MAX_CACHE_BYTES))
+    except (RunError, ValueError, RecursionError):
         return {}
     return entries if isinstance(entries, dict) else {}

@@ -1,4 +1,4 @@
-"""What a model is trained to predict: one object per objective, with its model, its targets, its loss and its names.
+"""What a model is trained to predict: one object per objective, with its model, its targets and its loss.
 
 Letters: `T` steps, `B` lanes, `V` vocabulary.
 """
@@ -24,7 +24,6 @@ class Objective:
     build_model: type[CharLM] | type[ClozeLM]  # from V, the settings and a seed
     targets: Callable[[Tensor, Tensor], Tensor]  # from the characters read and those that follow them, (T, B) each
     protocols: tuple[str, ...]  # by which it is evaluated (`evaluation`), the default first
-    figure_prefix: str  # of the names of its figures: those of two objectives do not compare
     carries_state: bool  # whether the model reads on from a state, and so can go on with a text
 
     def counted_targets(self, inputs: Tensor, following: Tensor, mask: Tensor) -> Tensor:
@@ -38,6 +37,6 @@ class Objective:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "next": Objective(CharLM, lambda _, after: after, ("stream", "windows"), figure_prefix="", carries_state=True),
-    "cloze": Objective(ClozeLM, lambda inputs, _: inputs, ("cloze",), figure_prefix="cloze_", carries_state=False),
+    "next": Objective(CharLM, lambda _, after: after, ("stream", "windows"), carries_state=True),
+    "cloze": Objective(ClozeLM, lambda inputs, _: inputs, ("cloze",), carries_state=False),
 }

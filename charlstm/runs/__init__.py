@@ -11,16 +11,18 @@ from charlstm.runs.folder import (
     Run,
     TextIdentity,
     create_run,
+    discard_run,
+    find_run,
     mark_newest,
-    named_folder,
     newest_folder,
     only_writer,
     open_run,
     refuse_other_objective,
+    refuse_replaced,
     refuse_taken,
     rewrite_settings,
 )
 from charlstm.runs.listing import RunSummary, list_runs
-from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_metrics
-from charlstm.runs.progress import MOST_STEPS, Progress
+from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_bits_name, read_metrics
+from charlstm.runs.progress import MOST_STEPS, Pace, Plan, Progress
 from charlstm.runs.texts import encode_text, own_corpus, read_split

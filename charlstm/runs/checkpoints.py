@@ -12,6 +12,7 @@ Nothing is pickled, so nothing that is read can run code.
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from safetensors import numpy as safetensors_numpy
 from charlstm.errors import RunError
 from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove, write_file, write_folder
 from charlstm.runs import metrics
-from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
+from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run, is_being_written, refuse_replaced
 from charlstm.runs.progress import Progress, decode_progress
 from charlstm.weights import check_weights, count_weights
 
@@ -38,6 +39,8 @@ MANIFEST = "manifest.json"
 KEPT_LATEST = 2  # checkpoints besides the best
 MAX_SCALARS_BYTES = 100_000  # of progress.json and of manifest.json, which hold a few lines
 MAX_HEADER_BYTES = 1_000_000  # of a safetensors file
+MOST_READS = 50  # of a checkpoint whose pointer moves
+BETWEEN_READS_SECONDS = 0.005
 _NAME = re.compile(r"step-[0-9]{8,15}")
 
 
@@ -63,7 +66,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_checkpoint(run: Run, checkpoint: Checkpoint, *, is_best: bool) -> None:
     """Write a checkpoint, point `latest` (and `best`) at it, and only then remove those no longer needed.
 
-    At every moment, also that of a power cut, the pointers name complete checkpoints. Raises InputOutputError.
+    At every moment, also that of a power cut, the pointers name complete checkpoints. Raises InputOutputError, and
+    RunError if another folder has taken the run's place.
     """
     contents = {
         MODEL: safetensors_numpy.save(checkpoint.weights),
@@ -74,22 +78,48 @@ def save_checkpoint(run: Run, checkpoint: Checkpoint, *, is_best: bool) -> None:
     manifest = {file: _entry(data) for file, data in (contents | of_run).items()}
     contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     final = run.checkpoints / checkpoint.name
+    refuse_replaced(run)
     with disk_errors(f"checkpoint {checkpoint.name} in {run.folder}"):
         if (log := run.folder / metrics.FILE).exists():
             flush(log)  # a power cut must not take what was logged before this step
         if not _holds(final, contents):  # a save that failed at the pointers left it complete
             write_folder(final, contents)
-        _point(run, "latest", checkpoint.name)
+        _point(run, "latest", checkpoint.name, contents[MANIFEST])
         if is_best or _best_name(run) == checkpoint.name:
-            _point(run, "best", checkpoint.name)
+            _point(run, "best", checkpoint.name, contents[MANIFEST])
         _remove_old(run, checkpoint.name)
 
 
 def read_checkpoint(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
     """Read and verify the checkpoint that a pointer names; `best` falls back to `latest` before the first validation.
 
+    A checkpoint that a training run removes meanwhile is not damaged: its pointer, which has moved on, is read again.
     Raises RunError for anything missing, damaged or not as its manifest says.
     """
+    for _ in range(MOST_READS - 1):
+        before = _pointer_files(run)
+        try:
+            return _read_pointed(run, which, model_only=model_only)
+        except RunError:
+            if _pointer_files(run) == before and not is_being_written(run):
+                raise
+        time.sleep(BETWEEN_READS_SECONDS)
+    return _read_pointed(run, which, model_only=model_only)
+
+
+def _pointer_files(run: Run) -> list[tuple[int, int] | None]:
+    """What changes with every move of a pointer: its file."""
+    found: list[tuple[int, int] | None] = []
+    for which in ("best", "latest"):
+        try:
+            of_file = (run.folder / which).stat()
+            found.append((of_file.st_ino, of_file.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _read_pointed(run: Run, which: Pointer, *, model_only: bool = False) -> Checkpoint:
     best_is_missing = which == "best" and not (run.folder / "best").exists()
     if best_is_missing:
         which = "latest"
@@ -123,7 +153,7 @@ def read_newest_undamaged(run: Run) -> tuple[Checkpoint, list[RunError]]:
     """
     damage: list[RunError] = []
     try:
-        return read_checkpoint(run, "latest"), damage
+        return _read_pointed(run, "latest"), damage
     except RunError as error:
         damage.append(error)
     for name in reversed(checkpoint_names(run)):
@@ -178,13 +208,13 @@ def point_best(run: Run, step: int) -> None:
     A kill may have come between `latest` and `best`, or a resume have gone back behind the best.
     """
     name = checkpoint_name(step)
+    refuse_replaced(run)
     with disk_errors(str(run.folder / "best")):
         if _best_name(run) != name and (run.checkpoints / name / MANIFEST).is_file():
-            _point(run, "best", name)
+            _point(run, "best", name, read_bounded(run.checkpoints / name / MANIFEST, MAX_SCALARS_BYTES))
 
 
-def _point(run: Run, which: Pointer, name: str) -> None:
-    manifest = (run.checkpoints / name / MANIFEST).read_bytes()
+def _point(run: Run, which: Pointer, name: str, manifest: bytes) -> None:
     write_file(run.folder / which, f"{name} {_pointer_checksum(which, manifest)}\n".encode())
 
 
@@ -212,7 +242,8 @@ def _best_name(run: Run) -> str | None:
 
 def _holds(folder: Path, contents: Mapping[str, bytes]) -> bool:
     return folder.exists() and all(
-        (folder / name).is_file() and (folder / name).read_bytes() == data for name, data in contents.items()
+        (path := folder / name).is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        for name, data in contents.items()
     )
 
 

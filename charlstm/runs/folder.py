@@ -14,17 +14,27 @@ import fcntl
 import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from charlstm import environment
-from charlstm.errors import RunError
-from charlstm.files import REPLACED, UNFINISHED, disk_errors, end_replacement, read_bounded, remove, write_file
-from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVE_USES, Settings, dump_settings, load_settings
+from charlstm.errors import DiskWarning, InputOutputError, RunError
+from charlstm.files import (
+    REPLACED,
+    UNFINISHED,
+    UNSUPPORTED,
+    disk_errors,
+    end_replacement,
+    read_bounded,
+    remove,
+    write_file,
+)
+from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVE_USES, Settings, dump_settings, parse_settings, plain
 from charlstm.text import Vocab
 
 RUNS_FOLDER = Path("runs")
@@ -47,6 +57,7 @@ class Run:
     settings: Settings
     vocab: Vocab
     text: TextIdentity | None
+    inode: tuple[int, int] | None = None  # the device and the number of the folder; None if it is on no disk
 
     @property
     def checkpoints(self) -> Path:
@@ -74,7 +85,7 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: Text
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    return Run(folder, settings, vocab, text)
+        return Run(folder, settings, vocab, text, _inode(folder))
 
 
 def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
@@ -94,9 +105,7 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
     raise (
         problems[0]
         if problems
-        else RunError(
-            f"there is no run in {RUNS_FOLDER}/ here: train one with `charlstm train`, or name one with --run"
-        )
+        else RunError("there is no run here (in runs/): train one with `charlstm train`, or name one with --run")
     )
 
 
@@ -108,6 +117,12 @@ def refuse_other_objective(run: Run, needed: str) -> None:
             f"{run.folder} {use.does} (use `{use.command}`), but a run that {OBJECTIVE_USES[needed].does} is needed: "
             "name another"
         )
+
+
+def find_run(folder: Path | None = None) -> Path:
+    """The folder that is named, or that of the newest run. Raises RunError if there is none."""
+    named = folder or environment.run_folder()
+    return open_run().folder if named is None else named_folder(named)
 
 
 def named_folder(name: Path) -> Path:
@@ -127,7 +142,7 @@ def run_folders() -> list[Path]:
 def newest_folder() -> Path | None:
     """The folder that runs/latest names, None if it names none."""
     try:
-        name = read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).decode().strip()
+        name = os.fsdecode(read_bounded(RUNS_FOLDER / "latest", MAX_POINTER_BYTES).removesuffix(b"\n"))
         return Path(os.path.normpath(RUNS_FOLDER / name))  # runs/../elsewhere is elsewhere
     except (RunError, ValueError):
         return None
@@ -153,10 +168,25 @@ def refuse_taken(folder: Path) -> None:
 
 
 def rewrite_settings(run: Run, settings: Settings) -> Run:
-    """Record the settings that a resumed run goes on with. Raises InputOutputError."""
+    """Record the settings that a resumed run goes on with. Raises InputOutputError, RunError if it was replaced."""
+    refuse_replaced(run)
     with disk_errors(str(run.folder)):
         write_file(run.folder / "config.yaml", _with_checksum(settings))
     return replace(run, settings=settings)
+
+
+def refuse_replaced(run: Run) -> None:
+    """Raise RunError if another folder is where the run was: asked before each write, it is never written into.
+
+    As long as `only_writer` holds the folder that was opened, no other can have its number. One that is gone is left to
+    whoever tries to write there.
+    """
+    with suppress(OSError):
+        if _inode(run.folder) != run.inode:
+            raise RunError(
+                f"{run.folder} is no longer the folder that this training began in, but another in its place: nothing "
+                "more is written; look for the one that was moved away, and go on with it by --resume"
+            )
 
 
 @contextmanager
@@ -170,10 +200,17 @@ def only_writer(run: Run) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(
                 f"{run.folder} is being trained by another process: wait for it, or start a new run"
             ) from None
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise InputOutputError(f"could not lock {run.folder}: {error.strerror}") from None
+            warnings.warn(
+                "this file system has no locks: make sure that nothing else trains this run", DiskWarning, stacklevel=1
+            )
+        refuse_replaced(run)
         with disk_errors(str(run.folder)):
             for replaced in run.checkpoints.glob(f"{REPLACED}*"):
                 end_replacement(replaced)
@@ -182,6 +219,27 @@ def only_writer(run: Run) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_being_written(run: Run) -> bool:
+    """Whether a training run holds the folder."""
+    try:
+        handle = os.open(run.folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(handle)
+    return False
+
+
+def discard_run(run: Run) -> None:
+    """Remove a run that could not begin."""
+    refuse_replaced(run)
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def _read_usable_run(folder: Path, needs: str | None) -> Run:
@@ -198,10 +256,16 @@ def _is_run(folder: Path) -> bool:
 def _read_run(folder: Path) -> Run:
     if not _is_run(folder):
         raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
+    inode = _inode(folder)
     settings = _read_settings(folder / "config.yaml")
     vocab = Vocab.from_json(read_bounded(folder / VOCAB, MAX_VOCAB_BYTES), where=str(folder / VOCAB))
     text = _read_text_identity(folder / TEXT) if (folder / TEXT).exists() else None
-    return Run(folder, settings, vocab, text)
+    return Run(folder, settings, vocab, text, inode)
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _read_text_identity(path: Path) -> TextIdentity:
@@ -220,7 +284,7 @@ def _read_settings(path: Path) -> Settings:
             f"{path} is not as charlstm wrote it: restore it, change settings with --set or, "
             "if the change is yours, delete the first line"
         )
-    return load_settings(path)
+    return parse_settings(data, where=plain(str(path)))
 
 
 def _with_checksum(settings: Settings) -> bytes:

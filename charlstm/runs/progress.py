@@ -10,16 +10,39 @@ from charlstm.errors import RunError
 MOST_STEPS = 10**15  # of any run; the names of checkpoints have room for as many digits
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Few: TypeAlias = Annotated[tuple[Amount, ...], Meta(max_length=100)]
+
+_OF_EARLIER_VERSIONS = ("text_sha256", "total_is_estimate", "validation_seconds")
+_SINCE = {"plan", "pace"}  # an earlier version
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For which limits `total_steps` was decided last, at which step, and how far the learning rate had come there."""
+
+    max_steps: Count | None = None  # by the limits of steps and epochs
+    max_minutes: Amount | None = None
+    step: Count = 0
+    fraction: Fraction = 0.0  # of the way from the end of the warm-up to the end of the run
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long steps and validations take, from which a limit of minutes is planned."""
+
+    steps: Amount = 0.0  # taken, those of the last seconds weighing most
+    seconds: Amount = 0.0  # that these took, with what lay before each
+    recent_steps: Few = ()  # seconds of the last few, as measured
+    recent_validations: Few = ()  # how many steps would have taken as long as each of the last few
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """With the arrays of a checkpoint, all that a training run needs to go on."""
 
     step: Count = 0  # steps taken
-    seconds: Amount = 0.0  # spent training and validating
-    validation_seconds: Amount = 0.0  # of these
-    total_steps: Count | None = None  # None until it is known, or when only a patience or the clock ends the run
-    total_is_estimate: bool = False  # made from minutes, not set by a limit of steps or epochs
+    seconds: Amount = 0.0  # spent from the first step on, without those for which the process was stopped
+    total_steps: Count | None = None  # None until it is known, or when only a patience ends the run
+    plan: Plan = Plan()
+    pace: Pace = Pace()
     best_loss: Amount | None = None
     best_step: Count | None = None
     validations_since_best: Count = 0
@@ -29,8 +52,9 @@ def decode_progress(data: bytes, *, where: str) -> Progress:
     """The progress in the JSON of a checkpoint. Raises RunError if no training run can have got there."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        fields.pop("text_sha256", None)  # where earlier versions recorded the text
-        if fields.keys() != set(Progress.__struct_fields__):
+        for name in _OF_EARLIER_VERSIONS:
+            fields.pop(name, None)
+        if fields.keys() | _SINCE != set(Progress.__struct_fields__):
             raise msgspec.ValidationError("some scalars are missing or unknown")
         progress = msgspec.json.decode(msgspec.json.encode(fields), type=Progress)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -5,13 +5,27 @@ from typing import BinaryIO
 from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.runs.folder import Run
-from charlstm.text import Corpus, EncodedText, Ids, encode_source, open_corpus, read_corpus, split_ids
+from charlstm.settings import plain
+from charlstm.text import (
+    NAMED_CORPORA,
+    STDIN,
+    Corpus,
+    EncodedText,
+    Ids,
+    encode_source,
+    is_stream,
+    open_corpus,
+    read_corpus,
+    split_ids,
+)
 
 
-def own_corpus(run: Run, *, stdin: BinaryIO | None = None, from_cache: bool = True) -> Corpus:
-    """The text that the run was trained on: from the cache, where it may be looked for there, else from its sources.
+def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False, trust_sources: bool = False) -> Corpus:
+    """The text that the run was trained on: as it was encoded then, from the cache, else from its sources.
 
-    Raises RunError if it is not known which text that was, or if it has changed.
+    reread: read the sources in any case, unless one is a stream. trust_sources: read the sources of a run of
+    which the cache knows nothing. Whoever made such a run decided what they name, so otherwise they are not touched.
+    Raises RunError if it is not known which text that was, if it may not be read, or if it has changed.
     """
     if run.text is None:
         raise RunError(
@@ -19,18 +33,27 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, from_cache: bool = Tr
             "or begin a new run from its weights with --init-from"
         )
     fingerprint = run.text.fingerprint
-    cached = open_corpus(fingerprint, cache_folder()) if from_cache else None
-    corpus = cached or read_corpus(run.settings.data, stdin=stdin)
-    if corpus.fingerprint != fingerprint:
+    corpus, sources = open_corpus(fingerprint, cache_folder()), run.settings.data.sources
+    harmless = {*NAMED_CORPORA, *([STDIN] if reread else [])}  # whoever goes on with a run pipes its text in again
+    if corpus is None and not trust_sources and not set(sources) <= harmless:
+        raise RunError(
+            f"{run.folder} was trained elsewhere or long ago: its text is not in this user's cache, and what its "
+            f"settings name as sources ({', '.join(map(plain, sources))}) is only read with --trust-sources; "
+            "give that, or name a text"
+        )
+    if corpus is None or (reread and not any(map(is_stream, sources))):
+        corpus = read_corpus(run.settings.data, stdin=stdin)
+    if corpus.fingerprint != fingerprint or corpus.vocab != run.vocab:
         raise RunError(
             f"the text of {run.folder} has changed since it was trained: restore it, name a text, or start a new run"
         )
     return corpus
 
 
-def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None) -> Ids:
+def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> Ids:
     """The ids of the "train", "val" or "test" split of the run's text. Raises as `own_corpus`, TextError if empty."""
-    ids: Ids = getattr(split_ids(own_corpus(run, stdin=stdin).ids, run.settings.data.split), split)
+    corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
+    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(

@@ -1,6 +1,6 @@
 """The settings of a run: their schema, their reader, which reads other YAML documents too, and their reference page."""
 
-from charlstm.settings.objectives import OBJECTIVE_USES
+from charlstm.settings.objectives import OBJECTIVE_USES, PLAIN, Naming
 from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
     dump_settings,
@@ -12,6 +12,6 @@ from charlstm.settings.reader import (
     read_document,
 )
 from charlstm.settings.reference import settings_reference, settings_schema
-from charlstm.settings.schema import DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
-from charlstm.settings.wording import plain
+from charlstm.settings.schema import CellName, DataSettings, ModelSettings, SamplingSettings, Settings, TrainingSettings
+from charlstm.settings.wording import expected, plain
 from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml

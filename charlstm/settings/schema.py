@@ -42,6 +42,10 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     newline: Annotated[
         Literal["keep", "normalize"], Meta(description='line ends as they stand, or all turned into "\\n"')
     ] = "keep"
+    normalize: Annotated[
+        Literal["none", "nfc", "nfkc"],
+        Meta(description="Unicode's normal form that the text, prompts and evaluated texts are put into (char only)"),
+    ] = "none"
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +80,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """How the network learns, how long, and what is recorded on the way."""
 
     batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 64
+    beginning_lanes: Annotated[
+        Annotated[int, Meta(ge=0)] | Literal["auto"],
+        Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: a sixteenth"),
+    ] = "auto"
     sequence_length: Annotated[
         Count, Meta(description="characters of each lane in a step, the reach of the gradient back in time")
     ] = 128
@@ -161,13 +169,19 @@ def with_a_limit(settings: Settings) -> Settings:
 
 def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     """Every check across fields that fails: the dotted path of the field to change, and what is wrong with it."""
-    data, model = settings.data, settings.model
+    data, model, training = settings.data, settings.model, settings.training
     if abs(sum(data.split) - 1) > 1e-6:
         yield "data.split", f"sums to {sum(data.split):.7g}, but its three fractions must sum to 1"
     if data.split[0] == 0:
         yield "data.split", "leaves nothing to train on, but its first fraction must be above 0"
     if data.unit == "byte" and data.min_count > 1:
         yield "data.min_count", f"is {data.min_count}, but must be 1 where data.unit is byte"
+
+    if data.unit == "byte" and data.normalize != "none":
+        yield "data.normalize", f"is {data.normalize}, but must be none where data.unit is byte"
+    if training.beginning_lanes != "auto" and training.beginning_lanes >= training.batch_size:
+        problem = f"is {training.beginning_lanes}, but must be below training.batch_size, {training.batch_size}"
+        yield "training.beginning_lanes", f"{problem}: the other lanes read the text from end to end"
 
     if model.kernel == "builtin" and model.cell.startswith("peephole"):
         yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"

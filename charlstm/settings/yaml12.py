@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+import msgspec
 import yaml
 
 from charlstm.errors import SettingsError
 from charlstm.settings.wording import plain, shown
 
-MAX_DEPTH = 5  # of lists and mappings in one another
+MAX_DEPTH = 6  # of lists and mappings in one another
 
 
 class Located(NamedTuple):
@@ -132,5 +133,14 @@ def _represent_list(dumper: yaml.SafeDumper, items: tuple[Any, ...]) -> yaml.Seq
     return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 
 
+def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
+    # by msgspec, in integers: repr() writes a subnormal number as 0 once torch has flushed them in this process
+    digits, exponent, power = msgspec.json.encode(number).decode().partition("e")
+    point = "" if "." in digits else ".0"  # YAML 1.1 has neither 1e-5 nor 1.0e5 for numbers
+    sign = "+" if exponent and power[0] != "-" else ""
+    return dumper.represent_scalar("tag:yaml.org,2002:float", digits + point + exponent + sign + power)
+
+
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(float, _represent_float)
 _Dumper.add_representer(tuple, _represent_list)

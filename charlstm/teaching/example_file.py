@@ -1,6 +1,6 @@
 """The file of a worked example: YAML, read into these structs as the settings are, and then into arrays.
 
-Letters: `T` steps, `X` numbers an input, `H` units.
+Letters: `T` steps, `X` numbers an input, `H` units, `D` directions.
 
 A file holds one cell under its name in `cells.CELLS`, or several that take the same inputs and begin alike:
 
@@ -14,7 +14,8 @@ A file holds one cell under its name in `cells.CELLS`, or several that take the 
     target: 0.5                                          what the last output should have been
     learning_rate: 0.001                                 of Adam
 
-A side of length 1 needs no brackets.
+A cell may have a second set of gates, `backwards`, that reads the inputs from the last to the first. In place of a
+cell, `drawn: {cell: lstm, hidden_size: 3, seed: 1}` draws all weights. A side of length 1 needs no brackets.
 """
 
 from collections.abc import Mapping
@@ -25,9 +26,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from msgspec import Meta, Struct, defstruct, field
 
-from charlstm.cells import CELLS, LETTERS, Array
-from charlstm.settings import Located, load_yaml, read_document, read_yaml
-from charlstm.teaching.worked_example import Example
+from charlstm.cells import CELLS, Array
+from charlstm.settings import CellName, Located, expected, load_yaml, read_document, read_yaml
+from charlstm.teaching.drawn_example import MOST_UNITS, draw_weights, gate_shapes
+from charlstm.teaching.worked_example import BACKWARDS, Example, directions
 
 LARGEST = 1_000_000  # of the numbers in a file, so that no sum overflows
 _RANGE = f"between -{LARGEST:,} and {LARGEST:,}"
@@ -42,44 +44,43 @@ Rows: TypeAlias = Annotated[list[Number | list[Number]], Meta(min_length=1, extr
 
 
 class Readout(Struct, frozen=True):
-    """The output as a function of the last h."""
+    """The output as a function of the last h, in two directions of both."""
 
-    weight: Numbers  # (H,)
+    weight: Numbers | None = None  # (D·H,), must be there unless it is drawn
     bias: Numbers = 0.0
     activation: Literal["sigmoid", "none"] = "none"
 
 
+class Drawn(Struct, frozen=True):
+    """A cell whose weights come from a seed."""
+
+    cell: CellName
+    hidden_size: Annotated[int, Meta(ge=1, le=MOST_UNITS)] = 1
+    seed: Annotated[int, Meta(ge=0, le=2**32)] = 1
+    bidirectional: bool = False
+
+
 class ExampleFields(Struct, frozen=True):
-    """What a file holds beside its cells."""
+    """What a file holds beside the cells that it gives."""
 
     inputs: Rows  # T numbers, or T lists of X numbers
     source: str = ""
     h: Numbers = 0.0  # (H,), to begin with
     c: Numbers = 0.0
+    drawn: Drawn | None = None  # in place of a cell
     readout: Readout | None = None
     target: Numbers | None = None  # as many numbers as the output
     learning_rate: Annotated[float, Meta(gt=0, le=LARGEST)] = 0.001  # torch's own for Adam
 
 
-def _weight_shapes(cell: str, units: int, input_size: int) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The weights of each gate of a cell as a file has them, by the gate's name and their own."""
-    gates: dict[str, dict[str, tuple[int, ...]]] = {}
-    for letter in CELLS[cell].gates:
-        shapes = gates[LETTERS[letter].name] = {"h": (units, units), "x": (units, input_size), "bias": (units,)}
-        if (shape := CELLS[cell].weight_ch_shape) and letter != "g":
-            shapes["c"] = (shape(units)[0] // 3, units)  # three gates have peepholes, their rows one below the other
-        if (cell, letter) == ("gru", "n"):
-            shapes["bias_h"] = (units,)  # the reset gate scales it
-    return gates
-
-
 def _cell_struct(cell: str) -> type[Struct]:
-    """The gates of a cell; of each, h and x must be there."""
-    gates = []
-    for gate, shapes in _weight_shapes(cell, 1, 1).items():
+    """The gates of a cell, and perhaps others to read backwards with; of each gate, h and x must be there."""
+    gates: list[Any] = []
+    for gate, shapes in gate_shapes(cell, 1, 1).items():
         weights: list[Any] = [(name, Numbers) if name in ("h", "x") else (name, Numbers, 0.0) for name in shapes]
         gates.append((gate, defstruct(gate, weights, frozen=True)))
-    return defstruct(cell, gates, frozen=True)
+    backwards = defstruct("backwards", gates, frozen=True)
+    return defstruct(cell, [*gates, ("backwards", backwards | None, None)], frozen=True)
 
 
 _CELL_FIELDS = [(cell.replace("-", "_"), _cell_struct(cell) | None, field(name=cell, default=None)) for cell in CELLS]
@@ -102,28 +103,21 @@ def _option(name: str, numbers: str) -> Located:
 
 def _example(file: ExampleFields, given: Mapping[str, Located]) -> Example:
     """The example that a file describes, its numbers in the shapes that H and X ask for."""
-    cells = [path for path in given if path in CELLS]
-    if not cells:
-        raise given[""].error(f"has no cell, but must have one, under its name: {', '.join(CELLS)}")
-    weight_hh = given[next(path for path in given if path.startswith(f"{cells[0]}.") and path.endswith(".h"))].value
-    units = len(weight_hh) or 1 if isinstance(weight_hh, list) else 1
     inputs = _rows(given["inputs"])
-    weights = {
-        cell: {
-            f"{gate}.{name}": _array(given, f"{cell}.{gate}.{name}", shape)
-            for gate, shapes in _weight_shapes(cell, units, inputs.shape[1]).items()
-            for name, shape in shapes.items()
-        }
-        for cell in cells
-    }
+    weights = _given_weights(given, inputs) if file.drawn is None else _drawn_weights(file, given, inputs)
+    cells, of_first = [*weights], next(iter(weights.values()))
+    units, ways = len(next(of_first[name] for name in of_first if name.endswith(".h"))), len(directions(of_first))
     if file.readout is not None:
-        for of_cell in weights.values():
-            of_cell["readout.weight"] = _array(given, "readout.weight", (units,))
-            of_cell["readout.bias"] = _array(given, "readout.bias", ())
+        if file.drawn is None and file.readout.weight is None:
+            raise given["readout"].error(f"has no weight, but must have weight: {expected(Numbers)}")
+        for name, shape in (("readout.weight", (ways * units,)), ("readout.bias", ())):
+            for of_cell in weights.values() if name in given or file.drawn is None else ():
+                of_cell[name] = _array(given, name, shape)
     if "c" in given and not any("c" in CELLS[cell].state for cell in cells):
         raise given["c"].error(f"is given, but {' and '.join(cells)} keeps no cell state: leave it out")
-    if len(cells) > 1 and (inputs.shape[1] > 1 or (units > 1 and file.readout is None)):
-        problem = "is a second cell, but cells are compared by one output and inputs of one number"
+    one_way = not any(f"{cell}.backwards" in given for cell in cells)
+    if len(cells) > 1 and not (one_way and inputs.shape[1] == 1 and (units == 1 or file.readout is not None)):
+        problem = "is a second cell, but cells are compared by one output, inputs of one number and one direction"
         raise given[cells[1]].error(f"{problem}: give one cell, or a readout and such inputs")
     return Example(
         source=" ".join("".join(c if c.isprintable() else " " for c in file.source).split()),
@@ -131,9 +125,44 @@ def _example(file: ExampleFields, given: Mapping[str, Located]) -> Example:
         state={letter: _array(given, letter, (units,)) for letter in ("h", "c")},
         cells=weights,
         readout=None if file.readout is None else file.readout.activation,
-        target=None if file.target is None else _array(given, "target", (1 if file.readout else units,)),
+        target=None if file.target is None else _array(given, "target", (1 if file.readout else ways * units,)),
         learning_rate=file.learning_rate,
     )
+
+
+def _given_weights(given: Mapping[str, Located], inputs: Array) -> dict[str, dict[str, Array]]:
+    """The weights of each cell in a file."""
+    cells = [path for path in given if path in CELLS]
+    if not cells:
+        raise given[""].error(f"has no cell, but must have one, under its name: {', '.join(CELLS)}; or drawn")
+    weight_hh = given[next(path for path in given if path.startswith(f"{cells[0]}.") and path.endswith(".h"))].value
+    units = len(weight_hh) or 1 if isinstance(weight_hh, list) else 1
+    return {
+        cell: {
+            f"{direction}{gate}.{name}": _array(given, f"{cell}.{direction}{gate}.{name}", shape)
+            for direction in ("", BACKWARDS)[: 1 + (f"{cell}.backwards" in given)]
+            for gate, shapes in gate_shapes(cell, units, inputs.shape[1]).items()
+            for name, shape in shapes.items()
+        }
+        for cell in cells
+    }
+
+
+def _drawn_weights(file: ExampleFields, given: Mapping[str, Located], inputs: Array) -> dict[str, dict[str, Array]]:
+    """The weights of the cell that a file has drawn, and of its readout."""
+    assert file.drawn is not None
+    for cell in CELLS:
+        if cell in given:
+            raise given[cell].error("is given, and so is drawn, which draws the weights of a cell: leave one out")
+    weights = draw_weights(
+        file.drawn.cell,
+        hidden_size=file.drawn.hidden_size,
+        input_size=inputs.shape[1],
+        seed=file.drawn.seed,
+        bidirectional=file.drawn.bidirectional,
+        readout=file.readout is not None,
+    )
+    return {file.drawn.cell: weights}
 
 
 def _rows(inputs: Located) -> Array:

@@ -1,4 +1,4 @@
-"""Pictures of worked examples, drawn with matplotlib (the extra `plot`): gates and state, or cells compared.
+"""Pictures of worked examples, drawn with matplotlib (the extra `plot`): gates and state, cells compared, training.
 
 Letters: `T` steps, `H` units.
 """
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from charlstm.cells import LETTERS, Array
+from charlstm.teaching.worked_example import Lesson
 from charlstm.teaching.worksheet import Work
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito 2008
@@ -49,6 +50,21 @@ def comparison_picture(works: Mapping[str, Work], gradients: Mapping[str, Array]
     return figure
 
 
+def lesson_picture(lessons: Mapping[str, Lesson], target: Array, *, title: str) -> Figure:
+    """The last output of each cell while it is taught, above the squared error on a logarithmic scale."""
+    figure, output, error = _figure(title)
+    for k, (cell, lesson) in enumerate(lessons.items()):
+        steps = range(len(lesson.squared_errors))
+        _draw(output, steps, lesson.outputs, cell, k, marked=False)
+        errors = np.array(lesson.squared_errors)
+        _draw(error, steps, np.where(errors > 0, errors, np.nan)[:, None], cell, k, marked=False)
+    for value in target:
+        output.axhline(value, color="#8a8f9c", linewidth=0.8, linestyle="--")
+    output.set_ylabel("output, target dashed")
+    error.set(yscale="log", ylabel="squared error", xlabel="steps of Adam")
+    return figure
+
+
 def _figure(title: str) -> tuple[Figure, Axes, Axes]:
     figure = Figure(figsize=(9, 6), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", parse_math=False)
@@ -61,11 +77,15 @@ def _figure(title: str) -> tuple[Figure, Axes, Axes]:
     return figure, above, below
 
 
-def _draw(axes: Axes, steps: Sequence[int], values: Sequence[Array] | Array, name: str, k: int) -> None:
+def _draw(
+    axes: Axes, steps: Sequence[int], values: Sequence[Array] | Array, name: str, k: int, *, marked: bool = True
+) -> None:
     """A line for each unit: values (len(steps), H)."""
     lines = np.array(values).T
     for unit, line in enumerate(lines):
         label = name if len(lines) == 1 else f"{name} {unit + 1}"
         style = _UNIT_STYLES[unit % len(_UNIT_STYLES)]
-        axes.plot(steps, line, style, color=_COLOURS[k], marker=_MARKERS[k], markersize=5, label=label)
+        axes.plot(
+            steps, line, style, color=_COLOURS[k], marker=_MARKERS[k] if marked else None, markersize=5, label=label
+        )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

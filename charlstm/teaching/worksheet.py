@@ -17,12 +17,16 @@ Sum: TypeAlias = tuple[Product, ...]
 
 
 class Stage(NamedTuple):
-    """One line of the work, for each unit: `value` is the activation of a sum of products."""
+    """One line of the work, for each unit: `value` is the activation of a sum of products.
+
+    `addends` says how many of the products, in order, belong to each product of vectors.
+    """
 
     name: str
     sums: tuple[Sum, ...]
     activation: str  # sigmoid, tanh or none
     value: tuple[float, ...]
+    addends: tuple[int, ...]
 
     @property
     def totals(self) -> tuple[float, ...]:
@@ -41,13 +45,12 @@ class Work(NamedTuple):
 def work_out(example: Example, cell: str) -> Work:
     """Walk a cell through its inputs, writing every step down, and the readout after the last."""
     weights = example.cells[cell]
-    steps, output = walk(example, cell, weights, example.inputs, np)
+    steps, output, hidden = walk(example, cell, weights, example.inputs, np)
     write_down = _STAGES["".join(CELLS[cell].gates)]
     stages = [write_down(cell, weights, step) for step in steps]
     if example.readout is not None:
-        products = [*zip(weights["readout.weight"], steps[-1].new_state["h"], strict=True)]
-        sums = [(*products, (weights["readout.bias"],))]
-        stages[-1].append(Stage("readout", _floats(sums), example.readout, _floats(output)))
+        sums = [(*zip(weights["readout.weight"], hidden, strict=True), (weights["readout.bias"],))]
+        stages[-1].append(Stage("readout", _floats(sums), example.readout, _floats(output), (len(hidden), 1)))
     return Work(steps, stages, output)
 
 
@@ -88,28 +91,41 @@ _STAGES = {"ifgo": _lstm_stages, "rzn": _gru_stages, "n": _rnn_stages}  # by wha
 def _combined(name: str, value: Array, *products: tuple[Array, ...], activation: str = "none") -> Stage:
     """A stage whose every unit adds the same products, each of (H,) arrays."""
     sums = tuple(tuple(tuple(factor[u] for factor in product) for product in products) for u in range(len(value)))
-    return Stage(name, _floats(sums), activation, _floats(value))
+    return Stage(name, _floats(sums), activation, _floats(value), (1,) * len(products))
 
 
 def _gate(cell: str, weights: Mapping[str, Array], step: WorkedStep, letter: str) -> Stage:
     """What a gate sees, product by product: h, x, the cell state where it looks there, and the bias."""
     name, _, verb = LETTERS[letter]
+    prefix = f"{step.direction}{name}."
+    of = {key.removeprefix(prefix): weight for key, weight in weights.items() if key.startswith(prefix)}
     h, x = step.state["h"], step.x
     sums = []
     for u in range(len(h)):
-        products = [*zip(weights[f"{name}.h"][u], h, strict=True)]
-        if f"{name}.bias_h" in weights:  # the reset gate scales what comes from h
-            products = [(step.gates["r"][u], *product) for product in [*products, (weights[f"{name}.bias_h"][u],)]]
-        products += zip(weights[f"{name}.x"][u], x, strict=True)
-        if f"{name}.c" in weights:
+        addends: list[list[Product]] = [[*zip(of["h"][u], h, strict=True)]]
+        if "bias_h" in of:  # the reset gate scales what comes from h
+            addends = [[(step.gates["r"][u], *product) for product in [*addends[0], (of["bias_h"][u],)]]]
+        addends.append([*zip(of["x"][u], x, strict=True)])
+        if "c" in of:
             c = (step.new_state if (cell, letter) == ("peephole", "o") else step.state)["c"]
-            rows = weights[f"{name}.c"]
-            products += zip(rows[u], c, strict=True) if len(rows) == len(h) else [(rows[0, u], c[u])]
-        sums.append((*products, (weights[f"{name}.bias"][u],)))
+            addends.append([*zip(of["c"][u], c, strict=True)] if len(of["c"]) == len(h) else [(of["c"][0, u], c[u])])
+        addends.append([(of["bias"][u],)])
+        sums.append([product for products in addends for product in products])
     title, activation = (f"{name}_gate", "sigmoid") if verb else (name, "tanh")
-    return Stage(title, _floats(sums), activation, _floats(step.gates[letter]))
+    return Stage(title, _floats(sums), activation, _floats(step.gates[letter]), tuple(map(len, addends)))
 
 
 def _floats(numbers: Any) -> Any:
     """Nested sequences of NumPy numbers as nested tuples of Python's."""
     return tuple(map(_floats, numbers)) if isinstance(numbers, tuple | list) or np.ndim(numbers) else float(numbers)
+
+
+def rounded(x: float) -> str:
+    """A number as one writes it down: four decimals, or three figures where those would hide it."""
+    return f"{x:.4f}" if x == 0 or abs(x) >= 0.001 else f"{x:.2e}"
+
+
+def short(x: float) -> str:
+    """As `rounded`, without needless zeros."""
+    text = rounded(x + 0.0)  # -0.0 is 0
+    return text if "e" in text else text.rstrip("0").rstrip(".")

@@ -1,6 +1,7 @@
 """Sources of text, its vocabulary, its ids on disk, and batches of them."""
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts
+from charlstm.text.beginnings import Beginnings, start_id
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,
@@ -11,5 +12,6 @@ from charlstm.text.corpus import (
     read_corpus,
     split_ids,
 )
-from charlstm.text.sources import STDIN, absolute_sources
-from charlstm.text.vocabulary import Ids, Vocab, name_characters, shared_ids
+from charlstm.text.sources import NAMED_CORPORA, STDIN, absolute_sources, is_stream
+from charlstm.text.stored_ids import permissions
+from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

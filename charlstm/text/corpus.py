@@ -1,6 +1,9 @@
 """Sources → ids on disk, memory-mapped: encoded once, kept by content and settings, split into contiguous parts."""
 
+import functools
 import json
+import operator
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +21,23 @@ from charlstm.errors import RunError, TextError
 from charlstm.files import atomic_file, disk_errors, remove_abandoned, write_file
 from charlstm.settings import DataSettings
 from charlstm.text.sources import STDIN, TextFile, open_sources, read_chunks
+from charlstm.text.stored_ids import map_ids, open_own
 from charlstm.text.vocabulary import (
     CODE_POINTS,
     Ids,
+    NormalForm,
     Vocab,
     build_vocab,
     code_points,
     decode_utf8,
     drop_byte_order_mark,
+    normalize_form,
     normalize_newlines,
+    stable_prefix,
 )
+
+MAX_RECORD_BYTES = 100_000_000  # of what the cache keeps beside the ids, mostly a vocabulary
+ENCODINGS = 3  # attempts, where another machine removes files that it takes for abandoned
 
 
 class _Digest(Protocol):
@@ -83,8 +93,10 @@ def prepare_corpus(
     """
     _prepare_cache(cache_folder)
     sources = data.sources
-    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}\n".encode()
+    form = "" if data.normalize == "none" else f" {data.normalize}"  # without it the key is that of earlier versions
+    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}{form}\n".encode()
     with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
+        mode = _mode_of(files)
         digest = sha256(how)
         counts = _count_codes(_read_text(files, data, digest))
         if not counts.any():
@@ -93,19 +105,27 @@ def prepare_corpus(
         if (cached := open_corpus(fingerprint, cache_folder)) is not None:
             return replace(cached, sources=sources)
         vocab = build_vocab(counts, data)
-        again = sha256(how)
-        with _cache_errors(cache_folder), atomic_file(cache_folder / f"{fingerprint}.ids") as file:
-            checksum = _write_training_ids(file, _read_text(files, data, again), vocab)
-            if again.hexdigest() != fingerprint:
-                raise TextError(
-                    f"the text changed while it was being read ({_listed(sources)}); "
-                    "wait until nothing writes to it, or pipe it in through -"
-                )
-    record = {"sources": list(sources), "vocab": vocab.to_json()}
-    with _cache_errors(cache_folder):
-        entry = {**record, "checksum": _checksum_of(checksum, record)}
-        write_file(cache_folder / f"{fingerprint}.json", json.dumps(entry).encode())
-    ids = np.memmap(cache_folder / f"{fingerprint}.ids", dtype=vocab.id_dtype, mode="r")
+        for attempt in range(ENCODINGS):
+            again = sha256(how)
+            with _cache_errors(cache_folder):
+                try:
+                    with atomic_file(cache_folder / f"{fingerprint}.ids", mode=mode) as file:
+                        checksum = _write_training_ids(file, _read_text(files, data, again), vocab)
+                        if again.hexdigest() != fingerprint:
+                            raise TextError(
+                                f"the text changed while it was being read ({_listed(sources)}); "
+                                "wait until nothing writes to it, or pipe it in through -"
+                            )
+                        file.flush()
+                        ids = map_ids(file, vocab.id_dtype)
+                    break
+                except FileNotFoundError:  # another machine, whose locks are not ours, took it for abandoned
+                    if attempt == ENCODINGS - 1:
+                        raise
+        record = {"sources": list(sources), "vocab": vocab.to_json(), "fingerprint": fingerprint}
+        with _cache_errors(cache_folder):
+            entry = {**record, "checksum": _checksum_of(checksum, record)}
+            write_file(cache_folder / f"{fingerprint}.json", json.dumps(entry).encode(), mode=mode)
     return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=sources)
 
 
@@ -115,12 +135,16 @@ def open_corpus(fingerprint: str, cache_folder: Path) -> Corpus | None:
         return None
     path = cache_folder / f"{fingerprint}.ids"
     try:
-        record = json.loads(path.with_suffix(".json").read_bytes())
-        with open(path, "rb") as file:
-            if record.pop("checksum") != _checksum_of(file_digest(file, "sha256"), record):
+        with open_own(path.with_suffix(".json")) as file:
+            record = json.loads(file.read(MAX_RECORD_BYTES))
+        with open_own(path) as file:
+            if (
+                record.pop("checksum") != _checksum_of(file_digest(file, "sha256"), record)
+                or record["fingerprint"] != fingerprint
+            ):
                 return None
-        vocab = Vocab.from_json(record["vocab"], where="the cache")
-        ids = np.memmap(path, dtype=vocab.id_dtype, mode="r")
+            vocab = Vocab.from_json(record["vocab"], where="the cache")
+            ids = map_ids(file, vocab.id_dtype)
         return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=tuple(record["sources"]))
     except (OSError, RunError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -151,7 +175,8 @@ def encode_source(
         file.flush()
         if not file.tell():
             raise TextError(f"{where} is empty or holds no known character; give a text of the kind trained on")
-        ids = np.memmap(file, dtype=vocab.id_dtype, mode="r")
+        os.fchmod(file.fileno(), _mode_of(files))
+        ids = map_ids(file, vocab.id_dtype)
     return EncodedText(ids=ids, unknown_chars=unknown_chars, unknown=tuple(map(chr, sorted(unknown))))
 
 
@@ -170,8 +195,9 @@ def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
 def _read_text(files: Sequence[TextFile], how: DataSettings | Vocab, digest: _Digest) -> Iterator[str]:
     r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
     decoded = _decoded if how.unit == "char" else _as_bytes
-    pieces = (piece for file in files for piece in decoded(file, digest))
-    return _normalized(pieces) if how.newline == "normalize" else pieces
+    pieces: Iterator[str] = (piece for file in files for piece in decoded(file, digest))
+    pieces = _normalized(pieces) if how.newline == "normalize" else pieces
+    return pieces if how.normalize == "none" else _in_form(pieces, how.normalize)
 
 
 def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:
@@ -206,6 +232,17 @@ def _normalized(pieces: Iterable[str]) -> Iterator[str]:
     yield normalize_newlines(waiting)
 
 
+def _in_form(pieces: Iterable[str], form: NormalForm) -> Iterator[str]:
+    """The pieces in a normal form, as if they were one; what may be joined with what follows waits for it."""
+    waiting = ""
+    for piece in pieces:
+        text = waiting + piece
+        stable = stable_prefix(text)
+        yield normalize_form(text[:stable], form)
+        waiting = text[stable:]
+    yield normalize_form(waiting, form)
+
+
 def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:
     counts = np.zeros(CODE_POINTS, dtype=np.int64)
     for text in texts:
@@ -236,10 +273,15 @@ def _listed(sources: Sequence[str]) -> str:
     return f"{named} and {len(sources) - 3} more" if len(sources) > 3 else named
 
 
+def _mode_of(files: Sequence[TextFile]) -> int:
+    """Who may read what is made of the files: whoever may read each of them."""
+    return 0o600 | functools.reduce(operator.and_, (file.mode for file in files), 0o066)
+
+
 def _prepare_cache(cache_folder: Path) -> None:
     """Make the cache folder, and remove what processes that are gone left unfinished in it."""
     with _cache_errors(cache_folder):
-        cache_folder.mkdir(parents=True, exist_ok=True)
+        cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_abandoned(cache_folder)
 
 

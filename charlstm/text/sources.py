@@ -1,6 +1,7 @@
 """Where text comes from: files, folders, patterns, pipes, compressed files and named corpora, as streams of bytes."""
 
 import difflib
+import fnmatch
 import glob
 import gzip
 import io
@@ -10,8 +11,8 @@ import stat
 import sysconfig
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any, BinaryIO, Protocol
 
 import zstandard
 
-from charlstm.errors import InputOutputError, TextError
+from charlstm.errors import InputOutputError, RunError, TextError
+from charlstm.files import disk_errors, read_bounded, write_file
+from charlstm.text.download import download
 
 NAMED_CORPORA = ("python-stdlib", "tinyshakespeare")
 STDIN = "-"
@@ -27,6 +30,8 @@ CHUNK_BYTES = 1 << 20  # large enough that a chunk's own cost vanishes, small be
 TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 TINYSHAKESPEARE_FILE = "tinyshakespeare.txt"
+MAX_TINYSHAKESPEARE_BYTES = 2_000_000  # it has 1,115,394
+DOWNLOAD_SECONDS = 120.0
 
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "_bundled"}
 _BROKEN_ARCHIVE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
@@ -38,6 +43,7 @@ class TextFile:
 
     name: str
     suffix: str  # .gz, .xz and .zst are decompressed
+    mode: int  # its permissions, which hold for what is made of it
     open: Callable[[], BinaryIO]
 
 
@@ -48,9 +54,10 @@ def open_sources(
     """The files behind the sources, in order, readable until the context ends.
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
-    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth); `-`
-    is standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
-    anonymous temporary file in `cache_folder` first.
+    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth; no
+    wildcard stands for a link to a folder), each once, however many names it has there. `-` is standard input; a
+    leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file
+    in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -86,6 +93,16 @@ def absolute_sources(sources: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(absolute, sources))
 
 
+def is_stream(source: str) -> bool:
+    """Whether a source gives its text only once: stdin, a process substitution (/dev/fd/63), a FIFO."""
+    if source == STDIN or source.startswith(("/dev/", "/proc/")):
+        return True
+    with suppress(OSError, ValueError):  # there is none of this name, or cannot be
+        mode = os.stat(source).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+    return False
+
+
 def read_chunks(file: TextFile) -> Iterator[bytes]:
     """The decompressed bytes, CHUNK_BYTES at a time; the first chunk is 4 bytes or more, or the whole file.
 
@@ -98,6 +115,11 @@ def read_chunks(file: TextFile) -> Iterator[bytes]:
                 yield chunk
                 size = CHUNK_BYTES
     except _BROKEN_ARCHIVE as error:
+        if "too much memory" in str(error):
+            raise TextError(
+                f"{file.name} was compressed with a window beyond 128 MB (zstd --long), which is not unpacked here; "
+                "unpack it yourself with: zstd -d --long=31"
+            ) from None
         raise TextError(
             f"{file.name} is a broken archive or was cut short ({error}); compress or download it again"
         ) from None
@@ -135,7 +157,7 @@ def _in_folder(folder: str) -> list[TextFile]:
     for parent, inner, names in os.walk(folder, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
         paths += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = [_regular(path) for path in sorted(paths, key=Path.as_posix) if path.is_file()]
+    files = _found(path for path in paths if path.is_file())
     if not files:
         raise TextError(f"the folder {folder!r} holds no file that is not hidden; put text files into it")
     return files
@@ -146,14 +168,60 @@ def _matching(pattern: str) -> list[TextFile]:
         close = difflib.get_close_matches(pattern, NAMED_CORPORA, n=1)
         hint = f"did you mean the corpus {close[0]!r}?" if close else f"named corpora: {', '.join(NAMED_CORPORA)}"
         raise TextError(f"there is no file or folder {pattern!r} in {os.getcwd()!r} ({hint})")
-    paths = [path for path in map(Path, glob.iglob(pattern, recursive=True)) if path.is_file()]
-    if not paths:
+    root, *parts = ("/", *pattern.lstrip("/").split("/")) if os.path.isabs(pattern) else ("", *pattern.split("/"))
+    files = _found(path for path in _expanded(root, parts) if path.is_file())
+    if not files:
         raise TextError(f"the pattern {pattern!r} matches no file in {os.getcwd()!r}; correct it or name a folder")
-    return [_regular(path) for path in sorted(set(paths), key=Path.as_posix)]
+    return files
+
+
+def _expanded(base: str, parts: Sequence[str]) -> Iterator[Path]:
+    """What the parts of a pattern match below a folder, as glob does, but that no wildcard stands for a linked folder.
+
+    Such a link may lead back to where it is, and its files have another name already, or were not meant.
+    """
+    if not parts:
+        yield Path(base)
+        return
+    part, *rest = parts
+    if part == "**":
+        yield from _expanded(base, rest or ["*"])
+        for entry in _entries(base):
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                yield from _expanded(entry.path, parts)
+    elif glob.has_magic(part):
+        for entry in _entries(base):
+            shown = part.startswith(".") or not entry.name.startswith(".")
+            if shown and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_dir(follow_symlinks=False)):
+                yield from _expanded(entry.path, rest)
+    else:
+        yield from _expanded(os.path.join(base, part), rest)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = list(entries)
+    except OSError:  # not there, no folder or not ours to read: nothing matches there
+        return []
+    return found
+
+
+def _found(paths: Iterable[Path]) -> list[TextFile]:
+    """The files at these paths by their path, each once, by the first of its names that is no link, if there is one."""
+    names: dict[tuple[int, int], Path] = {}
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), path.as_posix())):
+        status = path.stat()
+        names.setdefault((status.st_dev, status.st_ino), path)
+    return [_regular(path) for path in sorted(names.values(), key=Path.as_posix)]
 
 
 def _regular(path: Path) -> TextFile:
-    return TextFile(repr(str(path)), path.suffix, lambda: open(path, "rb"))
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(repr(str(path)), error) from None
+    return TextFile(repr(str(path)), path.suffix, mode, lambda: open(path, "rb"))
 
 
 def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:
@@ -163,6 +231,7 @@ def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack
         for chunk in _until_end(stream, name):
             spool.write(chunk)
         spool.flush()
+        mode = _mode_of(stream)
     except OSError as error:
         raise InputOutputError(
             f"cannot copy {name} to the cache {str(cache_folder)!r}: {error.strerror or error}; make room there"
@@ -173,7 +242,15 @@ def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack
         again.seek(0)
         return again
 
-    return TextFile(name, suffix, reopen)
+    return TextFile(name, suffix, mode, reopen)
+
+
+def _mode_of(stream: BinaryIO) -> int:
+    """Its permissions; a pipe's are its user's alone, as are those of a stream that is no file."""
+    try:
+        return os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return 0o600
 
 
 def _until_end(stream: BinaryIO, name: str) -> Iterator[bytes]:
@@ -270,26 +347,27 @@ def _tinyshakespeare(cache_folder: Path, data_folder: Path | None) -> TextFile:
 
 
 def _downloaded(cache_folder: Path) -> Path:
-    import pooch  # 0.07 s, and only this one corpus needs it
-
-    pooch.get_logger().setLevel("ERROR")
+    path = cache_folder / TINYSHAKESPEARE_FILE
+    with suppress(RunError):
+        if _is_tinyshakespeare(read_bounded(path, MAX_TINYSHAKESPEARE_BYTES)):
+            return path
     cure = f"put the text into a folder as {TINYSHAKESPEARE_FILE} and set CHARLSTM_DATA to that folder"
     try:
-        path = pooch.retrieve(
-            TINYSHAKESPEARE_URL,
-            known_hash=f"sha256:{TINYSHAKESPEARE_SHA256}",
-            fname=TINYSHAKESPEARE_FILE,
-            path=cache_folder,
-        )
-    except OSError as error:  # the network's exceptions are among them
-        raise InputOutputError(
-            f"cannot download tinyshakespeare from {TINYSHAKESPEARE_URL} ({type(error).__name__}); {cure}"
-        ) from None
-    except ValueError:
+        content = download(TINYSHAKESPEARE_URL, max_bytes=MAX_TINYSHAKESPEARE_BYTES, max_seconds=DOWNLOAD_SECONDS)
+    except OSError as error:
+        what = f"tinyshakespeare from {TINYSHAKESPEARE_URL}"
+        raise InputOutputError(f"cannot download {what} ({error}); {cure}") from None
+    if not _is_tinyshakespeare(content):
         raise InputOutputError(
             f"what {TINYSHAKESPEARE_URL} sent is not tinyshakespeare (its sha256 is wrong); try again, or {cure}"
-        ) from None
-    return Path(path)
+        )
+    with disk_errors(f"to the cache {str(cache_folder)!r}"):
+        write_file(path, content)
+    return path
+
+
+def _is_tinyshakespeare(content: bytes) -> bool:
+    return sha256(content).hexdigest() == TINYSHAKESPEARE_SHA256
 
 
 def _unreadable(name: str, error: OSError) -> TextError:

@@ -5,6 +5,7 @@ V: vocabulary size. A *code* is a code point, or a byte's value in a byte vocabu
 
 import codecs
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,11 +21,13 @@ from charlstm.settings import DataSettings
 Unit: TypeAlias = Literal["char", "byte"]
 UnknownPolicy: TypeAlias = Literal["error", "skip", "replace"]
 Newline: TypeAlias = Literal["keep", "normalize"]
+NormalForm: TypeAlias = Literal["none", "nfc", "nfkc"]
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 CODE_POINTS = 0x110000
 REPLACEMENT_CHARACTER = "\ufffd"  # what the unknown symbol looks like in decoded text
+MOST_MARKS = 10_000  # that are looked at in search of a character to which they belong
 _NAMED_AT_MOST = 5
 
 
@@ -44,6 +47,7 @@ class Vocab:
     unknown: UnknownPolicy
     has_unknown_symbol: bool
     symbols: tuple[str, ...]
+    normalize: NormalForm = "none"
 
     @property
     def size(self) -> int:
@@ -69,14 +73,14 @@ class Vocab:
         return self.encode_codes(self._codes(text, where=where), where=where)
 
     def encode_codes(self, codes: Codes, *, where: str) -> Ids:
-        """The ids of codes whose line ends are normalized already; raises TextError where the policy refuses."""
+        """The ids of codes whose line ends and form are normalized; raises TextError where the policy refuses."""
         ids = self.lookup(codes)
         known = ids >= 0
         if not known.all():
             if self.unknown == "error":
                 raise TextError(
-                    f"unknown to the vocabulary in {where}: {name_characters(_characters(codes[~known]))}; "
-                    "leave them out, or train with data.unknown set to skip or replace"
+                    f"unknown to the vocabulary in {where}: {name_characters(_characters(codes[~known]))}"
+                    f"{self.form_hint(codes)}; leave them out, or train with data.unknown set to skip or replace"
                 )
             if self.unknown == "skip":
                 ids = ids[known]
@@ -88,6 +92,18 @@ class Vocab:
         """The distinct characters of a text that are not in the vocabulary, by code point."""
         codes = self._codes(text, where=where)
         return _characters(codes[self.lookup(codes) < 0])
+
+    def form_hint(self, codes: Codes) -> str:
+        """A part of a sentence if more of the characters are known in another of Unicode's normal forms, else ""."""
+        text = codes.astype("<u4").tobytes().decode("utf-32-le")
+
+        def unknown(form: Any) -> int:
+            return int((self.lookup(code_points(unicodedata.normalize(form, text))) < 0).sum())
+
+        best = min(("NFC", "NFD", "NFKC", "NFKD"), key=unknown)
+        if self.unit == "byte" or unknown(best) >= (self.lookup(codes) < 0).sum():
+            return ""
+        return f", which it knows in another form: put the text into Unicode's {best}, or train with data.normalize"
 
     def lookup(self, codes: Codes) -> npt.NDArray[np.int32]:
         """The id of each code, −1 where it has none."""
@@ -109,8 +125,11 @@ class Vocab:
         return chr(code)
 
     def to_json(self) -> str:
-        """One JSON object with the five fields; `from_json` gives back an equal vocabulary."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """One JSON object with the fields; `from_json` gives back an equal vocabulary."""
+        fields = asdict(self)
+        if self.normalize == "none":  # so that the bytes are those of earlier versions, whose checksums are recorded
+            del fields["normalize"]
+        return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "Vocab":
@@ -138,7 +157,8 @@ class Vocab:
         elif isinstance(text, bytes):
             body = drop_byte_order_mark(text, where=where)
             text, _ = decode_utf8(body, final=True, where=where, offset=len(text) - len(body), line=1)
-        return code_points(normalize_newlines(text) if self.newline == "normalize" else text)
+        text = normalize_newlines(text) if self.newline == "normalize" else text
+        return code_points(normalize_form(text, self.normalize))
 
     @cached_property
     def _code_of_id(self) -> npt.NDArray[np.uint32]:
@@ -168,7 +188,7 @@ def build_vocab(counts: npt.NDArray[np.int64], data: DataSettings) -> Vocab:
         )
     needs_unknown = len(kept) < len(seen) or data.unknown == "replace"
     symbols = tuple(map(chr, kept.tolist()))
-    return Vocab(data.unit, data.newline, data.unknown, has_unknown_symbol=needs_unknown, symbols=symbols)
+    return Vocab(data.unit, data.newline, data.unknown, needs_unknown, symbols, data.normalize)
 
 
 def shared_ids(vocab: Vocab, other: Vocab) -> tuple[list[int], list[int]]:
@@ -208,6 +228,24 @@ def code_points(text: str) -> Codes:
 def normalize_newlines(text: str) -> str:
     r"""The text with \r\n and \r as \n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def normalize_form(text: str, form: NormalForm) -> str:
+    """The text in one of Unicode's normal forms (UAX 15)."""
+    return text if form == "none" else unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
+
+
+def stable_prefix(text: str) -> int:
+    """How much of a text can be put into a normal form before more of it is known: all before its last safe character.
+
+    A character is safe if nothing before it can be joined with it: if it decomposes to no mark and no Hangul vowel or
+    final consonant in the first place. Beyond MOST_MARKS without one, all.
+    """
+    for place in range(len(text) - 1, max(0, len(text) - MOST_MARKS) - 1, -1):
+        first = unicodedata.normalize("NFKD", text[place])[0]
+        if not unicodedata.category(first).startswith("M") and not "\u1160" <= first <= "\u11ff":
+            return place
+    return len(text) if len(text) > MOST_MARKS else 0
 
 
 def drop_byte_order_mark(head: bytes, *, where: str) -> bytes:
@@ -251,7 +289,9 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _checked_fields(fields: Any) -> dict[str, Any]:
     """The arguments of a Vocab from parsed JSON; raises ValueError, which says what is wrong, for any other value."""
-    choices = {"unit": Unit, "newline": Newline, "unknown": UnknownPolicy}
+    choices = {"unit": Unit, "newline": Newline, "unknown": UnknownPolicy, "normalize": NormalForm}
+    if isinstance(fields, dict):
+        fields = {"normalize": "none", **fields}
     if not isinstance(fields, dict) or set(fields) != {*choices, "has_unknown_symbol", "symbols"}:
         raise ValueError(f"an object with {', '.join(choices)}, has_unknown_symbol and symbols was expected")
     for name, choice in choices.items():

@@ -1,6 +1,5 @@
 """The training run: a session that assembles, saves and resumes it, its trainer, its schedule and its limits."""
 
-from charlstm.training.schedule import FORWARD_FRACTION, minutes_alone
 from charlstm.training.session import (
     Began,
     Ended,

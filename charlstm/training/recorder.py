@@ -8,9 +8,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from charlstm.errors import InputOutputError
-from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, save_checkpoint
-from charlstm.training.trainer import StepFacts, Trainer
+import numpy as np
+
+from charlstm.errors import DivergedError, InputOutputError
+from charlstm.runs import Checkpoint, MetricsRow, Run, append_metrics, refuse_replaced, save_checkpoint
+from charlstm.settings import Naming
+from charlstm.training.trainer import DIVERGENCE_CURE, StepFacts, Trainer
 
 
 class Recorder:
@@ -33,7 +36,7 @@ class Recorder:
         self._seconds += facts.step_seconds
         at_interval = facts.step % self.run.settings.training.log_every_steps == 0
         if at_interval or math.isnan(self.chars_per_second):
-            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / self._seconds
+            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / (self._seconds or math.inf)
         if at_interval or facts.validation is not None or facts.stopped_by is not None:
             self._unwritten.append(_metrics_row(facts, self.chars_per_second))
             try:
@@ -60,8 +63,17 @@ class Recorder:
             self.warn(f"{error}; training goes on and will try again at the next save ({self._failed_saves} failed)")
 
     def save_now(self, *, is_best: bool) -> None:
-        """Save the trainer's state, and before it the best that an earlier failure left unsaved."""
+        """Save the trainer's state, and before it the best that an earlier failure left unsaved.
+
+        Raises DivergedError rather than save numbers that are not finite, as a single step can leave behind.
+        """
         checkpoint = self.trainer.export()
+        for name, array in (checkpoint.weights | checkpoint.training).items():
+            if not np.isfinite(array).all():
+                raise DivergedError(
+                    f"after step {checkpoint.progress.step} {name} holds numbers that are not finite: the last "
+                    f"checkpoint is kept as it was; {DIVERGENCE_CURE}"
+                )
         if is_best:
             self._unsaved_best = checkpoint
         elif self._unsaved_best is not None:
@@ -71,7 +83,8 @@ class Recorder:
 
     def _write_metrics(self) -> None:
         while self._unwritten:
-            append_metrics(self.run.folder, self._unwritten[0])
+            refuse_replaced(self.run)
+            append_metrics(self.run.folder, self._unwritten[0], Naming.of(self.run.settings))
             self._unwritten.popleft()
 
 

@@ -7,25 +7,34 @@ Whoever trains is told facts by a callable and may ask for the end by another; w
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_field
+from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from msgspec.structs import replace
 
 from charlstm import runs
-from charlstm.environment import cache_folder
-from charlstm.errors import InputOutputError, SettingsError
+from charlstm.environment import available_cores, cache_folder
+from charlstm.errors import InputOutputError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Progress, Run, TextIdentity
-from charlstm.settings import ModelSettings, Settings, override_settings
-from charlstm.text import STDIN, Corpus, Lanes, absolute_sources, read_corpus, shared_ids, split_ids
+from charlstm.settings import Settings, TrainingSettings, override_settings
+from charlstm.text import (
+    Beginnings,
+    Corpus,
+    Lanes,
+    absolute_sources,
+    read_corpus,
+    shared_ids,
+    split_ids,
+    start_id,
+)
 from charlstm.training.recorder import Recorder
 from charlstm.training.short_texts import fit_batch, size_advice
 from charlstm.training.trainer import StepFacts, Trainer
@@ -40,6 +49,11 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
+
+
+LANES_A_BEGINNING = 16  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
+LEAST_LANES_TO_BEGIN = 8
+LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
 
 @dataclass(frozen=True)
@@ -114,16 +128,20 @@ class Session:
         trainer = self.trainer
         with self.open_folder() as run:
             recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
-            for message in [*self.warnings, *([] if trainer.progress.step else _save_beginning(run, recorder))]:
+            if not trainer.progress.step:  # a disk that refuses is noticed, and any end can be resumed from now on
+                recorder.save_now(is_best=False)
+            for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
             tell(Began(run, self.corpus, trainer, parameters, self.inherited))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
             trainer.before_validation = lambda: tell(Validating())
-            for facts in trainer.steps():
+            for facts in _within_memory(trainer.steps(), self.settings.training):
+                if facts.step == 1:
+                    _mark_newest(run, tell)
                 recorder.log(facts)
                 tell(Stepped(facts, recorder.chars_per_second))
-                if facts.validation is not None and (text := self._sample(facts.step)):
+                if facts.validation is not None and (text := self._sample(facts.step, stop)):
                     tell(Sampled(text))
                 asked = stop()
                 recorder.save(facts, must=asked or facts.stopped_by is not None)
@@ -133,8 +151,8 @@ class Session:
             tell(ended)
             return ended
 
-    def _sample(self, step: int) -> str | None:
-        """What the model writes by now; None if the settings do not ask for it or the model cannot."""
+    def _sample(self, step: int, stop: Callable[[], bool]) -> str | None:
+        """What the model writes by now, until `stop`; None if the settings do not ask for it or the model cannot."""
         length, sampling = self.settings.training.sample_length, self.settings.sampling
         if length is None or not self.trainer.objective.carries_state:
             return None
@@ -142,7 +160,8 @@ class Session:
         stepper = build_stepper(self.trainer.export_weights(), self.settings.model)
         parameters = SamplingParameters.from_settings(sampling)
         steps = generate(stepper, vocab, parameters, prompt=[], length=length, seed=step)
-        return b"".join(take_text(one, vocab) for (one,) in steps).decode("utf-8", "replace")
+        until_stop = takewhile(lambda _: not stop(), steps)
+        return b"".join(take_text(one, vocab) for (one,) in until_stop).decode("utf-8", "replace")
 
 
 @contextmanager
@@ -173,25 +192,34 @@ def start_session(
     def open_folder() -> Iterator[Run]:
         run = runs.create_run(folder, settings, corpus.vocab, TextIdentity(corpus.fingerprint), name=name)
         with runs.only_writer(run):
-            yield run
+            try:
+                yield run
+            except (SettingsError, InputOutputError):  # no memory for a step, or no disk for what comes before it
+                if not trainer.progress.step:
+                    runs.discard_run(run)
+                raise
 
     yield Session(settings, corpus, trainer, open_folder, inherited, warnings)
 
 
 @contextmanager
-def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None) -> Iterator[Session]:
+def resume_session(
+    folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None, trust_sources: bool = False
+) -> Iterator[Session]:
     """Assemble a run that goes on from its latest checkpoint, perhaps with other FREE_SETTINGS; its folder is locked.
+
+    trust_sources: whether to read what its settings name if its text is not in the cache.
 
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
     run = runs.open_run(folder)
+    if run.settings.training.beginning_lanes == "auto":  # of an earlier version, which had none
+        run = replace_field(run, settings=_with_training(run.settings, beginning_lanes=0))
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
-        corpus = runs.own_corpus(run, stdin=stdin, from_cache=STDIN in run.settings.data.sources)
-        if settings.training.max_minutes != run.settings.training.max_minutes:  # its steps are to be estimated anew
-            checkpoint = replace_field(checkpoint, progress=replace(checkpoint.progress, total_steps=None))
+        corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
         settings, trainer = build_trainer(settings, corpus)
         trainer.restore(checkpoint)
 
@@ -199,7 +227,7 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
         def open_folder() -> Iterator[Run]:
             if checkpoint.progress.best_step is not None:
                 runs.point_best(run, checkpoint.progress.best_step)
-            runs.cut_metrics(run.folder, checkpoint.progress.step)
+            warnings.extend(runs.cut_metrics(run.folder, checkpoint.progress.step))
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
@@ -208,44 +236,73 @@ def resume_session(folder: Path, overrides: Sequence[str] = (), *, stdin: Binary
 
 def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer]:
     """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
-    _refuse_too_large(settings.model, corpus.vocab.size)
+    _refuse_too_large(settings, corpus.vocab.size)
     parts = split_ids(corpus.ids, settings.data.split)
     objective = OBJECTIVES[settings.model.objective]
     layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
     machine = prepare_training(
         settings.training, settings.model, lambda: build_core(layer), cache=cache_folder() / "speeds.json"
     )
+    beginning_lanes = _beginning_lanes(settings)
     trainer = Trainer(
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        batches=Lanes(parts.train, settings.training.batch_size, settings.training.sequence_length),
+        batches=Lanes(
+            parts.train,
+            settings.training.batch_size,
+            settings.training.sequence_length,
+            Beginnings(corpus.vocab, beginning_lanes, settings.training.seed),
+        ),
         validation_ids=parts.val,
+        start_id=start_id(corpus.vocab),
         machine=machine,
     )
-    resolved = replace(
-        settings,
-        data=replace(settings.data, sources=absolute_sources(settings.data.sources)),
-        training=replace(settings.training, precision=machine.precision, shards=machine.shards),
+    resolved = _with_training(
+        replace(settings, data=replace(settings.data, sources=absolute_sources(settings.data.sources))),
+        precision=machine.precision,
+        shards=machine.shards,
+        beginning_lanes=beginning_lanes,
     )
     return resolved, trainer
 
 
-def _save_beginning(run: Run, recorder: Recorder) -> list[str]:
-    """Save before the first step: a disk that refuses is noticed at once, and from now on any end can be resumed.
+def _beginning_lanes(settings: Settings) -> int:
+    """How many lanes read beginnings: none where no state is carried, so that every window begins afresh."""
+    wanted, lanes = settings.training.beginning_lanes, settings.training.batch_size
+    if not OBJECTIVES[settings.model.objective].carries_state:
+        return 0
+    if wanted != "auto":
+        return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
+    return max(1, lanes // LANES_A_BEGINNING) if lanes >= LEAST_LANES_TO_BEGIN else 0
 
-    Returns what went wrong that does not matter that much.
-    """
-    try:
-        recorder.save_now(is_best=False)
-    except InputOutputError:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
+
+def _with_training(settings: Settings, **changed: Any) -> Settings:
+    return replace(settings, training=replace(settings.training, **changed))
+
+
+def _mark_newest(run: Run, tell: Callable[[Fact], None]) -> None:
     try:
         runs.mark_newest(run)
     except InputOutputError as error:
-        return [f"{error}; name this run with --run to sample from it"]
-    return []
+        tell(Warned(f"{error}; name this run with --run to sample from it"))
+
+
+def _within_memory(steps: Iterator[StepFacts], settings: TrainingSettings) -> Iterator[StepFacts]:
+    """The steps; one that needs more memory than there is raises SettingsError."""
+    try:
+        yield from steps
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _too_large(settings) from None
+
+
+def _too_large(settings: TrainingSettings) -> SettingsError:
+    return SettingsError(
+        f"a batch of {settings.batch_size:,} lanes of {settings.sequence_length:,} characters needs more memory than "
+        "there is: lower training.batch_size, training.sequence_length or the size of the model"
+    )
 
 
 def _refuse_changes(run: Run, settings: Settings) -> None:
@@ -261,8 +318,9 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
                 )
 
 
-def _refuse_too_large(model: ModelSettings, vocab_size: int) -> None:
-    """Raise SettingsError for a model that no training run on this machine can hold."""
+def _refuse_too_large(settings: Settings, vocab_size: int) -> None:
+    """Raise SettingsError for a model or a batch that no training run on this machine can hold."""
+    model, training = settings.model, settings.training
     numbers = count_weights(model, vocab_size)
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -271,6 +329,10 @@ def _refuse_too_large(model: ModelSettings, vocab_size: int) -> None:
             f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
             f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
         )
+    shards = 1 if training.shards == "auto" else int(training.shards)
+    lanes = training.batch_size * min(1.0, available_cores() / shards)  # at the same time
+    if needed + LEAST_UNIT_BYTES * lanes * training.sequence_length * model.hidden_size * model.num_layers > memory:
+        raise _too_large(training)
 
 
 def _inherit(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:

@@ -33,5 +33,5 @@ def size_advice(parameters: int, chars: int) -> list[str]:
         return []
     return [
         f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, "
-        "model.hidden_size=128 or less, model.dropout=0.2 or more and training.batch_size=16 serve new text better"
+        "model.hidden_size=128 or less and model.dropout=0.2 or more serve new text better"
     ]

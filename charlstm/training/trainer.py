@@ -4,8 +4,8 @@ Letters: `B` lanes, `T` steps, `L` layers, `H` hidden.
 
 `Trainer.steps()` is a generator; nothing is printed and no file is opened here. Whoever reads the facts decides what
 to show and when to save: `export()` gives the whole state as plain arrays, `restore()` takes it back. Everything that
-varies with time is a function of the number of the step (the learning rate, the dropout masks, the position in the
-data), so a run that was stopped and restored goes on as if it had not been.
+varies with time is a function of the number of the step (the dropout masks, the position in the data) and of the plan
+recorded with it (the learning rate), so a run that was stopped and restored goes on as if it had not been.
 """
 
 import functools
@@ -29,9 +29,13 @@ from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch, Batches, Ids
 from charlstm.training.schedule import (
-    estimate_total_steps,
+    begin_plan,
+    count_pause,
+    count_step,
+    count_validation,
     learning_rate_at,
-    minutes_alone,
+    plan_steps,
+    seconds_left,
     stopped_by,
     total_steps_of,
 )
@@ -71,19 +75,24 @@ class Trainer:
         *,
         batches: Batches,
         validation_ids: Ids,
+        start_id: int,
         machine: Machine,
     ) -> None:
+        """start_id: of the symbol that is read before the validation text (`text.start_id`)."""
         self.model = model.to(machine.device)
         self.objective = objective
         self.settings = settings
         self.batches = batches
         self.validation_ids = validation_ids
+        self.start_id = start_id
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
         self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step
-        self.progress = Progress(total_steps=total_steps_of(self.settings, batches.steps_per_epoch))
+        self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
+        self.progress = begin_plan(Progress(), settings, self.max_steps)
+        self.counted_until: float | None = None  # on the clock; None before the first step of this process
 
     def steps(self) -> Iterator[StepFacts]:
         """Take step after step, validating at the interval and at the end, until a limit is reached."""
@@ -98,6 +107,10 @@ class Trainer:
     def stopped_by(self) -> str | None:
         """The setting whose limit has been reached, None while none is."""
         return stopped_by(self.settings, self.progress)
+
+    def seconds_left(self) -> float | None:
+        """How long the run still takes at its present pace; None if only a patience ends it."""
+        return seconds_left(self.progress, self.settings, **self._sizes)
 
     def export(self) -> Checkpoint:
         """A copy of the whole state as values."""
@@ -133,11 +146,8 @@ class Trainer:
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
-        progress = checkpoint.progress
-        if not (minutes_alone(self.settings) and progress.total_is_estimate):
-            total_steps = total_steps_of(self.settings, self.batches.steps_per_epoch)
-            progress = msgspec.structs.replace(progress, total_steps=total_steps, total_is_estimate=False)
-        self.progress = progress
+        self.progress = begin_plan(checkpoint.progress, self.settings, self.max_steps)
+        self.counted_until = None
 
     def _check_training(self, training: Arrays, step: int) -> None:
         """Refuse arrays that would go wrong later, or silently: other names or shapes, not finite, no variances."""
@@ -163,18 +173,22 @@ class Trainer:
     def _train_step(self) -> StepFacts:
         """Forward, loss, backward, clip, update, on the next batch."""
         begin = time.perf_counter()
+        if self.counted_until is not None:
+            self.progress = count_pause(self.progress, begin - self.counted_until)
+        self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         step = self.progress.step
         loss, state = self._backward(self.batches.batch(step), step)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._refuse_divergence(loss, grad_norm)
-        rate = learning_rate_at(step, self.settings, self.progress.total_steps)
+        rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.state = state
-        step_seconds = time.perf_counter() - begin
-        self._advance(step_seconds)
+        self.counted_until = time.perf_counter()
+        before = self.progress.seconds
+        self.progress = count_step(self.progress, self.counted_until - begin)
         return StepFacts(
             step=step + 1,
             chars=(step + 1) * self.batches.chars_per_step,
@@ -182,7 +196,7 @@ class Trainer:
             loss=loss,
             learning_rate=rate,
             grad_norm=grad_norm,
-            step_seconds=step_seconds,
+            step_seconds=self.progress.seconds - before,
             total_steps=self.progress.total_steps,
         )
 
@@ -222,25 +236,21 @@ class Trainer:
                 f"are left as they were; {DIVERGENCE_CURE}"
             )
 
-    def _advance(self, step_seconds: float) -> None:
-        """Count a step that was taken, and estimate the end where only minutes set it."""
-        self.progress = msgspec.structs.replace(
-            self.progress, step=self.progress.step + 1, seconds=self.progress.seconds + step_seconds
-        )
-        if self.progress.total_steps is None and minutes_alone(self.settings):
-            self.progress = estimate_total_steps(
-                self.settings,
-                self.progress,
-                chars_per_step=self.batches.chars_per_step,
-                validation_chars=len(self.validation_ids),
-            )
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {"chars_per_step": self.batches.chars_per_step, "validation_chars": len(self.validation_ids)}
 
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
         self.before_validation()
         begin = time.perf_counter()
         tally = evaluate(
-            self.model, self.objective, self.validation_ids, machine=self.machine, shards=self.shards
+            self.model,
+            self.objective,
+            self.validation_ids,
+            start_id=self.start_id,
+            machine=self.machine,
+            shards=self.shards,
         ).tally
         if not math.isfinite(tally.loss):
             raise DivergedError(
@@ -248,11 +258,9 @@ class Trainer:
                 f"{DIVERGENCE_CURE}"
             )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
-        seconds = time.perf_counter() - begin
+        self.counted_until = time.perf_counter()
         self.progress = msgspec.structs.replace(
-            self.progress,
-            seconds=self.progress.seconds + seconds,
-            validation_seconds=self.progress.validation_seconds + seconds,
+            count_validation(self.progress, self.counted_until - begin, **self._sizes),
             best_loss=tally.loss if is_best else self.progress.best_loss,
             best_step=facts.step if is_best else self.progress.best_step,
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,

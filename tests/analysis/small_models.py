@@ -18,9 +18,9 @@ TEXT = (
 )
 
 
-def vocab_of(text):
+def vocab_of(text, *, unit="char", min_count=1, unknown="error", newline="keep"):
     counts = np.bincount(code_points(text), minlength=CODE_POINTS)
-    return build_vocab(counts, DataSettings())
+    return build_vocab(counts, DataSettings(unit=unit, min_count=min_count, unknown=unknown, newline=newline))
 
 
 def model_settings(**changes):

@@ -5,28 +5,20 @@ import pytest
 
 from charlstm.analysis import read_curve
 from charlstm.errors import RunError
-from charlstm.runs import MetricsRow, append_metrics
+from charlstm.runs import append_metrics
+
+from ..runs.saved import row
 
 ROWS = [
-    MetricsRow(
-        step=step,
-        chars=step * 100,
-        seconds=step / 7,
-        loss=4 / step,
-        bits_per_char=6 / step,
-        learning_rate=0.1,
-        grad_norm=2.0,
-        chars_per_second=700,
-        val_bits_per_char=7 / step if step % 2 == 0 else None,
-    )
+    row(step, chars=step * 100, bits_per_char=6 / step, **({"val_bits_per_char": 7 / step} if step % 2 == 0 else {}))
     for step in range(1, 9)
 ]
 
 
 def make_run(folder, rows=ROWS):
     folder.mkdir()
-    for row in rows:
-        append_metrics(folder, row)
+    for one in rows:
+        append_metrics(folder, one)
     return folder
 
 

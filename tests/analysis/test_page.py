@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from charlstm.analysis import gates_page, inspect_text, open_and_shut, text_features, visible_symbols
+from charlstm.cells import LETTERS
 
 from .small_models import BYTES, TEXT, H, run_of, vocab_of, weights_of
 
@@ -128,8 +129,7 @@ def test_page_shows_what_the_pointer_is_over(show):
 def test_page_works_by_keyboard(show):
     opened = show(at="#layer=0&unit=3&at=0")
     page = opened.page
-    page.locator("#text").focus()
-    for _ in range(5):
+    for _ in range(5):  # the text takes them at once
         page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
     wait_for_drawing(page)
@@ -153,14 +153,53 @@ def test_page_works_by_keyboard(show):
 def test_page_lets_the_tab_key_reach_every_control(show):
     page = show().page
     reached = []
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert reached[:6] == ["layer", "unit", "slide", "show", "underline", "text"]
+    first = reached.index("layer")  # the text has the focus at the beginning
+    assert reached[first : first + 6] == ["layer", "unit", "slide", "show", "underline", "text"]
     assert {"order", "map", "scatter-i", "scatter-f", "scatter-o", "inside quotes"} <= set(reached)
     unnamed = "() => [...document.querySelectorAll('select, input, button, [tabindex]')]"
     unnamed += ".filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).length"
     assert page.evaluate(unnamed) == 0
+
+
+def test_page_opens_where_the_memory_changes_most(show):
+    opened = show()
+    layer, unit, at = opened.page.evaluate("[pick.layer, pick.unit, pick.at]")
+    changes = np.abs(np.diff(opened.activity.values["c"][:, layer, unit], prepend=np.nan))
+    changes[0] = 0
+    sums = [changes[end - 79 : end + 1].sum() for end in range(79, len(TEXT))]
+    begin = int(np.argmax(sums))
+    assert begin <= at < begin + 80
+    assert changes[at] > 0.95 * changes[begin : begin + 80].max()  # a byte a value
+    page = show("a\n" * 60 + TEXT).page  # not at the beginning of what can be seen
+    assert page.evaluate("pick.at") > 100
+    box, span = (page.locator(where).bounding_box() for where in ("#text", "#text .at"))
+    assert box["y"] <= span["y"] <= box["y"] + box["height"] - span["height"]
+    assert show(at="#layer=1&unit=2&at=7").page.evaluate("pick.at") == 7
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_page_explains_its_names_before_it_uses_them(show, cell):
+    opened = show(cell=cell)
+    page = opened.page
+    names = page.locator("#names").inner_text()
+    for name in opened.activity.values:
+        assert f"{LETTERS[name].label} ({name})" in names
+        assert LETTERS[name].meaning in names
+    assert ("gates" in names) == bool(opened.activity.sigmoid_gates)
+    assert page.locator("#names").bounding_box()["y"] < page.locator("#controls").bounding_box()["y"]
+
+
+def test_page_fits_a_phone_and_says_where_its_table_goes_on(show):
+    page = show().page
+    assert not page.locator("#more").is_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    wait_for_drawing(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("$('correlated').scrollWidth > $('correlated').clientWidth")
+    assert page.locator("#more").is_visible()
 
 
 def test_page_map_draws_and_picks_units_and_characters(show):
@@ -222,7 +261,7 @@ def test_page_takes_every_cell(show, model):
 def test_page_takes_bytes_and_a_text_of_one_character(show):
     assert show("aé\n", vocab=BYTES).page.locator("#text").text_content() == "a\\xc3\\xa9↵\n"
     opened = show("x")
-    assert opened.page.locator("#surprisal").inner_text() == "no character before it"
+    assert f"surprisal {opened.activity.surprisal[0]:.2f} bits" in opened.page.locator("#surprisal").inner_text()
     assert "too short" in opened.page.locator("#correlated").inner_text()
 
 

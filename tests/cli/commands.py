@@ -19,24 +19,9 @@ from typer.testing import CliRunner, Result
 from charlstm.cli import app
 
 from ..forks import Forks
+from ..small_runs import SETTINGS
 
 DATA = Path(__file__).parents[2] / "data"
-TINY = """\
-data: {{sources: [text.txt], split: [0.8, 0.1, 0.1]}}
-model: {{embedding_size: 5, hidden_size: 8, num_layers: 2, dropout: 0.2}}
-training:
-  batch_size: 4
-  sequence_length: 16
-  max_steps: {steps}
-  warmup_steps: 2
-  log_every_steps: 1
-  validate_every_steps: 4
-  save_every_steps: 3
-  precision: fp32
-  shards: 2
-  threads: 1
-  device: cpu
-"""
 STEPS = 12
 CYRILLIC = (DATA / "proverbs-ru.txt").read_text()[:2000]
 
@@ -77,13 +62,11 @@ def seen_on_a_terminal(forks: Forks, command: Sequence[str], folder: Path, colum
 def write_settings(folder: Path, text: str | bytes, *, steps: int = STEPS) -> Path:
     """A text, and settings for a run on it that takes no time."""
     (folder / "text.txt").write_bytes(text.encode() if isinstance(text, str) else text)
-    (folder / "tiny.yaml").write_text(TINY.format(steps=steps))
+    sizes = {"split": [0.8, 0.1, 0.1], "lanes": 4, "length": 16}
+    tiny = SETTINGS.format(text="text.txt", steps=steps, validate=4, save=3, **sizes)
+    (folder / "tiny.yaml").write_text(tiny)
     return folder / "tiny.yaml"
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -8,13 +8,18 @@ import sys
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner
 
 from charlstm.analysis import find_correlated_units, inspect_text, read_gates, text_features
+from charlstm.cells import LETTERS
 from charlstm.cli import app, gates_view
 from charlstm.runs import Checkpoint, Progress, TextIdentity, create_run, save_checkpoint
+from charlstm.text import start_id
 
 from ..analysis.small_models import BYTES, TEXT, engine_of, run_of, vocab_of, weights_of
+from .commands import seen_on_a_terminal
 
 
 def make_run(folder, *, vocab, **model):
@@ -26,7 +31,7 @@ def make_run(folder, *, vocab, **model):
 
 def activity_of_text():
     vocab = vocab_of(TEXT)
-    return read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"))
+    return read_gates(engine_of(vocab.size), vocab.encode_text(TEXT, where="it"), start_id=start_id(vocab))
 
 
 @pytest.fixture
@@ -70,6 +75,8 @@ def test_inspect_takes_every_cell(place, cell):
     make_run(place / cell, vocab=vocab_of(TEXT), cell=cell)
     result = call("text.txt", "--run", cell, "--html", "page.html", "--npz", "arrays.npz")
     assert result.exit_code == 0, result.stderr
+    with np.load("arrays.npz", allow_pickle=False) as arrays:
+        assert arrays["text"].item() == TEXT
     assert call("text.txt", "--run", cell).stdout.count("\n") == len(TEXT) + 1
 
 
@@ -103,18 +110,6 @@ def test_inspect_studies_more_than_it_shows():
     assert "showing the first 50 chars; --length shows more" in shown.stderr
 
 
-@pytest.mark.usefixtures("place")
-def test_inspect_saves_the_arrays():
-    assert call("text.txt", "--npz", "arrays.npz").exit_code == 0
-    activity = activity_of_text()
-    with np.load("arrays.npz", allow_pickle=False) as arrays:
-        assert arrays["text"].item() == TEXT
-        for name in ("ids", "surprisal", "guess_ids", "guess_probs"):
-            np.testing.assert_array_equal(arrays[name], getattr(activity, name))
-        for name in "ifgohc":
-            np.testing.assert_allclose(arrays[name], activity.values[name], atol=1e-6)
-
-
 def test_inspect_draws_a_picture(place):
     pytest.importorskip("matplotlib")
     assert call("text.txt", "--png", "picture.png", "--show", 200).exit_code == 0
@@ -142,29 +137,6 @@ def test_inspect_writes_into_a_pipe(place):
     assert done.stdout.endswith(b"</html>\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (["nothing.txt"], 3, "nothing.txt"),
-        (["text.txt", "--layer", "2"], 2, "--layer 2: the model has 2 layers, so 0 to 1"),
-        (["text.txt", "--unit", "9"], 2, "--unit 9: a layer has 9 units, so 0 to 8"),
-        (["text.txt", "--units", "--html", "x"], 2, "--units prints a table"),
-        (["text.txt", "--run", "missing"], 4, "missing is not a run folder"),
-        (["text.txt", "--html", "no/such/folder.html"], 6, "--html: could not write no/such/folder.html"),
-        (["empty.txt"], 3, "empty"),
-        (["foreign.txt"], 3, "unknown to the vocabulary"),
-    ],
-)
-def test_inspect_refuses_in_one_sentence(place, arguments, code, sentence):
-    (place / "empty.txt").touch()
-    (place / "foreign.txt").write_text("Ж", encoding="utf-8")
-    result = call("--run", "run", *arguments)
-    assert result.exit_code == code, result.output
-    assert sentence in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.output
-    assert result.stdout == ""
-
-
 def test_inspect_refuses_a_model_that_fills_gaps(place):
     make_run(place / "cloze", vocab=vocab_of(TEXT), objective="cloze", bidirectional=True)
     result = call("text.txt", "--run", "cloze")
@@ -172,31 +144,14 @@ def test_inspect_refuses_a_model_that_fills_gaps(place):
     assert "fills gaps" in result.stderr
 
 
-@pytest.mark.usefixtures("place")
-def test_inspect_names_the_extra_that_pictures_need(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = call("text.txt", "--png", "picture.png")
-    assert result.exit_code == 2
-    assert "--png needs matplotlib, which is not installed: pip install 'charlstm[plot]'" in result.stderr
-
-
-def test_inspect_loads_no_torch(place):
-    program = (
-        "import sys; from charlstm.cli import app\n"
-        "app(['inspect', 'text.txt', '--html', 'p.html'], prog_name='x', standalone_mode=False)\n"
-        "assert not {'torch', 'matplotlib'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=place)
-
-
 def test_inspect_view_puts_each_gate_under_its_character():
     text = "ab\n漢x\u0301" + "w" * 90
     run = run_of(vocab_of(text))
     ids = run.vocab.encode_text(text, where="it")
     inspection = inspect_text(run, weights_of(run.settings.model, run.vocab.size), ids, length=len(ids))
-    shown = gates_view.view(
-        inspection, layer=0, unit=1, count=len(text), file=io.StringIO()
-    ).decode()  # 80 columns wide and without colours, as a file is
+    console = Console(file=io.StringIO(), width=80)  # without colours, as a file is
+    shown = gates_view.view(inspection, layer=0, unit=1, count=len(text), console=console).decode()
+    shown = shown.partition("\n\n")[2]
     blocks = [shown.splitlines()[k : k + 8] for k in range(0, len(shown.splitlines()), 8)]
     assert "".join(block[0][5:] for block in blocks) == "ab↵漢x◌\u0301" + "w" * 90
     assert [line[:5].strip() for line in blocks[0]] == ["", "c", "i", "f", "g", "o", "h", "bits"]
@@ -206,22 +161,63 @@ def test_inspect_view_puts_each_gate_under_its_character():
     assert blocks[0][2][5:] == "".join(" ▁▂▃▄▅▆▇█"[round(float(value) * 8)] for value in i[:3])
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-@pytest.mark.parametrize("no_color", ["", "1"])
-def test_inspect_colours_on_a_terminal_unless_told_not_to(place, no_color):
-    ours, theirs = os.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": no_color}
-    command = [sys.executable, "-m", "charlstm", "inspect", "text.txt", "--show", "30"]
-    with subprocess.Popen(command, cwd=place, env=environment, stdout=theirs, stderr=subprocess.DEVNULL) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while piece := os.read(ours, 4096):
-                shown += piece
-        except OSError:  # the other side is closed
-            pass
-    os.close(ours)
-    assert process.returncode == 0
-    assert (b"\x1b[" in shown) == (not no_color)
-    assert b"bits " in shown
-    assert b"48;2;" in shown or no_color
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_inspect_view_begins_with_every_row_and_its_scale(cell, columns):
+    run = run_of(vocab_of(TEXT), cell=cell)
+    ids = run.vocab.encode_text(TEXT, where="it")
+    inspection = inspect_text(run, weights_of(run.settings.model, run.vocab.size), ids, length=len(ids))
+    console = Console(file=io.StringIO(), width=columns)
+    shown = gates_view.view(inspection, layer=0, unit=1, count=100, console=console).decode()
+    assert max(map(cell_len, shown.splitlines())) <= columns
+    legend = " ".join(shown.partition("\n\n")[0].split())
+    rows = list(inspection.activity.of_unit(0, 1))
+    assert re.findall(r"(\w+) ▁▂▃▄▅▆▇█", legend) == [*rows, "bits"]
+    for name in rows:
+        assert f"{LETTERS[name].label}, {LETTERS[name].meaning}" in legend
+    largest = np.abs(inspection.activity.values["h" if cell == "rnn" else "c"][:, 0, 1]).max()
+    assert f"-{largest:.2f} to +{largest:.2f}" in legend
+    assert ("0 shut to 1 open: input gate" in legend) == (cell == "lstm")
+    assert "0 to 8 or more: surprisal of the character" in legend
+
+
+@pytest.mark.usefixtures("place")
+def test_inspect_colours_in_a_pipe_only_when_asked():
+    coloured = call("text.txt", "--color", "always", "--show", 30).stdout
+    assert "\x1b[" in coloured
+    assert "bits" in coloured
+    for choice in ("auto", "never"):
+        assert call("text.txt", "--color", choice, "--show", 30).stdout.startswith("position\tchar")
+    assert call("text.txt", "--color", "always", env={"NO_COLOR": "1"}).stdout.count("\x1b[") > 100
+
+
+@pytest.mark.usefixtures("place")
+def test_inspect_chooses_no_unit_from_a_text_too_short():
+    sentence = "5 chars are too few to tell what a unit follows (250 are needed), so none is chosen for it"
+    for options in ([], ["--units"]):
+        result = call("-", *options, input="That.")
+        assert (result.exit_code, sentence in result.stderr) == (0, True)
+    assert result.stdout.count("\n") == 1
+    assert "too few" not in call("text.txt").stderr
+
+
+def test_inspect_units_are_aligned_on_a_terminal(place, forks):
+    shown = seen_on_a_terminal(forks, ["inspect", "text.txt", "--run", "run", "--units"], place, 80)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    header, _, *rows = [line for line in shown.splitlines() if "  " in line or "─" in line]
+    found = find_correlated_units(activity_of_text().values["c"], text_features(TEXT))
+    for name in ("layer", "unit"):
+        end = header.index(name) + len(name)
+        assert [row[:end].split()[-1] for row in rows] == [str(getattr(unit, name)) for unit in found]
+    assert "\t" not in shown
+
+
+@pytest.mark.parametrize(("no_color", "options"), [("", []), ("1", []), ("", ["--color", "never"])])
+def test_inspect_colours_on_a_terminal_unless_told_not_to(place, forks, no_color, options):
+    colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": no_color}
+    command = ["inspect", "text.txt", "--run", "run", "--show", "30", *options]
+    shown = seen_on_a_terminal(forks, command, place, 80, **colours)
+    coloured = not no_color and not options
+    assert bool(re.search(r"\x1b\[[\d;]+m", shown)) == coloured
+    assert "bits " in shown
+    assert ("48;2;" in shown) == coloured

@@ -1,23 +1,13 @@
 """`charlstm plot` draws curves as characters and as a picture."""
 
-import json
-import sys
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from charlstm.cli import app
 
-
-def make_run(folder, *, steps=8):
-    folder.mkdir()
-    with (folder / "metrics.jsonl").open("w") as file:
-        for step in range(1, steps + 1):
-            line = {"step": step, "chars": step * 100, "seconds": step / 7, "loss": 4 / step, "bits_per_char": 6 / step}
-            line |= {"learning_rate": 0.1, "grad_norm": 2.0, "chars_per_second": 700}
-            line |= {"val_bits_per_char": 7 / step} if step % 2 == 0 else {}
-            file.write(json.dumps(line) + "\n")
-    return folder
+from ..analysis.test_curves import ROWS, make_run
 
 
 def call(*arguments, **options):
@@ -26,7 +16,7 @@ def call(*arguments, **options):
 
 def test_plot_draws_in_a_pipe_without_control_characters(tmp_path):
     pytest.importorskip("plotext")
-    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two", steps=5)
+    one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two", ROWS[:5])
     result = call(one, two, "--by", "step", env={"COLUMNS": "70", "LINES": "24"})
     assert result.exit_code == 0, result.output
     assert "\x1b" not in result.stdout
@@ -41,22 +31,16 @@ def test_plot_takes_the_newest_run_when_none_is_named(tmp_path, monkeypatch):
     assert "newest, training" in call().stdout
 
 
+def test_plot_without_colour_tells_each_curve_by_its_own_sign(tmp_path):
+    pytest.importorskip("plotext")
+    told = call(*(make_run(tmp_path / name) for name in ("one", "two", "three"))).stdout
+    signs = re.findall(r"(\S\S) (?:one|two|three), (?:training|validation)", told)
+    assert len(set(signs)) == len(signs) == 6
+
+
 def test_plot_saves_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     result = call(make_run(tmp_path / "one$a$b"), "--png", tmp_path / "curves.png")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert result.stdout == ""
-
-
-@pytest.mark.parametrize(("module", "arguments"), [("plotext", []), ("matplotlib", ["--png", "x.png"])])
-def test_plot_names_the_extra_that_is_missing(tmp_path, monkeypatch, module, arguments):
-    monkeypatch.setitem(sys.modules, module, None)
-    result = call(make_run(tmp_path / "one"), *arguments)
-    assert result.exit_code == 2
-    assert f"needs {module}, which is not installed: pip install 'charlstm[plot]'" in result.stderr
-
-
-def test_plot_refuses_what_is_no_run_in_one_sentence(tmp_path):
-    result = call(tmp_path)
-    assert (result.exit_code, result.stderr.count("\n"), result.stdout) == (4, 1, "")

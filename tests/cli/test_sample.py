@@ -1,11 +1,12 @@
 """`charlstm sample`: the text alone, as long as was asked for, the same for the same seed."""
 
 import json
-import subprocess
-import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
+
+from charlstm.inference.sampling import sample_seeds
 
 from .commands import charlstm
 
@@ -25,16 +26,11 @@ def test_sample_gives_the_same_text_for_the_same_seed_and_another_without() -> N
 
 def test_sample_writes_the_text_alone_and_counts_exactly() -> None:
     for length in (1, 2, 50, 333):
-        text = charlstm("sample", "--length", length, "--seed", 2, "--prompt", "The tide").stdout
+        command = ["sample", "--length", length, "--seed", 2, "--prompt", "The tide"]
+        text, bare, line = (charlstm(*command, *how).stdout for how in ([], ["--no-echo"], ["--no-echo", "--json"]))
         assert text.endswith("\n")
-        bare = charlstm("sample", "--length", length, "--seed", 2, "--prompt", "The tide", "--no-echo").stdout
         assert text == "The tide" + bare
-        (told,) = map(
-            json.loads,
-            charlstm(
-                "sample", "--length", length, "--seed", 2, "--prompt", "The tide", "--no-echo", "--json"
-            ).stdout.splitlines(),
-        )
+        told = json.loads(line)
         assert len(told["text"]) == length
         assert bare == told["text"] + ("" if told["text"].endswith("\n") else "\n")
 
@@ -54,14 +50,21 @@ def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
     assert charlstm("sample", "--seed", 1, "--prompt-file", "-", stdin=b"The tide").stdout == expected
 
 
+def test_sample_begins_after_a_line_end_unless_it_is_cold() -> None:
+    usual = charlstm("sample", "--seed", 1, "--no-echo", "--prompt", "The tide").stdout
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "\nThe tide").stdout == usual
+    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "The tide").stdout != usual
+    assert json.loads(charlstm("sample", "--cold", "--length", 9, "--json").stdout)["text"][8:]
+
+
 def test_sample_json_is_one_object_a_sample_each_as_if_it_were_alone() -> None:
     options = ["--length", 60, "--stop", "e", "--json"]
     lines = charlstm("sample", "--seed", 3, "--samples", 70, *options).stdout.splitlines()
-    assert [json.loads(line)["seed"] for line in lines] == list(range(3, 73))
+    assert [json.loads(line)["seed"] for line in lines] == list(islice(sample_seeds(3), 70))
     for line in lines[::23]:
         one = json.loads(line)
         assert one.keys() == {"text", "seed", "mean_log_prob"}
-        assert one["mean_log_prob"] < 0
+        assert one["mean_log_prob"] < 0 if one["text"] else one["mean_log_prob"] is None
         assert "e" not in one["text"]
         assert json.loads(charlstm("sample", "--seed", one["seed"], *options).stdout) == pytest.approx(one)
 
@@ -77,11 +80,29 @@ def test_sample_takes_its_defaults_from_the_run() -> None:
     assert len(charlstm("sample", "--set", "sampling.length=9").stdout.removesuffix("\n")) in (8, 9)
 
 
-def test_sample_loads_no_torch() -> None:
-    program = (
-        "import sys; from charlstm.cli import app\n"
-        "try: app(['sample', '--length', '5'], prog_name='charlstm')\n"
-        "except SystemExit as end: assert not end.code\n"
-        "assert 'torch' not in sys.modules and 'rich' not in sys.modules and 'tqdm' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+def test_sample_tells_several_texts_apart() -> None:
+    sample = ["sample", "--seed", 1, "-n", 40]
+    texts = [json.loads(line)["text"] for line in charlstm(*sample, "--samples", 3, "--json").stdout.splitlines()]
+    lines = [text if text.endswith("\n") else text + "\n" for text in texts]
+    assert charlstm(*sample, "--samples", 3).stdout == "".join(lines)
+    assert charlstm(*sample, "--samples", 3, "--separator", "-- ").stdout == "-- \n".join(lines)
+    assert charlstm(*sample, "--samples", 3, "-0").stdout == "".join(text + "\0" for text in texts)
+    assert charlstm(*sample, "--null").stdout == texts[0] + "\0"
+
+
+def test_sample_quiet_says_nothing_and_short_options_are_the_long_ones() -> None:
+    assert charlstm("sample", "-q").stderr == ""
+    short = charlstm("sample", "-n", 20, "-t", 0.5, "-k", 3, "-p", "The", "--seed", 1).stdout
+    long = ["--length", 20, "--temp", 0.5, "--top-k", 3, "--prompt", "The", "--seed", 1]
+    assert charlstm("sample", *long).stdout == short
+
+
+def test_sample_interactive_answers_each_line_afresh_and_goes_on_after_one_that_it_cannot() -> None:
+    sample = ["sample", "-n", 30]
+    told = charlstm(*sample, "-i", "--seed", 5, stdin="The tide\n\u00a1\nand\n")
+    alone = [
+        charlstm(*sample, "--seed", 5, "-p", "The tide").stdout,
+        charlstm(*sample, "--seed", 7, "-p", "and").stdout,
+    ]
+    assert told.stdout == "".join(alone)
+    assert told.stderr.startswith("charlstm: unknown to the vocabulary")

@@ -15,7 +15,7 @@ from charlstm.training.recorder import Recorder
 
 from ..forks import Forks, wait_until
 from ..small_runs import ending
-from .commands import CYRILLIC, STEPS, charlstm, write_settings
+from .commands import STEPS, charlstm
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -37,12 +37,15 @@ def signal_after_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, signal.
     return arrange
 
 
-@pytest.mark.parametrize("step", [1, 4, 7, STEPS - 1])
+@pytest.mark.parametrize(
+    ("number", "code", "step"),
+    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 4), (signal.SIGHUP, 129, 7), (signal.SIGUSR1, 138, STEPS - 1)],
+)
 def test_train_stopped_by_a_signal_and_resumed_ends_with_the_same_bits(
-    step: int, signal_after_step: Callable[[int, signal.Signals], None]
+    number: signal.Signals, code: int, step: int, signal_after_step: Callable[[int, signal.Signals], None]
 ) -> None:
-    signal_after_step(step, signal.SIGTERM)
-    stopped = charlstm("train", "tiny.yaml", "--run", "stopped", expect=143)
+    signal_after_step(step, number)
+    stopped = charlstm("train", "tiny.yaml", "--run", "stopped", expect=code)
     assert stopped.stderr.endswith(f"after step {step}, go on with: charlstm train --resume stopped\n")
     assert Path("stopped/latest").read_text().startswith(f"step-{step:08d}")
     charlstm("train", "--resume", "stopped")
@@ -56,73 +59,54 @@ def test_train_that_a_signal_meets_at_its_last_step_is_done(
     assert "sample with" in charlstm("train", "tiny.yaml").stderr
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> dict[str, Any]:
-    """What a training run of 40 steps leaves."""
-    folder = tmp_path_factory.mktemp("reference")
-    write_settings(folder, CYRILLIC, steps=40)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("CHARLSTM_CACHE", str(session_cache))
-        charlstm("train", "tiny.yaml", "--run", "whole", "--quiet")
-    return ending(folder / "whole")
+LOG = "from charlstm.training.recorder import Recorder; import time; log = Recorder.log; Recorder.log = "
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
-)
-def test_train_in_a_process_saves_at_a_signal_and_resumes_to_the_same_bits(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    forks: Forks,
-    reference: dict[str, Any],
-    number: signal.Signals,
-    code: int,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_settings(tmp_path, CYRILLIC, steps=40)
-
+def test_train_in_a_process_saves_at_a_signal_and_resumes_to_the_same_bits(here: Path, forks: Forks) -> None:
     def interrupt(pid: int) -> None:
-        wait_until((tmp_path / "run" / "metrics.jsonl").exists)  # it has taken a step
-        os.kill(pid, number)
+        wait_until((here / "run" / "metrics.jsonl").exists)  # it has taken a step
+        os.kill(pid, signal.SIGTERM)
 
-    end = forks.run(["train", "tiny.yaml", "--run", "run"], cwd=tmp_path, meanwhile=interrupt)
-    assert (end.code, end.out) == (code, ""), end.err
-    assert f"{number.name}: finishing this step and saving" in end.err
+    slowly = LOG + "lambda *facts: (log(*facts), time.sleep(0.05))"
+    end = forks.run(["train", "tiny.yaml", "--run", "run"], cwd=here, first=slowly, meanwhile=interrupt)
+    assert (end.code, end.out) == (143, ""), end.err
+    assert "SIGTERM: finishing this step and saving" in end.err
     assert end.err.splitlines()[-1].endswith("go on with: charlstm train --resume run")
     charlstm("train", "--resume", "run", "--quiet")
-    assert ending(tmp_path / "run") == reference
+    assert ending(Path("run")) == ending(Path("runs/tiny"))
 
 
-def test_train_leaves_at_a_second_interrupt_and_can_be_resumed() -> None:
-    slow_step = "from charlstm.training.recorder import Recorder; import time; Recorder.log = lambda *_: time.sleep(60)"
-    program = f"{slow_step}; from charlstm.__main__ import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, "train", "tiny.yaml", "--run", "left"], stderr=subprocess.PIPE
+def test_train_leaves_at_a_second_interrupt_and_can_be_resumed(here: Path, forks: Forks) -> None:
+    def told(sentence: str) -> bool:
+        return (here / ".err").exists() and sentence in (here / ".err").read_text()
+
+    def interrupt_twice(pid: int) -> None:
+        wait_until(lambda: told("\nrun "))  # the header's last line
+        time.sleep(0.2)  # and a step of a millisecond
+        for answer in ("SIGINT: finishing this step and saving", ""):
+            os.kill(pid, signal.SIGINT)
+            wait_until(lambda answer=answer: told(answer))
+
+    end = forks.run(
+        ["train", "tiny.yaml", "--run", "left"],
+        cwd=here,
+        first=LOG + "lambda *_: time.sleep(60)",
+        meanwhile=interrupt_twice,
     )
-    assert process.stderr is not None
-    while not process.stderr.readline().startswith(b"run "):  # the header's last line
-        pass
-    time.sleep(0.2)  # and a step of a millisecond
-    process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith(b"SIGINT: finishing this step and saving")
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30)[1] == b""
-    assert process.returncode == 130
+    assert end.code == 130
+    assert end.err.count("SIGINT") == 1
+    assert "Traceback" not in end.err
     charlstm("train", "--resume", "left", "--quiet")
     assert ending(Path("left")) == ending(Path("runs/tiny"))
 
 
-@pytest.mark.parametrize("delay_seconds", [0.15, 0.4, 0.8])
+LOUD = "import charlstm.__main__ as m; print('up', flush=True)"
+
+
+@pytest.mark.parametrize("delay_seconds", [0.15, 0.6])
 def test_cli_ends_without_a_traceback_when_interrupted_early(delay_seconds: float) -> None:
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import charlstm.__main__ as m; print('up', flush=True); m.main()",
-            "train",
-            "tiny.yaml",
-        ],
+        [sys.executable, "-c", f"{LOUD}; m.main()", "train", "tiny.yaml"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -31,7 +31,7 @@ def test_cli_trains_samples_and_evaluates_any_text(
     else:
         assert len(body) in (49, 50)
     figures = json.loads(charlstm("eval", "text.txt", "--json").stdout)
-    assert figures["chars"] == (len(text) if unit == "char" else len((tmp_path / "text.txt").read_bytes())) - 1
+    assert figures[f"{unit}s"] == (len(text) if unit == "char" else len((tmp_path / "text.txt").read_bytes()))
 
 
 def test_cli_trains_resumes_and_evaluates_a_text_from_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_cli_trains_resumes_and_evaluates_a_text_from_stdin(tmp_path: Path, monk
     monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path / "another"))
     charlstm("train", "--resume", "piped", "--set", "training.max_steps=16", stdin=text)
     assert len(charlstm("sample", "--length", 20, "--temp", 0, "--json").stdout) > 20
-    assert json.loads(charlstm("eval", "-", "--json", stdin=text).stdout)["chars"] == len(CYRILLIC) - 1
+    assert json.loads(charlstm("eval", "-", "--json", stdin=text).stdout)["chars"] == len(CYRILLIC)
 
 
 @pytest.mark.usefixtures("here")

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ from ..forks import Forks
 from ..teaching.test_worked_example import GATES, WORKED, document
 from .commands import seen_on_a_terminal
 
-ONE_UNIT, FOUR_STEPS, LONG_LAG = (WORKED / f"{name}.yaml" for name in ("one-unit", "four-steps", "long-lag"))
+NAMES = ("one-unit", "four-steps", "long-lag", "vectors")
+ONE_UNIT, FOUR_STEPS, LONG_LAG, VECTORS = (WORKED / f"{name}.yaml" for name in NAMES)
 
 
 def run(*arguments: object) -> Any:
@@ -47,8 +46,12 @@ def on_terminal(forks: Forks, file: Path, *, columns: int, **variables: str) -> 
 @pytest.fixture(params=CELLS)
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file with one of the cells, of two units and with everything that it can hold."""
-    path = tmp_path / f"{request.param}.yaml"
-    path.write_text(dump_yaml(document(request.param, readout=True)))
+    return write_cell(tmp_path, request.param)
+
+
+def write_cell(folder: Path, cell: str) -> Path:
+    path = folder / f"{cell}.yaml"
+    path.write_text(dump_yaml(document(cell, readout=True)))
     return path
 
 
@@ -93,6 +96,38 @@ def test_trace_target_adds_error_gradients_and_a_step_of_adam() -> None:
     assert (name, now, change) == ("readout.bias", "5", "-0.001")
     assert float(gradient) == pytest.approx(float(lesson.gradients["readout.bias"]), rel=0.01)
     assert float(then) == pytest.approx(4.999)
+
+
+def test_trace_steps_show_the_curve_and_what_all_steps_changed() -> None:
+    text = lines(VECTORS, "--steps", 50)
+    lesson = learn(load_example(VECTORS), "lstm", steps=50)
+    begin = text.index("lstm: 50 steps of Adam")
+    end = text.index("", begin)
+    rows = [line.split() for line in text[begin + 2 : end]]
+    assert [int(row[0]) for row in rows] == [round(k * 2.5) for k in range(21)]
+    for number, output, error, *bar in rows:
+        assert float(output) == pytest.approx(lesson.outputs[int(number)][0], abs=1e-4)
+        assert float(error) == pytest.approx(lesson.squared_errors[int(number)], rel=0.03)
+        assert len("".join(bar)) == pytest.approx(
+            20 * lesson.squared_errors[int(number)] / max(lesson.squared_errors), abs=1
+        )
+    assert text[end + 1].endswith(f"after 50 steps {lesson.outputs[-1][0]:.4f}, squared error {float(rows[-1][2]):.2e}")
+    name, now, _, change, then = text[-1].split()
+    assert (name, float(then)) == ("readout.bias", pytest.approx(float(lesson.weights["readout.bias"]), rel=1e-6))
+    assert float(now) + float(change) == pytest.approx(float(then), rel=1e-3)
+
+
+def test_trace_writes_two_directions_and_sums_of_vectors(tmp_path: Path) -> None:
+    file = tmp_path / "cell.yaml"
+    file.write_text("inputs: [[1, 2, 3]]\nh: [1, 1, 1, 1, 1]\ndrawn: {cell: gru, hidden_size: 5, bidirectional: true}")
+    text, found = lines(file), printed_object(file)["cells"]["gru"]["steps"]
+    assert [line.split(":")[0] for line in text if "step 1" in line] == ["step 1", "backwards, step 1"]
+    assert [(step["direction"], step["step"]) for step in found] == [("forwards", 1), ("backwards", 1)]
+    (line,) = [line for line in text[: len(text) // 2] if line.startswith("update gate 2")]
+    weights = printed_object(file)["cells"]["gru"]["weights"]
+    of_h, of_x = sum(weights["update.h"][1]), sum(w * x for w, x in zip(weights["update.x"][1], (1, 2, 3), strict=True))
+    first, sign, second = re.findall(r"σ\((\S+) ([+-]) (\S+) ", line)[0]
+    assert (float(first), float(sign + second)) == (pytest.approx(of_h, abs=1e-4), pytest.approx(of_x, abs=1e-4))
 
 
 def test_trace_compares_several_cells() -> None:
@@ -173,43 +208,29 @@ def test_trace_draws_tables_on_a_terminal(forks: Forks, columns: int) -> None:
     assert "\x1b[1m" in text
 
 
+@pytest.mark.parametrize("columns", [30, 40])
+def test_trace_writes_rows_below_one_another_where_a_table_does_not_fit(forks: Forks, columns: int) -> None:
+    plain = re.sub(r"\x1b\[[\d;]*[mK]", "", on_terminal(forks, ONE_UNIT, columns=columns)).splitlines()
+    assert max(map(len, plain)) <= columns
+    at = plain.index("output gate")
+    assert (
+        "".join(line.strip() for line in plain[at + 1 : at + 4])
+        .replace(" ", "")
+        .startswith("σ(4.38×1-0.19×1+0.59)=σ(4.78)")
+    )
+    assert "value 0.9917  99.2% shown" in " ".join(plain[at + 1 : at + 4])
+
+
 def test_trace_obeys_no_color(forks: Forks) -> None:
     assert not re.search(r"\x1b\[[\d;]*(3\d|4\d|9\d)", on_terminal(forks, ONE_UNIT, columns=80, NO_COLOR="1"))
 
 
-def test_trace_loads_torch_only_for_gradients() -> None:
-    program = """if True:
-        import sys
-        from pathlib import Path
-        from charlstm.cli.trace import trace_command
-        trace_command(Path(sys.argv[1]))
-        assert "torch" not in sys.modules
-        trace_command(Path(sys.argv[1]), target="1", as_json=True)
-        assert "torch" in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", program, FOUR_STEPS], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_trace_draws_pictures(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [ONE_UNIT, LONG_LAG, VECTORS, "peephole-full"])
+def test_trace_draws_pictures(source: Path | str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    for source in (file, ONE_UNIT, LONG_LAG):
-        png = tmp_path / "picture"
-        assert lines(source, "--png", png) == lines(source)
-        assert png.read_bytes().startswith(b"\x89PNG")
-
-
-def test_trace_without_matplotlib_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run(ONE_UNIT, "--png", tmp_path / "a.png")
-    sentence = "charlstm: --png needs matplotlib, which is not installed: pip install 'charlstm[plot]'\n"
-    assert (result.exit_code, result.stdout, result.stderr) == (2, "", sentence)
-
-
-def test_trace_user_errors_end_with_one_sentence_and_code_2(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("inputs: [1]\nrnn:\n  candidate: {h: 1, x: y}\n")
-    for arguments in ([bad], [ONE_UNIT, "--inputs", "a"], [ONE_UNIT, "--target", "[["], [tmp_path / "none.yaml"]):
-        result = run(*arguments)
-        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-        assert result.stderr.startswith("charlstm: ")
-    assert ':3: rnn.candidate.x is "y", but must be a number' in run(bad).stderr
+    png = tmp_path / "picture"
+    if isinstance(source, str):
+        source = write_cell(tmp_path, source)
+    options = ["--steps", 3] if source == VECTORS else []
+    assert lines(source, *options, "--png", png) == lines(source, *options)
+    assert png.read_bytes().startswith(b"\x89PNG")

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from charlstm import files, runs
+from charlstm.cli.train import name_of_text
 from charlstm.evaluation import Tally
+from charlstm.settings import Settings
 from charlstm.training import recorder
 
-from ..small_runs import ending
-from .commands import STEPS, charlstm, listing, metrics
+from .commands import STEPS, charlstm, metrics
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -63,16 +64,6 @@ def test_train_resume_of_a_finished_run_says_so_and_goes_on_when_a_limit_is_rais
     assert (here / "runs/tiny/latest").read_text().startswith("step-00000015")
 
 
-def test_train_refuses_to_resume_on_another_text(here: Path) -> None:
-    charlstm("train", "tiny.yaml", "--run", "again")
-    with (here / "text.txt").open("a") as file:
-        file.write("more")
-    resume = ["train", "--resume", "again", "--set", "training.max_steps=15"]
-    assert "has changed" in charlstm(*resume, expect=4).stderr
-    (here / "text.txt").unlink()
-    assert "there is no file" in charlstm(*resume, expect=3).stderr
-
-
 def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(monkeypatch: pytest.MonkeyPatch) -> None:
     save = runs.save_checkpoint
     failures = 0
@@ -100,29 +91,54 @@ def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(m
     assert runs.read_checkpoint(opened, "latest").progress.step == STEPS
 
 
-def test_train_goes_on_when_metrics_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    append = runs.append_metrics
-    calls = 0
-
-    def full_disk_for_a_while(folder: Path, row: runs.MetricsRow) -> None:
-        nonlocal calls
-        calls += 1
-        if 3 <= calls <= 5:
-            with files.disk_errors("metrics.jsonl"):
-                raise OSError(28, "No space left on device")
-        append(folder, row)
-
-    monkeypatch.setattr(recorder, "append_metrics", full_disk_for_a_while)
-    charlstm("train", "tiny.yaml", "--run", "full")
-    assert ending(Path("full"))["metrics"] == ending(Path("runs/tiny"))["metrics"]
+QUICK = ("--set", "model.hidden_size=4", "--set", "training.max_steps=1", "--set", "training.device=cpu", "--quiet")
 
 
-def test_train_that_cannot_save_its_beginning_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_args: object, **_state: object) -> None:
-        with files.disk_errors("checkpoint"):
-            raise OSError(28, "No space left on device")
+def test_train_takes_texts_and_names_the_run_after_the_first(here: Path) -> None:
+    (here / "chapters").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (here / "chapters" / name).write_text("the cat sat on the mat\n" * 20)
+    for arguments, name, count in (
+        (["text.txt"], "text", 6000),
+        (["chapters/"], "chapters", 920),
+        (["chapters/*.txt", "text.txt"], "chapters-2", 6920),
+        (["text.txt", "-"], "text-2", 6003),
+        (["-"], "stdin", 3),
+        (["tiny.yaml", "chapters/a.txt"], "a", 460),
+        (["chapters/b.txt", "tiny.yaml"], "b", 460),
+    ):
+        charlstm("train", *arguments, *QUICK, stdin="abc")
+        run = runs.open_run(Path("runs") / name)
+        assert runs.newest_folder() == run.folder
+        assert runs.own_corpus(run).chars == count
+        embedding = 5 if "tiny.yaml" in arguments else Settings().model.embedding_size
+        assert run.settings.model.embedding_size == embedding
 
-    monkeypatch.setattr(recorder, "save_checkpoint", full_disk)
-    before = listing(here)
-    assert "No space left" in charlstm("train", "tiny.yaml", expect=6).stderr
-    assert listing(here) == before
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("novel.txt", "novel"),
+        ("novel.txt.gz", "novel"),
+        ("my.novel.txt", "my.novel"),
+        ("python-stdlib", "python-stdlib"),
+        ("~", Path.home().name),
+        ("runs/../runs/", "runs"),
+        ("no/books-[12]/*.txt", "no"),
+        (".hidden", ".hidden"),
+        ("/", "text"),
+        ("-", "stdin"),
+    ],
+)
+def test_train_calls_a_run_by_its_text(source: str, name: str) -> None:
+    assert name_of_text(source) == name
+
+
+def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path) -> None:
+    (here / "short.txt").write_text("the cat sat on the mat\n" * 9)
+    said = charlstm("train", "short.txt", *QUICK[:-1]).stderr
+    assert "the 186 characters to train on are fewer than 64 lanes of 128: training.batch_size is" in said
+    assert "parameters can learn 186 characters by heart" in said
+    training = runs.open_run(Path("runs/short")).settings.training
+    assert training.batch_size * training.sequence_length < 186
+    assert "by heart" not in charlstm("train", "tiny.yaml").stderr

@@ -45,6 +45,7 @@ def new_trainer() -> Trainer:
         dropout=0.0,
         batches=Lanes(ids, TRAINING.batch_size, TRAINING.sequence_length),
         validation_ids=ids,
+        start_id=0,
         machine=Machine(torch.device("cpu"), "fp32", shards=1, threads=1),
     )
 

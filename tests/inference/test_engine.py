@@ -14,16 +14,15 @@ from charlstm.networks import OBJECTIVES, CharLM
 from charlstm.settings import ModelSettings
 from charlstm.weights import check_weights, weight_shapes
 
-from ..laws import FROM_GATES, B, E, H, L, T, V
+from ..laws.subjects import B, E, H, L, T, V
 
 torch.set_num_threads(1)
 
 SETTINGS = {cell: ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L) for cell in CELLS}
-KERNELS = [(cell, kernel) for cell in CELLS for kernel in ("auto", "unrolled")]
 
 
-def random_model(cell: str, *, kernel: str = "auto") -> CharLM:
-    model = CharLM(V, ModelSettings(cell=cell, kernel=kernel, embedding_size=E, hidden_size=H, num_layers=L))
+def random_model(cell: str) -> CharLM:
+    model = CharLM(V, SETTINGS[cell])
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():
@@ -47,53 +46,16 @@ def read(engine: Engine, ids: NDArray[Any]) -> tuple[NDArray[Any], Any]:
 IDS = np.random.default_rng(1).integers(V, size=(T, B))
 
 
-@pytest.mark.parametrize(("cell", "kernel"), KERNELS)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.float64, 1e-12)])
-def test_engine_gives_the_logits_and_state_of_the_model(
-    cell: str, kernel: str, dtype: torch.dtype, tolerance: float
-) -> None:
-    model = random_model(cell, kernel=kernel).to(dtype)
+def test_engine_gives_the_logits_and_state_of_the_model(cell: str, dtype: torch.dtype, tolerance: float) -> None:
+    model = random_model(cell).to(dtype)
     with torch.no_grad():
         expected, expected_state = model(torch.from_numpy(IDS), dtype=dtype)
     logits, state = read(Engine(exported(model), SETTINGS[cell]), IDS)
     for found, wanted in zip((logits, *state), (expected, *expected_state), strict=True):
         assert found.dtype == wanted.numpy().dtype
         assert np.abs(found - wanted.numpy()).max() <= tolerance
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_engine_streams_do_not_touch_each_other(cell: str) -> None:
-    engine = Engine(exported(random_model(cell).double()), SETTINGS[cell])
-    together, _ = read(engine, IDS)
-    for stream in range(B):
-        alone, _ = read(engine, IDS[:, stream : stream + 1])
-        assert np.abs(alone - together[:, stream : stream + 1]).max() <= 1e-12
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_engine_leaves_the_state_it_was_given(cell: str) -> None:
-    engine = Engine(exported(random_model(cell)), SETTINGS[cell])
-    _, state = engine.step(IDS[0], engine.zero_state(B))
-    copies = [part.copy() for part in state]
-    first, _ = engine.step(IDS[1], state)
-    again, _ = engine.step(IDS[1], state)
-    assert all(np.array_equal(part, copy) for part, copy in zip(state, copies, strict=True))
-    assert np.array_equal(first, again)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_engine_shows_the_gates_that_made_the_state_in_every_layer(cell: str) -> None:
-    engine = Engine(exported(random_model(cell).double()), SETTINGS[cell])
-    _, before = engine.step(IDS[0], engine.zero_state(B))
-    hidden, after, layers = engine.step_gates(IDS[1], before)
-    assert np.array_equal(hidden, after[0][-1])
-    assert len(layers) == L
-    for layer, values in enumerate(layers):
-        gates = dict(zip(CELLS[cell].gates, values, strict=True))
-        old = dict(zip(CELLS[cell].state, (part[layer] for part in before), strict=True))
-        rebuilt = FROM_GATES[CELLS[cell].gates](gates, old)
-        for name, part in zip(CELLS[cell].state, after, strict=True):
-            assert np.abs(part[layer] - rebuilt[name]).max() <= 1e-12
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -52,8 +52,9 @@ def test_fast_steps_are_those_of_the_cells_for_every_size(layers: int, size: int
     assert furthest(engine, FastLSTM(engine), streams) <= 1e-12
 
 
-def test_fast_steps_leave_the_state_they_were_given_and_do_not_share_the_one_they_give() -> None:
-    settings = ModelSettings(embedding_size=E, hidden_size=H)
+@pytest.mark.parametrize("cell", CELLS)
+def test_fast_steps_leave_the_state_they_were_given_and_do_not_share_the_one_they_give(cell: str) -> None:
+    settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H)  # type: ignore[arg-type]
     fast = build_stepper(random_weights(settings), settings)
     for streams in (1, 3):
         ids = np.arange(streams)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from charlstm.machine import allocator
 from charlstm.machine.allocator import ARENA_BYTES, MALLOPT_ARENA_MAX, keep_freed_memory
 
 
@@ -29,22 +30,24 @@ def test_allocator_shares_one_arena_for_blocks_that_others_cannot_hold(
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
 def test_allocator_keeps_freed_memory() -> None:
     """Page faults, not seconds: memory that is used again is not mapped anew."""
-    program = (
-        "import resource, sys, torch; from charlstm.machine.allocator import keep_freed_memory\n"
-        "if sys.argv[1] == 'keep': keep_freed_memory()\n"
-        "def fault(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(10): torch.ones(10_000_000)\n"
-        "rounds = []\n"
-        "for _ in range(5):\n"
-        "    before = fault()\n"
-        "    for _ in range(10): torch.ones(10_000_000)\n"
-        "    rounds.append(fault() - before)\n"
-        "print(min(rounds))  # the system may take pages back in between"
-    )
+    program = """if True:
+        import ctypes, resource, runpy, sys
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        libc.free.argtypes = [ctypes.c_void_p]
+        def fault():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            block = libc.malloc(40 << 20)
+            ctypes.memset(block, 1, 40 << 20)
+            libc.free(block)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        if sys.argv[2] == "keep":
+            runpy.run_path(sys.argv[1])["keep_freed_memory"]()
+        fault()
+        print(min(fault() for _ in range(5)))  # the system may take pages back in between
+    """
     faults = {
-        how: int(
-            subprocess.run([sys.executable, "-c", program, how], capture_output=True, check=True, text=True).stdout
-        )
+        how: int(subprocess.check_output([sys.executable, "-c", program, allocator.__file__, how], text=True))
         for how in ("keep", "leave")
     }
     assert faults["keep"] * 10 < faults["leave"]

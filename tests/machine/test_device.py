@@ -67,11 +67,6 @@ def test_machine_auto_threads_are_the_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert prepare(threads="auto").threads == len(os.sched_getaffinity(0))
 
 
-def test_machine_dtype_is_that_of_its_precision() -> None:
-    assert Machine(CPU, "fp32", 1, 1).dtype == torch.float32
-    assert Machine(CPU, "bf16", 1, 1).dtype == torch.bfloat16
-
-
 def test_machine_flushes_denormal_numbers() -> None:
     tiny = torch.full((8,), 1e-38)
     assert (tiny * 1e-3).ne(0).all()

@@ -14,7 +14,7 @@ from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 from charlstm.weights import count_weights
 
-from ..laws import B, E, H, L, T, V
+from ..laws.subjects import B, E, H, L, T, V
 
 torch.set_num_threads(1)
 
@@ -47,17 +47,7 @@ def test_model_is_embedding_then_core_then_linear(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_model_whole_text_is_its_chunks_with_carried_state(cell: str) -> None:
-    model, ids = double_model(cell), random_ids()
-    whole, after = model(ids, dtype=torch.float64)
-    first, state = model(ids[:3], dtype=torch.float64)
-    second, state = model(ids[3:], state, dtype=torch.float64)
-    assert (torch.cat([first, second]) - whole).abs().max() < 1e-12
-    assert all((a - b).abs().max() < 1e-12 for a, b in zip(state, after, strict=True))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("vocab_size", [2, 65, 1000])
+@pytest.mark.parametrize("vocab_size", [2, 65])
 def test_model_first_loss_is_that_of_a_uniform_guess(cell: str, vocab_size: int) -> None:
     model = CharLM(vocab_size, ModelSettings(cell=cell))
     ids = random_ids(vocab_size, steps=33, lanes=16)

@@ -7,28 +7,21 @@ import gzip
 import lzma
 import os
 import shutil
+import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from charlstm import runs
 from charlstm.errors import TextError
 
+from ..cli.commands import charlstm
 from ..forks import Forks
 from ..small_runs import refuse_damage, train, write_settings
 
 GOOD = "hello, world\n" * 100
-
-
-def cut_short(compress: Callable[[bytes], bytes], at: float = 0.5) -> bytes:
-    data = compress(os.urandom(3000))
-    return data[: int(len(data) * at)]
 
 
 REFUSED: dict[str, tuple[str, bytes, str]] = {  # name: file, content, what is said
@@ -41,12 +34,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {  # name: file, content, what is s
     "UTF-32": ("bad.txt", GOOD.encode("utf-32"), "is UTF-32"),
     "nothing but a mark": ("bad.txt", b"\xef\xbb\xbf", "empty"),
     "a gzip that is none": ("bad.txt.gz", GOOD.encode(), "broken archive"),
-    "a gzip cut short": ("bad.txt.gz", cut_short(gzip.compress), "cut short"),
     "a gzip with a flipped bit": ("bad.txt.gz", gzip.compress(GOOD.encode())[:-6] + b"\0" * 6, "broken archive"),
     "a gzip of nothing": ("bad.txt.gz", gzip.compress(b""), "empty"),
     "an empty gzip": ("bad.txt.gz", b"", "empty"),
-    "an xz cut short": ("bad.txt.xz", cut_short(lzma.compress), "cut short"),
-    "a zst cut short": ("bad.txt.zst", cut_short(zstandard.ZstdCompressor().compress), "cut short"),
+    "an xz cut short": ("bad.txt.xz", lzma.compress(GOOD.encode())[:-9], "cut short"),
     "a gzip of bad UTF-8": ("bad.txt.gz", gzip.compress(b"a\n\xff"), "line 2 (0xff)"),
 }
 
@@ -56,53 +47,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("run"), overrides=("data.unknown=skip",), steps=1)
 
 
-def refuse(forks: Forks, tmp_path: Path, run: Path, source: str, told: str, *, stdin: Path | None = None) -> None:
+def refuse(folder: Path, run: Path, source: str, told: str, *, stdin: bytes = b"") -> None:
     """Fail unless both commands that read a text refuse this one in a sentence, and leave nothing behind."""
-    config = write_settings(tmp_path)
+    config = write_settings(folder)
     cache = Path(os.environ["CHARLSTM_CACHE"])
-    before = set(tmp_path.iterdir()), set(cache.iterdir()) if cache.exists() else set()
-    commands = [
-        ["train", str(config), "--set", f"data.sources={source}", "--run", str(tmp_path / "new")],
-        ["eval", source, "--run", str(run)],
-    ]
-    for command in commands:
-        end = forks.run(command, cwd=tmp_path, stdin=stdin)
-        assert (end.code, end.out) == (TextError.exit_code, ""), end
-        assert end.err.startswith("charlstm: ")
-        assert end.err.count("\n") == 1, end.err
-        assert told in end.err
-        assert len(end.err) < 500 + len(source)
-        assert set(tmp_path.iterdir()) == before[0]
+    before = set(folder.iterdir()), set(cache.iterdir()) if cache.exists() else set()
+    train = ["train", config, "--set", f"data.sources={source}", "--run", folder / "new"]
+    for command in (train, ["eval", source, "--run", run]):
+        result = charlstm(*command, stdin=stdin, expect=TextError.exit_code)
+        assert result.stdout == ""
+        assert result.stderr.startswith("charlstm: ")
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert told in result.stderr
+        assert len(result.stderr) < 500 + len(source)
+        assert set(folder.iterdir()) == before[0]
         assert {path for path in cache.iterdir() if path.suffix != ".json"} <= before[1]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_texts_are_refused_as_a_file_and_through_a_pipe(name: str, forks: Forks, tmp_path: Path, run: Path) -> None:
+def test_bad_texts_are_refused_as_a_file_and_through_a_pipe(name: str, tmp_path: Path, run: Path) -> None:
     file, content, told = REFUSED[name]
     (tmp_path / file).write_bytes(content)
-    refuse(forks, tmp_path, run, file, told)
+    refuse(tmp_path, run, file, told)
     if file.endswith(".txt"):
-        refuse(forks, tmp_path, run, "-", told, stdin=tmp_path / file)
-        with fifo(tmp_path / "pipe", content):
-            refuse_once(forks, tmp_path, told)
-
-
-@contextmanager
-def fifo(path: Path, content: bytes) -> Iterator[None]:
-    """A named pipe through which somebody sends this once."""
-    os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.write_bytes(content))
-    writer.start()
-    yield
-    writer.join()
-
-
-def refuse_once(forks: Forks, tmp_path: Path, told: str) -> None:
-    command = ["train", str(tmp_path / "small.yaml"), "--set", "data.sources=pipe", "--run", str(tmp_path / "new")]
-    end = forks.run(command, cwd=tmp_path)
-    assert (end.code, end.out, end.err.count("\n")) == (TextError.exit_code, "", 1), end
-    assert told in end.err
-    assert not (tmp_path / "new").exists()
+        refuse(tmp_path, run, "-", told, stdin=content)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +91,7 @@ def refuse_once(forks: Forks, tmp_path: Path, told: str) -> None:
     ],
     ids=lambda value: value[:20],
 )
-def test_bad_texts_that_are_no_text_files_are_refused(
-    source: str, told: str, forks: Forks, tmp_path: Path, run: Path
-) -> None:
-    import socket
-
+def test_bad_texts_that_are_no_text_files_are_refused(source: str, told: str, tmp_path: Path, run: Path) -> None:
     for folder in ("empty", "hidden", "mixed"):
         (tmp_path / folder).mkdir()
     (tmp_path / "hidden" / ".text").write_text(GOOD)
@@ -137,11 +101,11 @@ def test_bad_texts_that_are_no_text_files_are_refused(
     (tmp_path / "file.txt").write_text(GOOD)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
-        refuse(forks, tmp_path, run, source, told)
+        refuse(tmp_path, run, source, told)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads every file")
-def test_bad_texts_that_may_not_be_read_are_refused(forks: Forks, tmp_path: Path, run: Path) -> None:
+def test_bad_texts_that_may_not_be_read_are_refused(tmp_path: Path, run: Path) -> None:
     for path in (tmp_path / "locked.txt", tmp_path / "locked" / "text.txt"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(GOOD)
@@ -149,33 +113,30 @@ def test_bad_texts_that_may_not_be_read_are_refused(forks: Forks, tmp_path: Path
     (tmp_path / "locked").chmod(0)
     try:
         for source in ("locked.txt", "locked", "locked/text.txt"):
-            refuse(forks, tmp_path, run, source, "Permission denied")
+            refuse(tmp_path, run, source, "Permission denied")
     finally:
         (tmp_path / "locked").chmod(0o700)
 
 
-def test_bad_texts_that_grow_while_they_are_read_are_refused(forks: Forks, tmp_path: Path) -> None:
-    path = tmp_path / "log.txt"
-    path.write_text("a line of a log\n" * 500_000)
+def test_bad_texts_that_grow_while_they_are_read_are_refused(tmp_path: Path) -> None:
+    path, config = tmp_path / "log.txt", write_settings(tmp_path)
+    path.write_text("a line of a log\n" * 200_000)
     stop = threading.Event()
 
     def grow() -> None:
         with path.open("ab", buffering=0) as file:
-            while not stop.is_set():
+            while not stop.wait(0.0005):
                 file.write(b"more\n")
-                time.sleep(0.002)
 
     writer = threading.Thread(target=grow)
     writer.start()
     try:
-        config = write_settings(tmp_path)
-        command = ["train", str(config), "--set", "data.sources=log.txt", "--run", str(tmp_path / "new")]
-        end = forks.run(command, cwd=tmp_path)
+        result = charlstm("train", config, "--set", "data.sources=log.txt", "--run", "new", expect=TextError.exit_code)
     finally:
         stop.set()
         writer.join()
-    assert (end.code, end.out, end.err.count("\n")) == (TextError.exit_code, "", 1), end
-    assert "changed while it was being read" in end.err
+    assert (result.stdout, result.stderr.count("\n")) == ("", 1)
+    assert "changed while it was being read" in result.stderr
     assert not (tmp_path / "new").exists()
 
 
@@ -196,17 +157,15 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_bad_texts_that_are_only_strange_are_trained_on_as_they_are(name: str, forks: Forks, tmp_path: Path) -> None:
+def test_bad_texts_that_are_only_strange_are_trained_on_as_they_are(name: str, tmp_path: Path) -> None:
     (tmp_path / "strange.txt").write_bytes(STRANGE[name])
-    config, folder = write_settings(tmp_path, steps=2), tmp_path / "new"
-    command = ["train", str(config), "--set", "data.sources=strange.txt", "--run", str(folder)]
-    end = forks.run(command, cwd=tmp_path)
-    assert (end.code, end.out) == (0, ""), end
-    assert "\x1b" not in end.err
-    symbols = set(runs.open_run(folder).vocab.symbols)
+    config = write_settings(tmp_path, steps=2)
+    result = charlstm("train", config, "--set", "data.sources=strange.txt", "--run", "new")
+    assert result.stdout == ""
+    assert "\x1b" not in result.stderr
+    symbols = set(runs.open_run(tmp_path / "new").vocab.symbols)
     assert symbols == set(STRANGE[name].removeprefix(b"\xef\xbb\xbf").decode())
-    end = forks.run(["sample", "--run", str(folder), "--length", "20", "--seed", "1"], cwd=tmp_path)
-    assert end.code == 0, end
+    charlstm("sample", "--run", "new", "--length", "20", "--seed", "1")
 
 
 @pytest.mark.long

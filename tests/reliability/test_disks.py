@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -73,52 +73,40 @@ def test_disks_a_disk_too_small_for_the_beginning_leaves_nothing(
         assert refuse_damage(small_disk / "run")
 
 
-def test_disks_a_folder_that_may_not_be_written(tmp_path: Path, forks: Forks) -> None:
-    """Made read-only for root too, by mounting it so."""
-    folder = train(tmp_path, steps=2)
-    locked = tmp_path / "locked"
-    locked.mkdir()
-    (locked / "runs").mkdir()
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Within, a folder and those in it may not be written; by a mount where root may write everywhere else."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     if os.getuid() == 0:
-        for step in (["--bind", locked, locked], ["-o", "remount,bind,ro", locked]):
+        for step in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
             if subprocess.run(["mount", *step], capture_output=True).returncode:
                 pytest.skip("root may write everywhere, and nothing may be mounted here")
     else:
-        locked.chmod(0o500)
-    try:
-        end = forks.run(["train", str(tmp_path / "small.yaml"), "--run", str(locked / "runs" / "new")], cwd=tmp_path)
-        assert (end.code, end.out, end.err.count("\n")) == (InputOutputError.exit_code, "", 1)
-        assert "Traceback" not in end.err
-    finally:
-        if os.getuid() == 0:
-            subprocess.run(["umount", "-l", locked], check=True)
-    assert refuse_damage(folder)
-
-
-def test_disks_a_read_only_run_is_read_and_not_resumed(tmp_path: Path, forks: Forks) -> None:
-    folder = train(tmp_path, steps=2)
-    before = contents(folder)
-    if os.getuid() != 0:
-        for path in (folder, folder / "checkpoints"):
+        for path in folders:
             path.chmod(0o500)
-    elif any(
-        subprocess.run(["mount", *step], capture_output=True).returncode
-        for step in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder])
-    ):
-        pytest.skip("root may write everywhere, and nothing may be mounted here")
-    try:
+    yield
+    if os.getuid() == 0:
+        subprocess.run(["umount", "-l", folder], check=True)
+    else:
+        for path in folders:
+            path.chmod(0o700)
+
+
+def test_disks_a_read_only_run_is_read_and_neither_resumed_nor_followed_by_another(
+    tmp_path: Path, forks: Forks
+) -> None:
+    folder = train(tmp_path, "runs", steps=2)
+    before = contents(folder)
+    with read_only(folder):
         end = forks.run(["sample", "--run", str(folder), "--length", "5", "--seed", "1"], cwd=tmp_path)
         assert (end.code, len(end.out)) == (0, 6)
-        end = forks.run(["train", "--resume", str(folder), "--set", "training.max_steps=4"], cwd=tmp_path)
-        assert (end.code, end.out) == (InputOutputError.exit_code, "")
-        assert "Traceback" not in end.err
+        resume = ["--resume", str(folder), "--set", "training.max_steps=4"]
+        for command in (resume, [str(tmp_path / "small.yaml"), "--run", str(folder / "new")]):
+            end = forks.run(["train", *command], cwd=tmp_path)
+            assert (end.code, end.out) == (InputOutputError.exit_code, "")
+            assert "Traceback" not in end.err
+        assert end.err.count("\n") == 1
         assert contents(folder) == before
-    finally:
-        if os.getuid() == 0:
-            subprocess.run(["umount", "-l", folder], check=True)
-        else:
-            for path in (folder, folder / "checkpoints"):
-                path.chmod(0o700)
 
 
 def test_disks_a_run_folder_that_is_removed_in_mid_run(tmp_path: Path, forks: Forks) -> None:

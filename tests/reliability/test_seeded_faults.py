@@ -138,9 +138,12 @@ FORGERIES = "test_forgeries.py::test_forgeries_of_arrays_are_refused"
 KINDS = "test_damage.py::test_damage_of_another_kind_is_never_silent"
 FALLBACK = "test_damage.py::test_damage_of_the_latest_is_fallen_back_from"
 GIGABYTE = "test_damage.py::test_damage_of_a_gigabyte_is_refused_by_the_commands_in_bounded_memory"
-ONCE = "test_faults.py::test_faults_once_in_a_training_run_are_made_up_for"
+ONCE = "test_faults.py::test_faults_in_a_training_run_are_made_up_for"
 GROWING = "test_bad_texts.py::test_bad_texts_that_grow_while_they_are_read_are_refused"
 TRAINER = "../training/test_trainer.py"
+SHARED = "test_shared_places.py::test_shared"
+HOSTILE = "test_hostile_runs.py::test_hostile_text_in_a_message_moves_no_terminal"
+STRANGERS = "test_hostile_runs.py::test_hostile_sources_are_not_touched"
 LEFT_OVERS = "../runs/test_folder.py::test_runs_writer_clears_what_a_killed_one_left"
 
 FILES, FOLDER, CHECKPOINTS = "files.py", "runs/folder.py", "runs/checkpoints.py"
@@ -156,7 +159,7 @@ SEEDED = {
     ),
     "the best rotated out": Fault(CHECKPOINTS, "_remove_old", smaller_sets, SAVES),
     "left-overs kept": Fault(FOLDER, "only_writer", without("remove"), LEFT_OVERS),
-    "metrics not cut back": Fault("training/session.py", "resume_session", without("cut_metrics"), "test_kills.py"),
+    "metrics not cut back": Fault("training/session.py", "resume_session", without("extend"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),
     "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("optimizer"), RESUMES),
@@ -176,6 +179,26 @@ SEEDED = {
     "files of any length read": Fault(FILES, "read_bounded", never("max_bytes"), GIGABYTE),
     "no way back to an older checkpoint": Fault(CHECKPOINTS, "read_newest_undamaged", loops_not, FALLBACK),
     "a text not read a second time": Fault("text/corpus.py", "prepare_corpus", never("hexdigest"), GROWING),
+    "a folder not known again": Fault(
+        FOLDER, "refuse_replaced", body("pass"), f"{SHARED}_folder_that_another_run_took_is_not_written_into"
+    ),
+    "a moved pointer not read again": Fault(
+        CHECKPOINTS,
+        "read_checkpoint",
+        body("return _read_pointed(run, which, model_only=model_only)"),
+        f"{SHARED}_best_that_moves_on_before_its_files_are_read_is_read_again",
+    ),
+    "control characters printed": Fault("cli/terminal.py", "printable", body("return text"), HOSTILE),
+    "sources of strangers read": Fault("runs/texts.py", "own_corpus", never("harmless"), STRANGERS),
+    "files of strangers believed": Fault(
+        "text/stored_ids.py", "open_own", never("st_uid"), f"{SHARED}_cache_gives_the_ids_of_this_user_alone"
+    ),
+    "changes under a batch not noticed": Fault(
+        "text/stored_ids.py",
+        "refuse_changed",
+        body("pass"),
+        f"{SHARED}_ids_that_change_between_two_batches_are_noticed",
+    ),
 }
 
 
@@ -200,7 +223,7 @@ def test_seeded_faults_can_be_seeded(name: str) -> None:
 @pytest.mark.parametrize("name", SEEDED)
 def test_seeded_faults_are_noticed(name: str, tmp_path: Path) -> None:
     fault = SEEDED[name]
-    for part in ("charlstm", "tests", "configs", "pyproject.toml"):
+    for part in ("charlstm", "tests", "configs", "data", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, tmp_path / part)
     (tmp_path / "charlstm" / fault.file).write_text(seeded(fault, tmp_path / "charlstm")[1])

@@ -24,13 +24,6 @@ def test_metrics_are_cut_back_to_a_step(run: Run) -> None:
     assert read_metrics(run.folder) == []
 
 
-def test_metrics_rows_name_the_validation_only_where_there_was_one(run: Run) -> None:
-    append_metrics(run.folder, row(1))
-    append_metrics(run.folder, row(2, val_loss=1.0, val_bits_per_char=1.4, val_accuracy=0.5))
-    plain, validated = (msgspec.json.decode(line) for line in (run.folder / "metrics.jsonl").read_bytes().splitlines())
-    assert validated.keys() - plain.keys() == {"val_loss", "val_bits_per_char", "val_accuracy"}
-
-
 TORN = [b'{"step": 3, "lo', msgspec.json.encode(row(3)), b"\xff\xfe", b"[]", b"7", b'{"step": "x"}\n', b"[" * 50_000]
 
 

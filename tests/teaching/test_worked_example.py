@@ -1,7 +1,8 @@
 """Worked examples: the published numbers, the work on paper against the cells, gradients, Adam, and what is refused."""
 
 import math
-from itertools import permutations
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +25,38 @@ GATES = {
     "rnn": ("candidate",),
 }
 ONE_UNIT = "inputs: [1, 2]\nrnn:\n  candidate: {h: 1, x: 1}\n"
+other = ONE_UNIT.replace
 
 
-def document(cell: str, *, units: int = H, input_size: int = X, readout: bool) -> dict[str, Any]:
+def document(
+    cell: str, *, units: int = H, input_size: int = X, readout: bool, backwards: bool = False
+) -> dict[str, Any]:
     """The content of a file with a cell of random weights, all that it can hold."""
     random = np.random.default_rng(3)
 
     def numbers(*shape: int) -> Any:
         return random.uniform(-1, 1, [side for side in shape if side != 1]).tolist()
 
-    gates: dict[str, dict[str, Any]] = {}
-    for gate in GATES[cell]:
-        gates[gate] = {"h": numbers(units, units), "x": numbers(units, input_size), "bias": numbers(units)}
-        if cell.startswith("peephole") and gate != "candidate":
-            gates[gate]["c"] = numbers(units) if cell == "peephole" else numbers(units, units)
-        if cell == "gru" and gate == "candidate":
-            gates[gate]["bias_h"] = numbers(units)
+    def direction() -> dict[str, Any]:
+        gates: dict[str, Any] = {}
+        for gate in GATES[cell]:
+            gates[gate] = {"h": numbers(units, units), "x": numbers(units, input_size), "bias": numbers(units)}
+            if cell.startswith("peephole") and gate != "candidate":
+                gates[gate]["c"] = numbers(units) if cell == "peephole" else numbers(units, units)
+            if cell == "gru" and gate == "candidate":
+                gates[gate]["bias_h"] = numbers(units)
+        return gates
+
+    gates = direction()
+    if backwards:
+        gates["backwards"] = direction()
     content = {"inputs": [numbers(input_size) for _ in range(T)], "h": numbers(units), cell: gates}
     if "c" in CELLS[cell].state:
         content["c"] = numbers(units)
+    outputs = units * (1 + backwards)
     if readout:
-        content["readout"] = {"weight": numbers(units), "bias": 0.3, "activation": "sigmoid"}
-    return content | {"target": 0.2 if readout else numbers(units), "learning_rate": 0.01}
+        content["readout"] = {"weight": numbers(outputs), "bias": 0.3, "activation": "sigmoid"}
+    return content | {"target": 0.2 if readout else numbers(outputs), "learning_rate": 0.01}
 
 
 def loaded(content: dict[str, Any] | str, folder: Path, **options: str) -> Example:
@@ -54,10 +65,11 @@ def loaded(content: dict[str, Any] | str, folder: Path, **options: str) -> Examp
     return load_example(file, **options)
 
 
-@pytest.fixture(params=[(cell, readout) for cell in CELLS for readout in (False, True)], ids=str)
+@pytest.fixture(params=[(cell, two_ways) for cell in CELLS for two_ways in (False, True)], ids=str)
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Example:
-    cell, readout = request.param
-    return loaded(document(cell, readout=readout), tmp_path)
+    """A cell whose output is h, or one of two directions with a readout."""
+    cell, two_ways = request.param
+    return loaded(document(cell, readout=two_ways, backwards=two_ways), tmp_path)
 
 
 def test_worked_one_unit_gives_the_published_numbers() -> None:
@@ -81,22 +93,6 @@ def test_worked_four_steps_gives_the_published_numbers() -> None:
     work = work_out(load_example(WORKED / "four-steps.yaml"), "lstm")
     assert f"{work.steps[-1].new_state['h'][0]:.4f}" == "0.7355"
     assert f"{work.output[0]:.4f}" == "0.9996"
-
-
-def test_worked_four_steps_publishes_the_weight_of_h_then_of_x_then_the_bias(tmp_path: Path) -> None:
-    published = {
-        "forget": (0.5, -10, 0.5),
-        "input": (0.5, 0.5, 0.5),
-        "candidate": (0.5, 0.5, 0.5),
-        "output": (10, 0.5, 0.5),
-    }
-    fitting = []
-    for order in permutations(("h", "x", "bias")):
-        gates = {gate: dict(zip(order, weights, strict=True)) for gate, weights in published.items()}
-        work = work_out(loaded({"inputs": [1, 5, 7, 4], "h": -1, "lstm": gates}, tmp_path), "lstm")
-        if f"{work.output[0]:.4f}" == "0.7355":
-            fitting.append(order)
-    assert fitting == [("h", "x", "bias")]
 
 
 def test_worked_long_lag_vanishes_in_the_rnn_and_is_kept_in_the_lstm() -> None:
@@ -139,36 +135,33 @@ def test_worked_walk_is_torchs_own_cell(cell: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(work_out(example, cell).output, state[0][0].numpy(), rtol=0, atol=1e-14)
 
 
+def numeric_gradient(function: Callable[[np.ndarray], float], at: np.ndarray) -> np.ndarray:
+    found = np.zeros(at.shape)
+    for place in np.ndindex(at.shape):
+        nudge = np.zeros(at.shape)
+        nudge[place] = 1e-5
+        found[place] = (function(at + nudge) - function(at - nudge)) / 2e-5
+    return found
+
+
 def test_worked_gradients_are_the_numeric_ones(example: Example) -> None:
     ((cell, weights),) = example.cells.items()
 
-    def squared_error(changed: dict[str, Any]) -> float:
-        output = walk(example, cell, changed, example.inputs, np)[1]
+    def squared_error(**changed: np.ndarray) -> float:
+        output = walk(example, cell, {**weights, **changed}, example.inputs, np)[1]
         return float(((output - example.target) ** 2).sum())
 
     lesson = learn(example, cell)
-    assert lesson.squared_error == pytest.approx(squared_error(dict(weights)), abs=1e-15)
+    assert lesson.squared_errors[0] == pytest.approx(squared_error(), abs=1e-15)
     assert lesson.gradients.keys() == weights.keys()
     for name, weight in weights.items():
-        for place in np.ndindex(weight.shape):
-            nudge = np.zeros(weight.shape)
-            nudge[place] = 1e-5
-            up, down = (squared_error({**weights, name: weight + sign * nudge}) for sign in (1, -1))
-            assert lesson.gradients[name][place] == pytest.approx((up - down) / 2e-5, abs=1e-9), (name, place)
+        expected = numeric_gradient(lambda changed, name=name: squared_error(**{name: changed}), weight)
+        np.testing.assert_allclose(lesson.gradients[name], expected, rtol=0, atol=1e-9, err_msg=name)
+    expected = numeric_gradient(lambda x: float(walk(example, cell, weights, x, np)[1].sum()), example.inputs)
+    np.testing.assert_allclose(input_gradients(example, cell), expected, rtol=0, atol=1e-9)
 
 
-def test_worked_input_gradients_are_the_numeric_ones(example: Example) -> None:
-    ((cell, weights),) = example.cells.items()
-    gradients = input_gradients(example, cell)
-    assert gradients.shape == (T, X)
-    for place in np.ndindex(T, X):
-        nudge = np.zeros((T, X))
-        nudge[place] = 1e-5
-        up, down = (walk(example, cell, weights, example.inputs + sign * nudge, np)[1].sum() for sign in (1, -1))
-        assert gradients[place] == pytest.approx((up - down) / 2e-5, abs=1e-9)
-
-
-def test_worked_a_step_is_one_of_torchs_adam_and_of_the_paper(example: Example) -> None:
+def test_worked_a_step_is_one_of_torchs_adam(example: Example) -> None:
     ((cell, weights),) = example.cells.items()
     before = {name: weight.copy() for name, weight in weights.items()}
     lesson = learn(example, cell)
@@ -178,8 +171,76 @@ def test_worked_a_step_is_one_of_torchs_adam_and_of_the_paper(example: Example) 
         parameter.grad = torch.from_numpy(gradient.copy())
         torch.optim.Adam([parameter], lr=0.01).step()
         np.testing.assert_allclose(lesson.weights[name], parameter.detach().numpy(), rtol=0, atol=1e-15)
-        first_step = 0.01 * gradient / (np.abs(gradient) + 1e-8)  # Kingma & Ba 2015, algorithm 1 at t = 1
-        np.testing.assert_allclose(lesson.weights[name], before[name] - first_step, rtol=0, atol=1e-12)
+
+
+def test_worked_gradients_keep_their_digits_where_a_gate_is_saturated(tmp_path: Path) -> None:
+    """σ'(50) is e⁻⁵⁰, where 1 - σ(50) is already 0."""
+    gates = {gate: {"h": 0, "x": 0, "bias": 50 if gate == "output" else 1} for gate in GATES["lstm"]}
+    example = loaded({"inputs": [1], "c": 2, "lstm": gates, "target": 0}, tmp_path)
+    step = work_out(example, "lstm").steps[0]
+    h, shown = step.new_state["h"][0], math.tanh(step.new_state["c"][0])
+    gradient = learn(example, "lstm").gradients["output.bias"][0]
+    assert gradient == pytest.approx(2 * h * shown * math.exp(-50), rel=1e-12, abs=0)
+    gates["output"]["bias"] = 0  # there a careless |x| has no slope
+    example = loaded({"inputs": [1], "c": 2, "lstm": gates, "target": 0}, tmp_path)
+    gradient = learn(example, "lstm").gradients["output.bias"][0]
+    assert gradient == pytest.approx(2 * (shown / 2) * shown / 4, rel=1e-12)
+
+
+def test_worked_many_steps_are_those_of_adam_one_after_the_other(example: Example) -> None:
+    ((cell, weights),) = example.cells.items()
+    lesson = learn(example, cell, steps=3)
+    now = {name: (weight, 0.0 * weight, 0.0 * weight) for name, weight in weights.items()}
+    for number in range(1, 4):
+        at = replace(example, cells={cell: {name: weight for name, (weight, _, _) in now.items()}})
+        one = learn(at, cell)
+        assert one.squared_errors[0] == pytest.approx(lesson.squared_errors[number - 1], rel=1e-12)
+        for name, (weight, mean, square) in now.items():  # Kingma & Ba 2015, algorithm 1
+            mean, square = 0.9 * mean + 0.1 * one.gradients[name], 0.999 * square + 0.001 * one.gradients[name] ** 2
+            change = mean / (1 - 0.9**number) / (np.sqrt(square / (1 - 0.999**number)) + 1e-8)
+            now[name] = weight - 0.01 * change, mean, square
+    for name, (weight, _, _) in now.items():
+        np.testing.assert_allclose(lesson.weights[name], weight, rtol=0, atol=1e-12, err_msg=name)
+        assert (lesson.gradients[name] == learn(example, cell).gradients[name]).all()
+    last = walk(example, cell, lesson.weights, example.inputs, np).output
+    np.testing.assert_allclose(lesson.outputs[-1], last, rtol=0, atol=1e-14)
+    assert lesson.squared_errors[-1] == pytest.approx(float(((last - example.target) ** 2).sum()), abs=1e-15)
+    assert len(lesson.squared_errors) == len(lesson.outputs) == 4
+
+
+def test_worked_backwards_is_forwards_over_the_inputs_turned_round(tmp_path: Path) -> None:
+    content = document("lstm", readout=False, backwards=True)
+    both = work_out(loaded(content, tmp_path), "lstm")
+    turned = {"lstm": content["lstm"]["backwards"], "inputs": content["inputs"][::-1], "target": 0}
+    alone = work_out(loaded({**content, **turned, "target": content["target"][:H]}, tmp_path), "lstm")
+    assert [step.number for step in both.steps] == [1, 2, 3, 4, 4, 3, 2, 1]
+    assert [step.title for step in both.steps][T - 1 : T + 1] == ["step 4", "backwards, step 4"]
+    for step, expected in zip(both.steps[T:], alone.steps, strict=True):
+        assert {name: part.tolist() for name, part in step.new_state.items()} == {
+            name: part.tolist() for name, part in expected.new_state.items()
+        }
+    assert both.output[H:].tolist() == alone.output.tolist()
+
+
+def test_worked_weights_can_be_drawn_from_a_seed(tmp_path: Path) -> None:
+    def drawn(**changes: Any) -> Example:
+        fields = {"cell": "gru", "hidden_size": 5, "seed": 1, **changes}
+        content = {"inputs": [[1, 2], [0, 1], [3, 4]], "drawn": fields, "readout": {"activation": "sigmoid"}}
+        return loaded(content, tmp_path)
+
+    weights = drawn().cells["gru"]
+    assert weights.keys() == drawn(seed=2).cells["gru"].keys()
+    for name, weight in weights.items():
+        assert (weight == drawn().cells["gru"][name]).all()
+        assert (weight != drawn(seed=2).cells["gru"][name]).all()
+        assert (np.abs(weight) < 5**-0.5).all()
+    assert weights["candidate.x"].shape == (5, 2)
+    assert weights["readout.weight"].shape == (5,)
+    two_ways = drawn(bidirectional=True).cells["gru"]
+    assert two_ways["readout.weight"].shape == (10,)
+    assert (two_ways["backwards.reset.h"] != two_ways["reset.h"]).all()
+    given = loaded({"inputs": [1], "drawn": {"cell": "rnn"}, "readout": {"weight": 3, "bias": 2}}, tmp_path)
+    assert (given.cells["rnn"]["readout.weight"], given.cells["rnn"]["readout.bias"]) == ([3], 2)
 
 
 def test_worked_inputs_and_target_can_be_given_instead(tmp_path: Path) -> None:
@@ -207,30 +268,27 @@ def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
         ("inputs: [1]", "1: this file has no cell, but must have one, under its name: lstm, peephole"),
         (ONE_UNIT + "lstn: 1", "4: lstn is not a field; did you mean lstm?"),
         (
-            ONE_UNIT.replace("x: 1", "w: 1"),
+            other("x: 1", "w: 1"),
             "3: rnn.candidate.w is not a field; it must be one of h, x",
         ),
-        (ONE_UNIT.replace(", x: 1", ""), "3: rnn.candidate has no x, but must have x: a number between"),
+        (other(", x: 1", ""), "3: rnn.candidate has no x, but must have x: a number between"),
         (
-            ONE_UNIT.replace("h: 1", "h: one"),
+            other("h: 1", "h: one"),
             '3: rnn.candidate.h is "one", but must be a number between -1,000,000 and',
         ),
-        (ONE_UNIT.replace("h: 1", "h: [1, 2]"), "3: rnn.candidate.h is [1, 2], but must be 2 lists of 2 numbers each"),
-        (ONE_UNIT.replace("h: 1", "h: []"), "3: rnn.candidate.h is [], but must be a number"),
-        (ONE_UNIT.replace("h: 1", "h: .nan"), "3: rnn.candidate.h is not a number, but must be a number"),
-        (ONE_UNIT.replace("h: 1", "h: 1e7"), "3: rnn.candidate.h is 10000000.0, but must be a number between"),
-        (ONE_UNIT.replace("h: 1", "h: true"), "3: rnn.candidate.h is true, but must be a number"),
-        (ONE_UNIT.replace("h: 1", "h: {a: 1}"), "3: rnn.candidate.h is a mapping, but must be a number"),
-        (ONE_UNIT.replace("h: 1", "h: [[1, 2], [3]]"), "3: rnn.candidate.h is [[1, 2], [3]], but must be 2 lists of 2"),
-        (ONE_UNIT.replace("{h: 1, x: 1}", "5"), "3: rnn.candidate is 5, but must be a mapping of h, x, bias"),
+        (other("h: 1", "h: [1, 2]"), "3: rnn.candidate.h is [1, 2], but must be 2 lists of 2 numbers each"),
+        (other("h: 1", "h: []"), "3: rnn.candidate.h is [], but must be a number"),
+        (other("h: 1", "h: 1e7"), "3: rnn.candidate.h is 10000000.0, but must be a number between"),
+        (other("h: 1", "h: [[1, 2], [3]]"), "3: rnn.candidate.h is [[1, 2], [3]], but must be 2 lists of 2"),
+        (other("{h: 1, x: 1}", "5"), "3: rnn.candidate is 5, but must be a mapping of h, x, bias"),
         (
-            ONE_UNIT.replace("candidate", "forget"),
+            other("candidate", "forget"),
             "3: rnn.forget is not a field; it must be one of candidate",
         ),
-        (ONE_UNIT.replace("[1, 2]", "3"), "1: inputs is 3, but must be a list of numbers, or of lists"),
-        (ONE_UNIT.replace("[1, 2]", "[[1], [2, 3]]"), "1: inputs is [[1], [2, 3]], but must be a list of numbers"),
-        (ONE_UNIT.replace("[1, 2]", "[]"), "1: inputs is [], but must be a list of numbers"),
-        (ONE_UNIT.replace("[1, 2]", "[[1, 2]]"), "3: rnn.candidate.x is 1, but must be a list of 2 numbers"),
+        (other("[1, 2]", "3"), "1: inputs is 3, but must be a list of numbers, or of lists"),
+        (other("[1, 2]", "[[1], [2, 3]]"), "1: inputs is [[1], [2, 3]], but must be a list of numbers"),
+        (other("[1, 2]", "[]"), "1: inputs is [], but must be a list of numbers"),
+        (other("[1, 2]", "[[1, 2]]"), "3: rnn.candidate.x is 1, but must be a list of 2 numbers"),
         (ONE_UNIT + "c: 1", "4: c is given, but rnn keeps no cell state: leave it out"),
         (ONE_UNIT + "h: [1, 2]", "4: h is [1, 2], but must be a number"),
         (ONE_UNIT + "source: 3", "4: source is 3, but must be text"),
@@ -241,6 +299,10 @@ def test_worked_numbers_left_out_are_zero(tmp_path: Path) -> None:
             '4: readout.activation is "relu", but must be "none" or "sigmoid"',
         ),
         (ONE_UNIT + "h: 1\nh: 2", "5: h is given twice, here and on line 4"),
+        (ONE_UNIT + "drawn: {cell: rnn}", "2: rnn is given, and so is drawn, which draws the weights of a cell"),
+        ("inputs: [1]\ndrawn: {seed: 1}", '2: drawn has no cell, but must have cell: "gru", "lstm"'),
+        ("inputs: [1]\ndrawn: {cell: rnn, hidden_size: 65}", "2: drawn.hidden_size is 65, but must be an integer of"),
+        (ONE_UNIT + "  backwards: {}", "4: rnn.backwards has no candidate, but must have candidate: a mapping of h, x"),
     ],
 )
 def test_worked_user_errors_are_one_sentence_with_file_and_line(text: str, sentence: str, tmp_path: Path) -> None:
@@ -269,9 +331,10 @@ def test_worked_user_errors_on_the_command_line_name_the_option(
 
 
 def test_worked_cells_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    content = document("rnn", readout=False) | {"gru": document("gru", readout=False)["gru"]}
-    with pytest.raises(SettingsError, match="gru is a second cell, but cells are compared by one output"):
-        loaded(content, tmp_path)
+    for one in (document("rnn", readout=False), document("rnn", input_size=1, readout=True, backwards=True)):
+        second = document("gru", input_size=len(np.atleast_1d(one["inputs"][0])), readout=False)["gru"]
+        with pytest.raises(SettingsError, match="gru is a second cell, but cells are compared by one output"):
+            loaded(one | {"gru": second}, tmp_path)
 
 
 def test_worked_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sources: every kind of place that text comes from gives the same bytes, and every bad one a sentence."""
 
+import glob
 import gzip
 import http.server
 import io
@@ -75,16 +76,13 @@ def test_sources_decompress(suffix):
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
-@pytest.mark.parametrize("damage", ["cut", "cut early", "flip", "other"])
-def test_sources_refuse_a_broken_archive(suffix, damage):
-    packed = bytearray(COMPRESS[suffix](os.urandom(300_000)))
-    if damage == "flip":
-        packed[4] ^= 0xFF if suffix == ".gz" else 0
-        packed[0] ^= 0xFF
-    write(
-        f"x{suffix}",
-        {"cut": packed[:-3], "cut early": packed[:9], "flip": packed, "other": b"plain text"}[damage],
-    )
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda data: data[:-3], lambda data: data[:9], lambda data: b"\xff" + data[1:], lambda _: b"plain text"],
+    ids=["cut", "cut early", "flip", "other"],
+)
+def test_sources_refuse_a_broken_archive(suffix, damaged):
+    write(f"x{suffix}", damaged(COMPRESS[suffix](os.urandom(300_000))))
     with pytest.raises(TextError, match=rf"'x\{suffix}' is a broken archive or was cut short"):
         read(f"x{suffix}")
 
@@ -118,13 +116,9 @@ def test_sources_read_a_fifo(suffix):
         ("tinyshakespear", "did you mean the corpus 'tinyshakespeare'"),
         ("a\0b", "no file or folder"),
         ("", "no file or folder"),
-        ("*.nothing", "matches no file"),
         ("*\0", "no file or folder"),
-        ("cache", "holds no file"),
         ("cache/*", "matches no file"),
-        ("/dev/zero", "device, which may never end"),
         ("-", "no standard input"),
-        ("x" * 300, "cannot be read: File name too long"),
     ],
 )
 def test_sources_refuse_what_is_not_there(source, complaint):
@@ -248,3 +242,41 @@ def test_sources_take_tinyshakespeare_from_the_data_folder(serve):
     with pytest.raises(TextError, match="is not the tinyshakespeare text"):
         read("tinyshakespeare", data_folder=Path("data"))
     assert server.requests == 0
+
+
+def test_sources_read_each_found_file_once_and_follow_no_linked_folder():
+    for name in ["f/a.txt", "f/g/b.txt", "other/c.txt"]:
+        write(name, f"{name};".encode())
+    os.symlink("..", "f/g/back")
+    os.symlink("../other", "f/elsewhere")
+    os.symlink("g/b.txt", "f/0.txt")
+    os.link("f/a.txt", "f/z.txt")
+    for pattern in ("f/**/*.txt", "f/**", "./f/**", os.path.abspath("f/**/*.txt")):
+        assert read(pattern) == b"f/a.txt;f/g/b.txt;"
+    assert read("f") == b"f/a.txt;f/g/b.txt;"
+    assert read("f/*/*.txt") == b"f/g/b.txt;"
+    assert read("f/elsewhere/*.txt") == b"other/c.txt;"  # the link is named
+    assert read("f/*.txt", "f/a.txt") == b"f/g/b.txt;f/a.txt;f/a.txt;"  # each source by itself, as cat does
+    with pytest.raises(TextError, match="matches no file"):
+        read("f/e*/*.txt")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["f/**/**/*.txt", "**/*.md", "f/[!1]*.txt", "f/.h*", "*/g/3.???", "f/g/../*.md", "**"]
+)
+def test_sources_match_what_glob_does(pattern):
+    for name in ["f/2.txt", "f/10.txt", "f/g/3.txt", "f/4.md", "f/.hidden", "f/.git/x.txt"]:
+        write(name, f"{name};".encode())
+    expected = sorted({path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()})
+    assert read(pattern) == b"".join(path.read_bytes() for path in expected) != b""
+
+
+def test_sources_know_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "novel.txt").write_text("abc")
+    assert absolute_sources(("~/novel.txt", "~nobody-of-this-name/x")) == (
+        str(tmp_path / "novel.txt"),
+        str(Path.cwd() / "~nobody-of-this-name/x"),
+    )
+    with open_sources(("~/novel.txt",), cache_folder=tmp_path, data_folder=None, stdin=None) as files:
+        assert [b"".join(read_chunks(file)) for file in files] == [b"abc"]

@@ -6,22 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import torch
 
 from charlstm.errors import DivergedError
 from charlstm.evaluation import Tally
-from charlstm.networks import CharLM
 from charlstm.runs.progress import decode_progress
-from charlstm.settings import ModelSettings
 from charlstm.training import Trainer
 from charlstm.training import trainer as trainer_module
-from charlstm.training.schedule import FORWARD_FRACTION, learning_rate_at
-from charlstm.training.trainer import build_optimizer
+from charlstm.training.schedule import learning_rate_at
 
 from ..small_runs import bits
-from .trainers import EPOCH, B, Clock, E, H, L, T, V, make, shown, take
+from .trainers import EPOCH, Clock, make, shown, take
 
 
 @pytest.mark.parametrize(
@@ -58,7 +54,7 @@ def test_trainer_restored_with_a_higher_limit_goes_on_to_it() -> None:
 
 
 def test_trainer_restored_without_its_limit_of_steps_is_not_held_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, seconds_per_look=0.5)
+    Clock(monkeypatch, step_seconds=0.5)
     limited = make(max_steps=6, max_minutes=1.0, val=0)
     assert len(list(limited.steps())) == 6
     freed = make(max_steps=None, max_minutes=1.0, val=0)
@@ -67,53 +63,64 @@ def test_trainer_restored_without_its_limit_of_steps_is_not_held_to_it(monkeypat
 
 
 def test_trainer_stops_when_the_minutes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, seconds_per_look=0.5)  # a step looks twice
+    Clock(monkeypatch, step_seconds=0.5)
     facts = list(make(max_steps=1000, max_minutes=0.1, val=0).steps())
     assert len(facts) == 12
     assert (facts[-1].stopped_by, facts[-1].seconds) == ("training.max_minutes", 6.0)
 
 
-def test_trainer_estimates_the_steps_of_its_minutes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, seconds_per_look=0.5)
+def test_trainer_lays_its_minutes_out_anew_and_resumes_with_the_plan_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.5)
     trainer = make(max_steps=None, max_minutes=1.0, val=0)
-    steps = trainer.steps()
-    facts = [next(steps) for _ in range(10)]
-    assert [fact.total_steps for fact in facts] == [None] * 9 + [120]
+    facts = take(trainer, 40)
+    assert [fact.total_steps for fact in facts] == [None] * 5 + [120] * 35
+    assert [fact.learning_rate for fact in facts[5:]] == [
+        learning_rate_at(k, trainer.settings, 120) for k in range(5, 40)
+    ]
     middle = trainer.export()
-    clock.seconds_per_look = 3.5  # from now on the clock no longer matters
-    facts += list(steps)
-    assert len(facts) == 120
-    assert facts[-1].stopped_by == "training.max_minutes"
-    for fact in facts:
-        known = 120 if fact.step > 10 else None
-        assert fact.learning_rate == learning_rate_at(fact.step - 1, trainer.settings, known)
+    clock.step_seconds = 1.0
+    facts = list(trainer.steps())
+    assert facts[0].learning_rate == learning_rate_at(40, trainer.settings, 120)
+    assert facts[-1].step == 80  # 40 of half a second, 40 of one
+    assert (facts[-1].stopped_by, facts[-1].seconds) == ("training.max_minutes", 60.0)
+    assert facts[-1].learning_rate < 0.02 * 0.002
     resumed = make(max_steps=None, max_minutes=1.0, val=0, model_seed=9)
     resumed.restore(middle)
-    assert shown(list(resumed.steps())) == shown(facts[10:])
+    assert shown(list(resumed.steps())) == shown(facts)
+    assert resumed.export().progress == trainer.export().progress
+
+
+def test_trainer_does_not_count_the_time_for_which_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.5)
+    trainer = make(max_steps=None, max_minutes=1.0, val=0)
+    take(trainer, 7)
+    clock.step_seconds = 20.0
+    (stopped,) = take(trainer, 1)
+    assert stopped.step_seconds == 0.5
+    clock.step_seconds = 0.5
+    steps = trainer.steps()
+    next(steps)
+    clock.now += 30.0  # between two steps
+    assert [fact.step for fact in steps][-1] == 120
 
 
 @pytest.mark.parametrize("every", [1, 4, 10, 1000])
-def test_trainer_estimate_leaves_time_for_validations(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a validation costs what its characters cost going forward, training ends when its minutes do."""
-    clock = Clock(monkeypatch)
-    seconds_per_char = 0.25 / (B * T)
+def test_trainer_plans_for_validations_and_for_what_lies_between_steps(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.25)
 
-    class Timed(CharLM):
-        def forward(self, *args: Any, **rest: Any) -> Any:
-            clock.now += 0.25
-            return super().forward(*args, **rest)
-
-    def validate(_model: CharLM, _objective: Any, ids: np.ndarray, **_rest: Any) -> Any:
-        clock.now += len(ids) * seconds_per_char * FORWARD_FRACTION
+    def validate(*_args: Any, **_rest: Any) -> Any:
+        clock.now += 1.5
         return SimpleNamespace(tally=Tally(1.0, 1, 1))
 
-    trainer = make(max_steps=None, max_minutes=1.0, val=313, validate_every_steps=every)
-    trainer.model = Timed(V, ModelSettings(embedding_size=E, hidden_size=H, num_layers=L))
-    trainer.optimizer = build_optimizer(trainer.model, trainer.settings)
     monkeypatch.setattr(trainer_module, "evaluate", validate)
-    facts = list(trainer.steps())
-    assert facts[-1].seconds == pytest.approx(60.0, rel=0.05)
-    assert facts[-1].validation is not None
+    trainer = make(max_steps=None, max_minutes=1.0, val=313, validate_every_steps=every)
+    for facts in trainer.steps():
+        clock.now += 0.1 if facts.stopped_by is None else 0.0  # saving, sampling, logging
+    assert facts.seconds == clock.now == pytest.approx(60.0, rel=0.025)
+    assert facts.validation is not None
+    assert facts.learning_rate < 0.02 * 0.01
 
 
 # Validation
@@ -145,7 +152,7 @@ def test_trainer_patience_stops_after_so_many_validations_without_a_new_best(mon
 def test_trainer_validates_at_the_interval_and_at_the_end_on_the_whole_part() -> None:
     facts = list(make(max_steps=10, validate_every_steps=4).steps())
     assert [fact.step for fact in facts if fact.validation is not None] == [4, 8, 10]
-    assert {fact.validation.chars for fact in facts if fact.validation is not None} == {156}
+    assert {fact.validation.chars for fact in facts if fact.validation is not None} == {157}
     for too_short in (0, 1):
         assert all(fact.validation is None for fact in make(val=too_short).steps())
 

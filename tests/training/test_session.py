@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from charlstm.errors import RunError, SettingsError
-from charlstm.runs import open_run
+from charlstm.errors import DivergedError, RunError, SettingsError
+from charlstm.runs import open_run, read_checkpoint
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, resume_session, start_session
+from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
 
 from ..small_runs import ending
 
@@ -22,12 +23,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings(*, sources: tuple[str, ...] = ("text.txt",), cell: Any = "lstm", **training: Any) -> Settings:
+def settings(
+    *, sources: tuple[str, ...] = ("text.txt",), objective: Any = "next", bidirectional: bool = False, **training: Any
+) -> Settings:
     defaults: dict[str, Any] = {"batch_size": 5, "sequence_length": 7, "max_steps": 8, "validate_every_steps": 3}
-    defaults |= {"log_every_steps": 1, "shards": 2, "precision": "fp32", "device": "cpu"}
+    defaults |= {"beginning_lanes": 2, "log_every_steps": 1, "shards": 2, "precision": "fp32", "device": "cpu"}
     return Settings(
         data=DataSettings(sources=sources),
-        model=ModelSettings(cell=cell, embedding_size=4, hidden_size=6),
+        model=ModelSettings(embedding_size=4, hidden_size=6, objective=objective, bidirectional=bidirectional),
         training=TrainingSettings(**{**defaults, **training}),
     )
 
@@ -78,6 +81,32 @@ def test_session_stopped_and_resumed_on_another_number_of_threads_ends_with_the_
     assert (ended.facts, ended.stopped_by) == (None, "training.max_steps")
 
 
+def test_session_of_an_earlier_version_is_resumed_without_beginning_lanes() -> None:
+    train("whole", beginning_lanes=0)
+    train("run", beginning_lanes=0, stop_after=4)
+    config = Path("run/config.yaml")
+    lines = config.read_text().splitlines()[1:]
+    config.write_text("".join(f"{line}\n" for line in lines if "beginning_lanes" not in line))
+    with resume_session(Path("run")) as session:
+        session.train()
+    assert ending(Path("run")) == ending(Path("whole"))
+    assert open_run(Path("run")).settings.training.beginning_lanes == 0
+
+
+@pytest.mark.parametrize(("batch_size", "lanes"), [(7, 0), (8, 1), (31, 1), (32, 2), (64, 4)])
+def test_session_has_a_sixteenth_of_the_lanes_begin(batch_size: int, lanes: int) -> None:
+    with start_session(settings(batch_size=batch_size, beginning_lanes="auto", sequence_length=4)) as session:
+        assert session.settings.training.beginning_lanes == lanes
+        assert session.trainer.batches.batch(1).fresh.sum() == lanes
+
+
+def test_session_keeps_a_lane_for_the_stream_where_a_short_text_leaves_few(place: Path) -> None:
+    (place / "text.txt").write_text("ab\n" * 9)
+    with start_session(settings(batch_size=40, beginning_lanes=30)) as session:
+        training = session.settings.training
+        assert 0 <= training.beginning_lanes < training.batch_size <= 5
+
+
 def test_session_is_the_only_one_on_its_folder() -> None:
     train("run")
     with (
@@ -90,7 +119,13 @@ def test_session_is_the_only_one_on_its_folder() -> None:
 
 def test_session_resumes_only_what_it_was_trained_for(place: Path) -> None:
     train("run")
-    for override in ("model.hidden_size=7", "training.shards=3", "data.split=[0.8, 0.2, 0]", "training.seed=9"):
+    for override in (
+        "model.hidden_size=7",
+        "training.shards=3",
+        "training.beginning_lanes=1",
+        "data.split=[0.8, 0.2, 0]",
+        "training.seed=9",
+    ):
         with pytest.raises(SettingsError, match="may only change its limits"), resume_session(Path("run"), [override]):
             pass
     (place / "text.txt").write_text(TEXT + "!")
@@ -99,3 +134,36 @@ def test_session_resumes_only_what_it_was_trained_for(place: Path) -> None:
     (place / "run" / "text.json").unlink()
     with pytest.raises(RunError, match=r"text\.json"), resume_session(Path("run")):
         pass
+
+
+def test_session_saves_no_weights_that_are_not_finite() -> None:
+    one_step = settings(max_steps=1, learning_rate=3e38, warmup_steps=0, weight_decay=1e30)
+    whole = replace(one_step, data=replace(one_step.data, split=(1.0, 0.0, 0.0)))  # no validation that would notice
+    with start_session(whole, folder=Path("run")) as session, pytest.raises(DivergedError, match="are not finite"):
+        session.train()
+    run = open_run(Path("run"))
+    assert read_checkpoint(run, "latest").progress.step == 0
+
+
+def test_session_resumed_tells_that_damaged_metrics_are_left_out() -> None:
+    train("run", stop_after=4)
+    log = Path("run/metrics.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([lines[0], b'{"step": 2, "chars": true}\n', *lines[2:], b'{"st']))
+    facts: list[Fact] = []
+    with resume_session(Path("run")) as session:
+        session.train(tell=facts.append)
+    assert [fact.message for fact in facts if isinstance(fact, Warned)] == [
+        "run/metrics.jsonl: line 2, damaged, left out of the metrics"
+    ]
+
+
+def test_session_on_a_text_shorter_than_a_batch_resumes_to_the_same_bits() -> None:
+    changes: dict[str, Any] = {"batch_size": 64, "sequence_length": 128}
+    warned = [fact.message for fact in train("whole", **changes) if isinstance(fact, Warned)]
+    assert warned[0].startswith("the 1,008 characters to train on are fewer than 64 lanes of 128")
+    train("parts", stop_after=3, **changes)
+    with resume_session(Path("parts")) as session:
+        session.train(tell=lambda fact: warned.append(str(fact)) if isinstance(fact, Warned) else None)
+    assert ending(Path("parts")) == ending(Path("whole"))
+    assert len(warned) == 1

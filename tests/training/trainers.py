@@ -58,6 +58,7 @@ def make(
         dropout=dropout,
         batches=Lanes(text(train), training.batch_size, training.sequence_length),
         validation_ids=text(val, seed=2),
+        start_id=0,
         machine=Machine(torch.device("cpu"), "fp32", shards=shards, threads=threads),
     )
 
@@ -87,12 +88,15 @@ def enlarge_weights(trainer: Trainer) -> Trainer:
 
 
 class Clock:
-    """A clock that only moves when told, or by a fixed amount each time it is read."""
+    """A clock that moves when told, and by as much for every step that is taken on it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds_per_look: float = 0.0) -> None:
-        self.now, self.seconds_per_look = 0.0, seconds_per_look
-        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=self))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 0.0) -> None:
+        self.now, self.step_seconds = 0.0, step_seconds
+        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        backward = Trainer._backward
 
-    def __call__(self) -> float:
-        self.now += self.seconds_per_look
-        return self.now
+        def timed(trainer: Trainer, *args: Any) -> Any:
+            self.now += self.step_seconds
+            return backward(trainer, *args)
+
+        monkeypatch.setattr(Trainer, "_backward", timed)

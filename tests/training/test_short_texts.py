@@ -1,0 +1,32 @@
+"""Short texts: a batch fits into any text of two characters, and one that fits is left as it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.settings import TrainingSettings
+from charlstm.text import Lanes
+from charlstm.training.short_texts import LEAST_BATCHES, fit_batch, size_advice
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(2, 20_000))
+def test_short_texts_get_a_batch_that_fits_and_leaves_little_out(lanes: int, window: int, chars: int) -> None:
+    settings = TrainingSettings(batch_size=lanes, sequence_length=window)
+    fitted, told = fit_batch(settings, chars)
+    batches = Lanes(range(chars), fitted.batch_size, fitted.sequence_length)  # type: ignore[arg-type]
+    if lanes * window < chars:
+        assert fitted == settings
+        assert told == []
+        return
+    assert len(told) == 1
+    assert str(fitted.batch_size) in told[0]
+    assert fitted.batch_size <= lanes
+    assert fitted.sequence_length <= window
+    assert (
+        batches.steps_per_epoch * batches.chars_per_step >= (chars - fitted.batch_size) * 0.75 or chars <= LEAST_BATCHES
+    )
+
+
+@pytest.mark.parametrize(("parameters", "chars", "advised"), [(1_000_000, 9_000, True), (240_000, 36_000, False)])
+def test_short_texts_and_large_models_get_advice(parameters: int, chars: int, advised: bool) -> None:
+    assert bool(size_advice(parameters, chars)) == advised

@@ -12,6 +12,7 @@ from charlstm.text.corpus import (
     read_corpus,
     split_ids,
 )
-from charlstm.text.sources import NAMED_CORPORA, STDIN, absolute_sources, is_stream
+from charlstm.text.named_corpora import NAMED_CORPORA
+from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

@@ -20,8 +20,9 @@ from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.files import atomic_file, disk_errors, remove_abandoned, write_file
 from charlstm.settings import DataSettings
-from charlstm.text.sources import STDIN, TextFile, open_sources, read_chunks
+from charlstm.text.sources import STDIN, open_sources
 from charlstm.text.stored_ids import map_ids, open_own
+from charlstm.text.text_files import TextFile, read_chunks
 from charlstm.text.vocabulary import (
     CODE_POINTS,
     Ids,

@@ -3,48 +3,19 @@
 import difflib
 import fnmatch
 import glob
-import gzip
-import io
-import lzma
 import os
 import stat
-import sysconfig
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
-import zstandard
+from charlstm.errors import InputOutputError, TextError
+from charlstm.text.named_corpora import NAMED_CORPORA, python_stdlib, tinyshakespeare
+from charlstm.text.text_files import CHUNK_BYTES, TextFile, regular_file, unreadable
 
-from charlstm.errors import InputOutputError, RunError, TextError
-from charlstm.files import disk_errors, read_bounded, write_file
-from charlstm.text.download import download
-
-NAMED_CORPORA = ("python-stdlib", "tinyshakespeare")
 STDIN = "-"
-CHUNK_BYTES = 1 << 20  # large enough that a chunk's own cost vanishes, small beside the process itself
-TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-TINYSHAKESPEARE_FILE = "tinyshakespeare.txt"
-MAX_TINYSHAKESPEARE_BYTES = 2_000_000  # it has 1,115,394
-DOWNLOAD_SECONDS = 120.0
-
-_NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "_bundled"}
-_BROKEN_ARCHIVE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """One file's worth of text that can be read again and again; `name` is what an error calls it."""
-
-    name: str
-    suffix: str  # .gz, .xz and .zst are decompressed
-    mode: int  # its permissions, which hold for what is made of it
-    open: Callable[[], BinaryIO]
 
 
 @contextmanager
@@ -72,9 +43,9 @@ def open_sources(
                     raise TextError("there is no standard input to read (-); name a file instead")
                 files.append(_spooled(stdin, "standard input", "", cache_folder, stack))
             elif source == "python-stdlib":
-                files += _python_stdlib()
+                files += python_stdlib()
             elif source == "tinyshakespeare":
-                files.append(_tinyshakespeare(cache_folder, data_folder))
+                files.append(tinyshakespeare(cache_folder, data_folder))
             else:
                 files += _at_path(os.path.expanduser(source), cache_folder, stack)
         yield files
@@ -103,47 +74,23 @@ def is_stream(source: str) -> bool:
     return False
 
 
-def read_chunks(file: TextFile) -> Iterator[bytes]:
-    """The decompressed bytes, CHUNK_BYTES at a time; the first chunk is 4 bytes or more, or the whole file.
-
-    Raises TextError for a file that cannot be read and for a broken or truncated archive.
-    """
-    try:
-        with file.open() as raw, _decompressed(raw, file.suffix) as stream:
-            size = max(CHUNK_BYTES, 4)
-            while chunk := stream.read(size):
-                yield chunk
-                size = CHUNK_BYTES
-    except _BROKEN_ARCHIVE as error:
-        if "too much memory" in str(error):
-            raise TextError(
-                f"{file.name} was compressed with a window beyond 128 MB (zstd --long), which is not unpacked here; "
-                "unpack it yourself with: zstd -d --long=31"
-            ) from None
-        raise TextError(
-            f"{file.name} is a broken archive or was cut short ({error}); compress or download it again"
-        ) from None
-    except OSError as error:
-        raise _unreadable(file.name, error) from None
-
-
 def _at_path(source: str, cache_folder: Path, stack: ExitStack) -> list[TextFile]:
     try:
         mode = os.stat(source).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         return _matching(source)
     except OSError as error:
-        raise _unreadable(repr(source), error) from None
+        raise unreadable(repr(source), error) from None
     if stat.S_ISDIR(mode):
         return _in_folder(source)
     if stat.S_ISREG(mode):
-        return [_regular(Path(source))]
+        return [regular_file(Path(source))]
     try:
         with open(source, "rb") as stream:
             if stat.S_ISFIFO(mode) or stream.isatty():
                 return [_spooled(stream, repr(source), Path(source).suffix, cache_folder, stack)]
     except OSError as error:
-        raise _unreadable(repr(source), error) from None
+        raise unreadable(repr(source), error) from None
     raise TextError(
         f"{source!r} is a device, which may never end; pipe the part you want: head -c 1000000 {source} | charlstm … -"
     )
@@ -151,7 +98,7 @@ def _at_path(source: str, cache_folder: Path, stack: ExitStack) -> list[TextFile
 
 def _in_folder(folder: str) -> list[TextFile]:
     def refuse(error: OSError) -> None:
-        raise _unreadable(repr(error.filename), error) from None
+        raise unreadable(repr(error.filename), error) from None
 
     paths: list[Path] = []
     for parent, inner, names in os.walk(folder, onerror=refuse):
@@ -213,15 +160,7 @@ def _found(paths: Iterable[Path]) -> list[TextFile]:
     for path in sorted(paths, key=lambda path: (path.is_symlink(), path.as_posix())):
         status = path.stat()
         names.setdefault((status.st_dev, status.st_ino), path)
-    return [_regular(path) for path in sorted(names.values(), key=Path.as_posix)]
-
-
-def _regular(path: Path) -> TextFile:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise _unreadable(repr(str(path)), error) from None
-    return TextFile(repr(str(path)), path.suffix, mode, lambda: open(path, "rb"))
+    return [regular_file(path) for path in sorted(names.values(), key=Path.as_posix)]
 
 
 def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:
@@ -258,117 +197,4 @@ def _until_end(stream: BinaryIO, name: str) -> Iterator[bytes]:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
     except OSError as error:
-        raise _unreadable(name, error) from None
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-def _decompressed(raw: BinaryIO, suffix: str) -> AbstractContextManager[_Readable]:
-    match suffix:
-        case ".gz":
-            return gzip.GzipFile(fileobj=raw)
-        case ".xz":
-            return lzma.LZMAFile(raw)
-        case ".zst":
-            return io.BufferedReader(_ZstdReader(raw), buffer_size=1 << 17)
-        case _:
-            return nullcontext(raw)
-
-
-class _ZstdReader(io.RawIOBase):
-    """Zstandard frames as one stream; unlike zstandard's own reader it raises EOFError where a frame is cut short."""
-
-    _INPUT_BYTES = 1 << 10  # 4 bytes can stand for a block of 128 kB, so a hostile kilobyte unfolds to 32 MB at most
-
-    def __init__(self, compressed: BinaryIO) -> None:
-        self._compressed = compressed
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            data = self._frame.unused_data or self._compressed.read(self._INPUT_BYTES)
-            if not data and self._frame.eof:
-                return 0
-            if not data:
-                raise EOFError("its last zstandard frame is incomplete")
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = memoryview(self._frame.decompress(data))
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-
-def _python_stdlib() -> list[TextFile]:
-    """The running Python's own library, in path order, without tests, installed packages and bundled wheels.
-
-    A file that is not UTF-8 is left out (in CPython 3.11 none is, outside the tests).
-    """
-    root = Path(sysconfig.get_path("stdlib"))
-    paths: list[Path] = []
-    for parent, inner, names in os.walk(root):
-        inner[:] = [name for name in inner if name not in _NOT_LIBRARY]
-        paths += [Path(parent, name) for name in names if name.endswith(".py")]
-    files = [_regular(path) for path in sorted(paths, key=Path.as_posix) if _is_utf8(path)]
-    if not files:
-        raise TextError(f"python-stdlib: this Python has no .py files in {str(root)!r}; name a text of your own")
-    return files
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        path.read_bytes().decode()
-    except (UnicodeDecodeError, OSError):
-        return False
-    return True
-
-
-def _tinyshakespeare(cache_folder: Path, data_folder: Path | None) -> TextFile:
-    """From `data_folder`, else the cache, else the network; its sha256 is checked wherever it comes from."""
-    if data_folder is not None and (path := data_folder / TINYSHAKESPEARE_FILE).is_file():
-        file = _regular(path)
-        digest = sha256()
-        for chunk in read_chunks(file):
-            digest.update(chunk)
-        if digest.hexdigest() != TINYSHAKESPEARE_SHA256:
-            raise TextError(
-                f"{file.name} is not the tinyshakespeare text: its sha256 is {digest.hexdigest()}, "
-                f"not {TINYSHAKESPEARE_SHA256}; replace it, or unset CHARLSTM_DATA to have it downloaded"
-            )
-        return file
-    return _regular(_downloaded(cache_folder))
-
-
-def _downloaded(cache_folder: Path) -> Path:
-    path = cache_folder / TINYSHAKESPEARE_FILE
-    with suppress(RunError):
-        if _is_tinyshakespeare(read_bounded(path, MAX_TINYSHAKESPEARE_BYTES)):
-            return path
-    cure = f"put the text into a folder as {TINYSHAKESPEARE_FILE} and set CHARLSTM_DATA to that folder"
-    try:
-        content = download(TINYSHAKESPEARE_URL, max_bytes=MAX_TINYSHAKESPEARE_BYTES, max_seconds=DOWNLOAD_SECONDS)
-    except OSError as error:
-        what = f"tinyshakespeare from {TINYSHAKESPEARE_URL}"
-        raise InputOutputError(f"cannot download {what} ({error}); {cure}") from None
-    if not _is_tinyshakespeare(content):
-        raise InputOutputError(
-            f"what {TINYSHAKESPEARE_URL} sent is not tinyshakespeare (its sha256 is wrong); try again, or {cure}"
-        )
-    with disk_errors(f"to the cache {str(cache_folder)!r}"):
-        write_file(path, content)
-    return path
-
-
-def _is_tinyshakespeare(content: bytes) -> bool:
-    return sha256(content).hexdigest() == TINYSHAKESPEARE_SHA256
-
-
-def _unreadable(name: str, error: OSError) -> TextError:
-    return TextError(f"{name} cannot be read: {error.strerror or error}; check the path and its permissions")
+        raise unreadable(name, error) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replace_field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from charlstm.errors import InputOutputError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights
-from charlstm.runs import Progress, Run, TextIdentity
+from charlstm.runs import Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
 from charlstm.text import (
     Beginnings,
@@ -35,6 +35,7 @@ from charlstm.text import (
     split_ids,
     start_id,
 )
+from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
 from charlstm.training.short_texts import fit_batch, size_advice
 from charlstm.training.trainer import StepFacts, Trainer
@@ -49,62 +50,9 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
-
-
 LANES_A_BEGINNING = 16  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 LEAST_LANES_TO_BEGIN = 8
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
-
-
-@dataclass(frozen=True)
-class Began:
-    """The run folder stands, and the first step is about to be taken."""
-
-    run: Run
-    corpus: Corpus
-    trainer: Trainer
-    parameters: int
-    inherited: str | None  # whose weights it begins with
-
-
-@dataclass(frozen=True)
-class Validating:
-    """A validation begins; the step that it belongs to will be told with what it found."""
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """A step was taken; it is logged if it is time to."""
-
-    facts: StepFacts
-    chars_per_second: float  # of the last log interval
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What the model writes by now, asked for by training.sample_length."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something went wrong that does not end the run."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The run is saved and over for now."""
-
-    run: Run
-    progress: Progress
-    facts: StepFacts | None  # of the last step; None if there was none to take
-    stopped_by: str | None  # the setting whose limit was reached; None if the end was asked for
-
-
-Fact: TypeAlias = Began | Validating | Stepped | Sampled | Warned | Ended
 
 
 @dataclass

@@ -15,7 +15,7 @@ from charlstm.errors import InputOutputError, TextError
 from charlstm.files import UNFINISHED, atomic_file
 from charlstm.settings import DataSettings
 from charlstm.text import corpus as corpus_module
-from charlstm.text import sources
+from charlstm.text import text_files
 from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus, split_ids
 
 TEXT = "aé→😀\r\n\r\r\nb\n\x00\u2028e\u0301\r"
@@ -56,7 +56,7 @@ def test_corpus_is_the_same_wherever_chunks_end(chunk_bytes, unit, monkeypatch):
     assert text_of(normal) == (TEXT * 5).replace("\r\n", "\n").replace("\r", "\n").encode()
     for path in Path("cache").iterdir():
         path.unlink()
-    monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(text_files, "CHUNK_BYTES", chunk_bytes)
     for whole in keep, normal:
         pieces = prepare_bytes(TEXT.encode() * 5, unit=unit, newline=whole.vocab.newline)
         assert pieces.fingerprint == whole.fingerprint
@@ -66,7 +66,7 @@ def test_corpus_is_the_same_wherever_chunks_end(chunk_bytes, unit, monkeypatch):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 1 << 20])
 def test_corpus_joins_files_without_their_byte_order_marks(chunk_bytes, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(text_files, "CHUNK_BYTES", chunk_bytes)
     Path("a").write_bytes(b"\xef\xbb\xbfone\r")
     Path("b").write_bytes(b"\xef\xbb\xbf\nt\xef\xbb\xbfwo")
     assert text_of(prepare("a", "b")) == "one\r\nt\ufeffwo".encode()
@@ -86,7 +86,7 @@ def test_corpus_joins_files_without_their_byte_order_marks(chunk_bytes, monkeypa
     ],
 )
 def test_corpus_names_the_byte_and_line_of_invalid_utf8(content, offset, line, chunk_bytes, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(text_files, "CHUNK_BYTES", chunk_bytes)
     Path("x").write_bytes(content)
     with pytest.raises(TextError, match=rf"'x' is not valid UTF-8 at byte offset {offset}, line {line} "):
         prepare("x")
@@ -237,7 +237,7 @@ def test_corpus_and_prompt_agree_on_ids(tmp_path_factory, text, chunk_bytes):
     folder = tmp_path_factory.mktemp("agree")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(text_files, "CHUNK_BYTES", chunk_bytes)
         corpus = prepare_bytes(text.encode(), newline="normalize")
         assert np.array_equal(corpus.ids, corpus.vocab.encode_text(text, where="it"))
 
@@ -271,7 +271,7 @@ DECOMPOSED = "Zwo\u0308lf \u1112\u1161\u11ab\u1100\u1173\u11af e\u0323\u0302x \u
 @pytest.mark.parametrize("form", ["nfc", "nfkc"])
 def test_corpus_is_put_into_a_normal_form_wherever_chunks_end(chunk_bytes, form, monkeypatch):
     raw = prepare_bytes((DECOMPOSED * 5).encode())
-    monkeypatch.setattr(sources, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(text_files, "CHUNK_BYTES", chunk_bytes)
     found = prepare_bytes((DECOMPOSED * 5).encode(), normalize=form)
     assert text_of(found).decode() == unicodedata.normalize(form.upper(), DECOMPOSED * 5)
     assert found.fingerprint != raw.fingerprint

@@ -14,8 +14,9 @@ import pytest
 import zstandard
 
 from charlstm.errors import InputOutputError, TextError
-from charlstm.text import sources
-from charlstm.text.sources import absolute_sources, open_sources, read_chunks
+from charlstm.text import named_corpora, text_files
+from charlstm.text.sources import absolute_sources, open_sources
+from charlstm.text.text_files import read_chunks
 
 TEXT = "Zwölf Boxkämpfer\r\njagen Viktor 😀\n".encode() * 20_000
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
@@ -92,7 +93,7 @@ def test_sources_bound_what_a_hostile_zstd_unfolds_to():
     with open_sources(["bomb.zst"], cache_folder=Path("cache"), data_folder=None, stdin=None) as files:
         chunks = [len(chunk) for chunk in read_chunks(files[0])]
     assert sum(chunks) == 200_000_000
-    assert max(chunks) <= sources.CHUNK_BYTES
+    assert max(chunks) <= text_files.CHUNK_BYTES
 
 
 def test_sources_read_stdin_twice_and_leave_nothing():
@@ -201,8 +202,8 @@ def serve(monkeypatch):
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         servers.append(server)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(sources, "TINYSHAKESPEARE_URL", f"http://127.0.0.1:{server.server_port}/input.txt")
-        monkeypatch.setattr(sources, "TINYSHAKESPEARE_SHA256", sha256(expected).hexdigest())
+        monkeypatch.setattr(named_corpora, "TINYSHAKESPEARE_URL", f"http://127.0.0.1:{server.server_port}/input.txt")
+        monkeypatch.setattr(named_corpora, "TINYSHAKESPEARE_SHA256", sha256(expected).hexdigest())
         return server
 
     yield start

@@ -63,7 +63,8 @@ def _adapt(model: Model, objective: Objective, ids: Ids, sizes: list[Tensor], ru
     mean = sum(float(size.sum()) for size in sizes) / sum(size.numel() for size in sizes)
     steps = [rule.rate / (size + EPSILON) for size in sizes]
     ways_back = [(rule.decay / mean * size).clamp(max=1.0) for size in sizes]
-    tally, state = Tally(), None
+    tally = Tally()
+    state: State | None = None
     for first in range(0, len(ids) - 1, SEGMENT_CHARS):
         segment = np.asarray(ids[first : first + SEGMENT_CHARS + 1], np.int64)[:, None]
         gradients, of_segment, state = _learn(model, objective, torch.from_numpy(segment), state)
@@ -72,7 +73,7 @@ def _adapt(model: Model, objective: Objective, ids: Ids, sizes: list[Tensor], ru
             for weight, gradient, step, way_back, before in zip(
                 weights, gradients, steps, ways_back, trained, strict=True
             ):
-                weight += way_back * (before - weight) - step * gradient
+                weight.add_(way_back * (before - weight) - step * gradient)
     return tally
 
 

@@ -66,7 +66,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     num_layers: Annotated[int, Meta(ge=1, le=100, description="recurrent layers, one on top of the other")] = 2
     skip_connections: Annotated[
         bool, Meta(description="the output layer reads every layer's outputs, not the last's alone")
-    ] = False
+    ] = True
     dropout: Annotated[
         float, Meta(ge=0, lt=1, description="fraction of each layer's outputs that is dropped, one mask a window")
     ] = 0.1

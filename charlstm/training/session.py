@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from dataclasses import replace as replace_field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,8 +160,6 @@ def resume_session(
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
     run = runs.open_run(folder)
-    if run.settings.training.beginning_lanes == "auto":  # of an earlier version, which had none
-        run = replace_field(run, settings=_with_training(run.settings, beginning_lanes=0))
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):

@@ -85,19 +85,27 @@ def no_state_is_zeros(subject: Subject) -> float:
 
 
 @law(0.0)
-def a_mask_multiplies_what_the_next_layer_reads(subject: Subject) -> float:
-    """One mask a boundary of layers, every step of it and nothing else."""
-    layers = 3
-    core, (x, state) = random_core(subject, layers=layers), random_text(subject, layers=layers)
-    masks = core.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
-    outputs, after = core(x, state, masks=masks)
-    last = []
-    for layer in range(layers):
-        x, parts = subject.scan(x, tuple(part[layer] for part in state), core.layer_weights(layer))
-        last.append(parts)
-        if layer < layers - 1:
-            x = torch.stack([step * masks[layer] for step in x])
-    return furthest([outputs, *after], [x, *map(torch.stack, zip(*last, strict=True))])
+def masks_multiply_the_outputs_and_recurrent_weights_of_their_layer(subject: Subject) -> float:
+    """One mask a layer for all steps; with skip connections the outputs of all layers stand side by side."""
+    layers, furthest_yet = 3, 0.0
+    for skip_connections in (False, True):
+        core, (x, state) = random_core(subject, layers=layers), random_text(subject, layers=layers)
+        core.dropout = core.recurrent_dropout = 0.5
+        core.skip_connections = skip_connections
+        masks = core.draw_masks(B, torch.Generator().manual_seed(1))
+        outputs, after = core(x, state, masks=masks)
+        read, last = [], []
+        for layer in range(layers):
+            weights = dict(core.layer_weights(layer))
+            weights["weight_hh"] = weights["weight_hh"] * masks.recurrent[layer]
+            x, parts = subject.scan(x, tuple(part[layer] for part in state), weights)
+            x = torch.stack([step * masks.outputs[layer] for step in x])
+            read.append(x)
+            last.append(parts)
+        expected = torch.cat(read, dim=2) if skip_connections else x
+        found = furthest([outputs, *after], [expected, *map(torch.stack, zip(*last, strict=True))])
+        furthest_yet = max(furthest_yet, found)
+    return furthest_yet
 
 
 @law(0.0)
@@ -105,8 +113,9 @@ def each_direction_has_its_own_masks(subject: Subject) -> float:
     ahead, back = (random_core(subject, seed=seed) for seed in (1, 2))
     x, _ = random_text(subject)
     both = subject.bidirectional(ahead, back)
-    masks = both.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
-    expected = [ahead(x, masks=masks[: L - 1])[0], back(x.flip(0), masks=masks[L - 1 :])[0].flip(0)]
+    ahead.dropout = back.dropout = 0.5
+    masks = both.draw_masks(B, torch.Generator().manual_seed(1))
+    expected = [ahead(x, masks=masks[0])[0], back(x.flip(0), masks=masks[1])[0].flip(0)]
     return furthest([both(x, masks=masks)], [torch.cat(expected, dim=-1)])
 
 

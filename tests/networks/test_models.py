@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
+from charlstm.networks.cores import Masks
 from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 from charlstm.weights import count_weights
@@ -82,8 +83,9 @@ def test_model_dropout_acts_by_the_masks_alone() -> None:
     model, ids = double_model("lstm").train(), random_ids()
     plain, _ = model(ids, dtype=torch.float64)
     again, _ = model(ids, dtype=torch.float64)
-    ones, _ = model(ids, masks=[torch.ones(B, H)], dtype=torch.float64)
-    drawn, _ = model(ids, masks=model.core.draw_masks(B, 0.5, torch.Generator().manual_seed(1)), dtype=torch.float64)
+    ones, _ = model(ids, masks=Masks([torch.ones(B, H)] * 2, [torch.ones(4 * H, H)] * 2), dtype=torch.float64)
+    model.core.dropout = 0.5
+    drawn, _ = model(ids, masks=model.core.draw_masks(B, torch.Generator().manual_seed(1)), dtype=torch.float64)
     assert torch.equal(plain, again)
     assert torch.equal(plain, ones)
     assert not torch.equal(plain, drawn)

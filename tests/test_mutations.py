@@ -40,6 +40,7 @@ PROGRAMS = [
     Program(engine, "Engine.zero_state", ("peephole",)),
     Program(engine, "Engine.step", ("peephole",)),
     Program(engine, "Engine.step_gates", ("peephole",)),
+    Program(engine, "Engine.read_layers", ("peephole",)),
 ]
 
 EQUIVALENT = {  # a function's edits that change nothing, each for a reason

@@ -63,11 +63,15 @@ class Engine:
                 from_input = after[-1][0] @ layer["weight_ih"].T + layer["bias_ih"]
             before = tuple(part[number] for part in state)
             from_hidden = before[0] @ layer["weight_hh"].T + layer["bias_hh"]
-            stepped, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
-            after.append(stepped)
+            of_layer, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
+            after.append(of_layer)
             gates.append(values)
-        hidden = np.concatenate([of_layer[0] for of_layer in after], axis=1) if self.skip_connections else after[-1][0]
-        return hidden, tuple(np.array(parts) for parts in zip(*after, strict=True)), gates
+        stepped = tuple(np.array(parts) for parts in zip(*after, strict=True))
+        return self.read_layers(stepped[0].transpose(1, 0, 2)), stepped, gates
+
+    def read_layers(self, hidden: NDArray[Any]) -> NDArray[Any]:
+        """What the output layer reads (B, O) of the layers' hidden states (B, L, H)."""
+        return hidden.reshape(len(hidden), -1) if self.skip_connections else hidden[:, -1]
 
 
 def build_directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:

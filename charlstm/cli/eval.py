@@ -10,12 +10,12 @@ import typer
 from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_json, write_line
 from charlstm.cli.waiting import working
-from charlstm.errors import SettingsError
+from charlstm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
     from charlstm.runs import Run
-    from charlstm.text import EncodedText, Ids
+    from charlstm.text import EncodedText
 
 
 class Split(StrEnum):
@@ -76,8 +76,7 @@ def eval_command(
         part = str(split or Split.val)
         readings = [_Reading(None, part, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()))]
     if dynamic:
-        training_ids = split_of(run, "train", trust_sources=trust_sources)
-        rows = _measure_dynamic(run, list(readings), training_ids)
+        rows = _measure_dynamic(run, list(readings), trust_sources=trust_sources)
     else:
         rows = [_measure(run, reading, protocol) for reading in readings]
     if len(rows) > 1:
@@ -119,9 +118,14 @@ def _measure(run: "Run", reading: _Reading, protocol: ProtocolName | None) -> _R
         return reading.row(evaluate(run, ids, protocol=protocol))
 
 
-def _measure_dynamic(run: "Run", readings: "Sequence[_Reading]", training_ids: "Ids") -> list[_Row]:
+def _measure_dynamic(run: "Run", readings: Sequence[_Reading], *, trust_sources: bool) -> list[_Row]:
     from charlstm.api import evaluate_dynamic
+    from charlstm.cli.texts import split_of
 
+    try:
+        training_ids = split_of(run, "train", trust_sources=trust_sources)
+    except RunError as error:
+        raise RunError(f"--dynamic needs the text that the run was trained on, and {error}") from error
     texts, done = [reading.encoded.ids for reading in readings], 0.0
 
     def tell(fraction: float) -> None:

@@ -282,7 +282,15 @@ def _refuse_too_large(settings: Settings, vocab_size: int) -> None:
 
 def _inherit(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
     """Start from the best weights of another run; say which symbols were matched and which are new."""
-    for name in ("cell", "objective", "bidirectional", "embedding_size", "hidden_size", "num_layers"):
+    for name in (
+        "cell",
+        "objective",
+        "bidirectional",
+        "embedding_size",
+        "hidden_size",
+        "num_layers",
+        "skip_connections",
+    ):
         ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
         if ours != theirs:
             raise SettingsError(

@@ -4,7 +4,7 @@ python benchmarks/beginnings.py [--recipe small|minute] [--texts NAME …] [--de
 
 Every model takes the same number of steps. The designs: `stream` trains on lanes of one stream alone; `warm` is that
 model after the last 512 characters of its training text up to a paragraph's or line's end; `resets` sets each lane's
-state to zero at a sixteenth of its steps; `lanes` has a sixteenth of its lanes read beginnings; `learned` has these
+state to zero at an eighth of its steps; `lanes` has an eighth of its lanes read beginnings; `learned` has these
 begin from a state that is learned. Rows are written as they come and are not measured again.
 """
 
@@ -33,9 +33,9 @@ from charlstm.text.vocabulary import build_vocab, code_points
 from charlstm.training import Trainer
 
 DESIGNS = ("stream", "warm", "resets", "lanes", "learned")
-SHARE = 16  # one lane in so many begins, or one step in so many is a reset
+SHARE = 8  # one lane in so many begins, or one step in so many is a reset
 OPENING_CHARS, UNRELATED_CHARS, WARM_CHARS = 30, 20, 512
-STEPS = {"tinyshakespeare": 1200, "names": 600, "log": 500}
+STEPS = {"tinyshakespeare": 1200, "names": 1200, "log": 1200}
 MODELS = {
     "small": ModelSettings(embedding_size=64, hidden_size=128, dropout=0.0),
     "minute": ModelSettings(),

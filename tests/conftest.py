@@ -1,6 +1,7 @@
 """What every test stands on: one torch thread, a cache of its own, nothing from the user's environment; and figures
 that tests report, shown at the end."""
 
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from threadpoolctl import threadpool_limits
 from .forks import Forks
 
 # no test here is about the clock; the quick tests draw fewer examples than the long ones
+for ignored, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(ignored) is signal.SIG_IGN:  # as a shell has its background jobs do, and nohup
+        signal.signal(ignored, handler)
+
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=400)
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO
 
@@ -62,6 +63,19 @@ def test_abandoned_files_are_those_whose_writer_is_gone(tmp_path: Path) -> None:
         file.write(b"still here")
     assert sorted(os.listdir(tmp_path)) == ["alive", "unfinished-story"]
     assert (tmp_path / "alive").read_bytes() == b"still here"
+
+
+def test_abandoned_files_are_regular_ones_and_a_fifo_or_a_link_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / f"{UNFINISHED}link").symlink_to(tmp_path / "mine")
+    os.mkfifo(tmp_path / f"{UNFINISHED}fifo")
+    write_file(tmp_path / f"{UNFINISHED}file", b"half")
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(remove_abandoned, tmp_path)
+        done, _ = wait([call], timeout=5)
+        os.close(os.open(tmp_path / f"{UNFINISHED}fifo", os.O_RDWR))  # which ends its wait if it waits
+    assert call in done
+    assert sorted(os.listdir(tmp_path)) == [f"{UNFINISHED}fifo", f"{UNFINISHED}link", "mine"]
 
 
 def test_atomic_file_that_was_taken_for_abandoned_before_it_was_locked_is_made_again(

@@ -9,6 +9,7 @@ from charlstm.errors import RunError
 from charlstm.runs import MetricsRow, read_bits_name, read_metrics
 
 AXES: Mapping[str, str] = {"chars": "characters read", "step": "steps", "seconds": "seconds of training"}
+MOST_BITS = 1e6  # a run that comes near has diverged long before
 _FIELDS = {"train": "bits_per_char", "val": "val_bits_per_char"}
 
 
@@ -32,6 +33,8 @@ def read_curve(folder: Path) -> Curve:
     curve = Curve(folder.resolve().name, tuple(read_metrics(folder)), _words(read_bits_name(folder)))
     if not curve.series("train", by="step")[0]:
         raise RunError(f"{folder / 'metrics.jsonl'} holds no logged step yet: train the run further")
+    if any(not 0 <= bits <= MOST_BITS for which in ("train", "val") for bits in curve.series(which, by="step")[1]):
+        raise RunError(f"{folder / 'metrics.jsonl'} holds bits that no model has: remove those lines")
     return curve
 
 

@@ -190,7 +190,7 @@ def _write_lines(run: "Run", row: _Row) -> None:
     if (rule := evaluation.rule) is not None:
         tuned = f"tuned on {rule.tuned_chars:,} {chars} of the train split"
         lines["rate, decay"] = f"{rule.rate:g}, {rule.decay:g}, {tuned}"
-    again = f", {evaluation.reread_chars:,} {chars} read twice" if evaluation.reread_chars else ""
+    again = f", {evaluation.reread_chars:,} {chars} read again" if evaluation.reread_chars else ""
     lines["lanes"] = f"{evaluation.lanes}{again}"
     lines["text"] = row.text if row.text is not None else f"{row.split} split of the run"
     width = max(20, *map(len, lines))

@@ -43,4 +43,4 @@ def plotting(module: str, *, option: str) -> Any:
         return import_module(module)
     except ImportError:
         name = module.partition(".")[0]
-        raise SettingsError(f"{option} needs {name}, which is not installed: pip install 'charlstm[plot]'") from None
+        raise SettingsError(f"{option} needs {name}, which is not installed: pip install matplotlib plotext") from None

@@ -92,7 +92,7 @@ def _settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[Setting
         raise SettingsError(f"{' and '.join(configs)} are both settings: give one file of settings")
     settings = load_settings(Path(configs[0]) if configs else None, overrides)
     if not texts:
-        return settings, Path(configs[0]).stem if configs else name_of_text(settings.data.sources[0])
+        return settings, _name_of(Path(configs[0])) if configs else name_of_text(settings.data.sources[0])
     if any(override.partition("=")[0].strip() == "data.sources" for override in overrides):
         raise SettingsError(f"the text is {' '.join(texts)} and also set by --set data.sources: leave one of them out")
     return override_setting(settings, "data.sources", texts, option="TEXT"), name_of_text(texts[0])
@@ -107,4 +107,9 @@ def name_of_text(source: str) -> str:
         path = path.parent
     if path.is_dir():
         return path.name or "text"
-    return (path.with_suffix("") if path.suffix in COMPRESSED_ENDINGS else path).stem or "text"
+    return _name_of(path.with_suffix("") if path.suffix in COMPRESSED_ENDINGS else path)
+
+
+def _name_of(path: Path) -> str:
+    """The name of a file without its ending, or "text" where that is no name."""
+    return path.stem if path.stem.strip(".") else "text"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cells import State
-from charlstm.errors import TextError
+from charlstm.errors import RunError, TextError
 from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
 from charlstm.text import Vocab, name_characters, start_id
@@ -148,6 +148,7 @@ def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], parameters: S
         logits[:, parameters.never] = -np.inf
     if parameters.temperature == 0.0:
         likeliest: NDArray[np.intp] = logits.argmax(axis=1)
+        _refuse_nan(float(logits.max(axis=1).sum()))
         return likeliest
     most = min(parameters.top_k or logits.shape[1], logits.shape[1])
     if len(logits) == 1 and most <= FEW:
@@ -159,6 +160,7 @@ def pick(logits: NDArray[np.floating], draws: NDArray[np.float64], parameters: S
         weights = np.exp((scaled - scaled[:, :1]) / parameters.temperature)
     cumulative = weights.cumsum(axis=1)
     total = cumulative[:, -1]
+    _refuse_nan(float(total.sum()))
     if parameters.top_p is not None:
         total = cumulative[rows, (cumulative < parameters.top_p * total[:, None]).sum(axis=1)]
     picked = (cumulative <= (draws * total)[:, None]).sum(axis=1)
@@ -204,12 +206,18 @@ def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | N
             sample.finished = True
 
 
+def _refuse_nan(number: float) -> None:
+    if math.isnan(number):
+        raise RunError("the model's weights are so large that it gives no probabilities: use an earlier checkpoint")
+
+
 def _pick_among_few(logits: NDArray[np.floating], draw: float, parameters: SamplingParameters, most: int) -> int:
     """`pick` for a single lane (V,): lists of a few numbers cost half of what arrays do."""
     order = _ranked(logits, most)
     highest, *_ = scaled = logits[order].tolist()
     cumulative = list(accumulate([math.exp((logit - highest) / parameters.temperature) for logit in scaled]))
     total = cumulative[-1]
+    _refuse_nan(total)
     if parameters.top_p is not None:
         total = cumulative[bisect_left(cumulative, parameters.top_p * total)]
     return int(order[bisect_right(cumulative, draw * total)])

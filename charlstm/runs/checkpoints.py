@@ -256,6 +256,7 @@ def _remove_old(run: Run, newest: str) -> None:
     kept = {*names[: names.index(newest) + 1][-KEPT_LATEST:], best}
     for name in names:
         if name not in kept:
+            refuse_replaced(run)
             # renamed first, so that a half-removed checkpoint never bears a checkpoint's name
             doomed = run.checkpoints / f"{UNFINISHED}removed-{name}"
             remove(doomed)

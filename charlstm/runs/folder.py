@@ -69,7 +69,7 @@ class Run:
     settings: Settings
     vocab: Vocab
     text: TextIdentity | None
-    inode: tuple[int, int] | None = None  # the device and the number of the folder; None if it is on no disk
+    inodes: tuple[tuple[int, int], ...] = ()  # of the folder and its checkpoints: device and number; none if on no disk
 
     @property
     def checkpoints(self) -> Path:
@@ -97,7 +97,7 @@ def create_run(folder: Path | None, settings: Settings, vocab: Vocab, text: Text
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Run(folder, settings, vocab, text, _inode(folder))
+        return Run(folder, settings, vocab, text, _inodes(folder))
 
 
 def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
@@ -188,15 +188,19 @@ def rewrite_settings(run: Run, settings: Settings) -> Run:
 
 
 def refuse_replaced(run: Run) -> None:
-    """Raise RunError if another folder is where the run was: asked before each write, it is never written into.
+    """Raise RunError if another folder, or a link, is where the run or its checkpoints were.
 
-    As long as `only_writer` holds the folder that was opened, no other can have its number. One that is gone is left to
-    whoever tries to write there.
+    Asked before each write and removal, so that neither happens there. As long as `only_writer` holds the folder that
+    was opened, no other can have its number. One that is gone is left to whoever tries to write there.
     """
     with suppress(OSError):
-        if _inode(run.folder) != run.inode:
+        if run.checkpoints.is_symlink():
+            raise RunError(f"{run.checkpoints} is a link, and nothing is written into its target: put a folder there")
+        found = _inodes(run.folder)
+        if found != run.inodes[: len(found)]:
+            what = run.folder if found[:1] != run.inodes[:1] else run.checkpoints
             raise RunError(
-                f"{run.folder} is no longer the folder that this training began in, but another in its place: nothing "
+                f"{what} is no longer the folder that this training began in, but another in its place: nothing "
                 "more is written; look for the one that was moved away, and go on with it by --resume"
             )
 
@@ -268,16 +272,22 @@ def _is_run(folder: Path) -> bool:
 def _read_run(folder: Path) -> Run:
     if not _is_run(folder):
         raise RunError(f"{folder} is not a run folder (it has no config.yaml): name one that `charlstm train` made")
-    inode = _inode(folder)
+    try:
+        inodes = _inodes(folder)
+    except OSError as error:
+        raise RunError(f"could not read {folder}: {error.strerror}") from None
     settings = _read_settings(folder / "config.yaml")
     vocab = Vocab.from_json(read_bounded(folder / VOCAB, MAX_VOCAB_BYTES), where=str(folder / VOCAB))
     text = _read_text_identity(folder / TEXT) if (folder / TEXT).exists() else None
-    return Run(folder, settings, vocab, text, inode)
+    return Run(folder, settings, vocab, text, inodes)
 
 
-def _inode(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+def _inodes(folder: Path) -> tuple[tuple[int, int], ...]:
+    """The device and the number of a run folder and, if it has one, of that of its checkpoints. Raises OSError."""
+    found = [folder.stat()]
+    with suppress(OSError):
+        found.append((folder / "checkpoints").lstat())
+    return tuple((one.st_dev, one.st_ino) for one in found)
 
 
 def _read_text_identity(path: Path) -> TextIdentity:

@@ -82,7 +82,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 64
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
-        Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: a sixteenth"),
+        Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: an eighth"),
     ] = "auto"
     sequence_length: Annotated[
         Count, Meta(description="characters of each lane in a step, the reach of the gradient back in time")

@@ -23,11 +23,17 @@ def work_picture(work: Work, *, title: str) -> Figure:
     """The gates of a cell at every step, above its state before the first step and after each."""
     steps = work.steps
     figure, gates, state = _figure(title)
-    for k, letter in enumerate(steps[0].gates):
-        _draw(gates, range(1, len(steps) + 1), [step.gates[letter] for step in steps], LETTERS[letter].name, k)
-    for k, letter in enumerate(steps[0].state, len(steps[0].gates)):
-        values = [steps[0].state[letter], *(step.new_state[letter] for step in steps)]
-        _draw(state, range(len(steps) + 1), values, letter, k)
+    first, *_ = steps
+    for direction in dict.fromkeys(step.direction for step in steps):
+        read = [step for step in steps if step.direction == direction]  # in the order in which it reads
+        places, called = [step.number for step in read], ", backwards" * bool(direction)
+        before = places[0] + (1 if direction else -1)
+        for k, letter in enumerate(first.gates):
+            values = [step.gates[letter] for step in read]
+            _draw(gates, places, values, LETTERS[letter].name + called, k, faint=bool(direction))
+        for k, letter in enumerate(first.state, len(first.gates)):
+            values = [read[0].state[letter], *(step.new_state[letter] for step in read)]
+            _draw(state, [before, *places], values, letter + called, k, faint=bool(direction))
     signed = any((gate < 0).any() for step in steps for gate in step.gates.values())
     gates.set(ylim=(-1.05 if signed else -0.05, 1.05), ylabel="gates and candidate")
     state.axhline(0, color="#8a8f9c", linewidth=0.8)
@@ -78,14 +84,20 @@ def _figure(title: str) -> tuple[Figure, Axes, Axes]:
 
 
 def _draw(
-    axes: Axes, steps: Sequence[int], values: Sequence[Array] | Array, name: str, k: int, *, marked: bool = True
+    axes: Axes,
+    steps: Sequence[int],
+    values: Sequence[Array] | Array,
+    name: str,
+    k: int,
+    *,
+    marked: bool = True,
+    faint: bool = False,
 ) -> None:
     """A line for each unit: values (len(steps), H)."""
     lines = np.array(values).T
     for unit, line in enumerate(lines):
         label = name if len(lines) == 1 else f"{name} {unit + 1}"
         style = _UNIT_STYLES[unit % len(_UNIT_STYLES)]
-        axes.plot(
-            steps, line, style, color=_COLOURS[k], marker=_MARKERS[k] if marked else None, markersize=5, label=label
-        )
+        marker, alpha = _MARKERS[k] if marked else None, 0.45 if faint else 1.0
+        axes.plot(steps, line, style, color=_COLOURS[k], marker=marker, markersize=5, alpha=alpha, label=label)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

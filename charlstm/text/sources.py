@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import glob
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +26,10 @@ def open_sources(
     """The files behind the sources, in order, readable until the context ends.
 
     A file is taken as it is, decompressed if it ends in .gz, .xz or .zst; a folder gives its regular files that are not
-    hidden, at any depth, by their path; a pattern the regular files it matches, by their path (`**` for any depth; no
-    wildcard stands for a link to a folder), each once, however many names it has there. `-` is standard input; a
-    leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an anonymous temporary file
-    in `cache_folder` first.
+    hidden, at any depth; a pattern the regular files it matches (`**` for any depth; no wildcard stands for a link to a
+    folder), each once, however many names it has there; both by their path, with chapter-2 before chapter-10. `-` is
+    standard input; a leading `~` is the home folder. What can be read only once (stdin, a FIFO) is copied to an
+    anonymous temporary file in `cache_folder` first.
     Raises TextError for a source that is missing, unreadable or matches nothing.
     """
     if not sources:
@@ -97,14 +98,17 @@ def _at_path(source: str, cache_folder: Path, stack: ExitStack) -> list[TextFile
 
 
 def _in_folder(folder: str) -> list[TextFile]:
-    def refuse(error: OSError) -> None:
+    paths: list[str] = []
+    folders = [folder]
+    try:
+        while folders:  # os.walk recurses before Python 3.12, and folders may be nested more deeply than calls
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        (folders if entry.is_dir(follow_symlinks=False) else paths).append(entry.path)
+        files = _found(path for path in map(Path, paths) if path.is_file())
+    except OSError as error:
         raise unreadable(repr(error.filename), error) from None
-
-    paths: list[Path] = []
-    for parent, inner, names in os.walk(folder, onerror=refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        paths += [Path(parent, name) for name in names if not name.startswith(".")]
-    files = _found(path for path in paths if path.is_file())
     if not files:
         raise TextError(f"the folder {folder!r} holds no file that is not hidden; put text files into it")
     return files
@@ -127,22 +131,29 @@ def _expanded(base: str, parts: Sequence[str]) -> Iterator[Path]:
 
     Such a link may lead back to where it is, and its files have another name already, or were not meant.
     """
-    if not parts:
-        yield Path(base)
-        return
-    part, *rest = parts
-    if part == "**":
-        yield from _expanded(base, rest or ["*"])
-        for entry in _entries(base):
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                yield from _expanded(entry.path, parts)
-    elif glob.has_magic(part):
-        for entry in _entries(base):
-            shown = part.startswith(".") or not entry.name.startswith(".")
-            if shown and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_dir(follow_symlinks=False)):
-                yield from _expanded(entry.path, rest)
-    else:
-        yield from _expanded(os.path.join(base, part), rest)
+    waiting = [(base, parts)]
+    while waiting:
+        base, parts = waiting.pop()
+        if not parts:
+            yield Path(base)
+            continue
+        part, *rest = parts
+        if part == "**":
+            waiting.append((base, rest or ["*"]))
+            for entry in _entries(base):
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    waiting.append((entry.path, parts))
+        elif glob.has_magic(part):
+            for entry in _entries(base):
+                shown = part.startswith(".") or not entry.name.startswith(".")
+                if (
+                    shown
+                    and fnmatch.fnmatchcase(entry.name, part)
+                    and (not rest or entry.is_dir(follow_symlinks=False))
+                ):
+                    waiting.append((entry.path, rest))
+        else:
+            waiting.append((os.path.join(base, part), rest))
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -155,12 +166,18 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _found(paths: Iterable[Path]) -> list[TextFile]:
-    """The files at these paths by their path, each once, by the first of its names that is no link, if there is one."""
+    """The files at these paths in the order of their names, each once, by the first that is no link if there is one."""
     names: dict[tuple[int, int], Path] = {}
-    for path in sorted(paths, key=lambda path: (path.is_symlink(), path.as_posix())):
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), _in_order(path))):
         status = path.stat()
         names.setdefault((status.st_dev, status.st_ino), path)
-    return [regular_file(path) for path in sorted(names.values(), key=Path.as_posix)]
+    return [regular_file(path) for path in sorted(names.values(), key=_in_order)]
+
+
+def _in_order(path: Path) -> list[tuple[str, int]]:
+    """Their path, but chapter-2 before chapter-10."""
+    pieces = re.findall(r"([^0-9]*)([0-9]{,15})", path.as_posix())
+    return [(word, int(number or -1)) for word, number in pieces]
 
 
 def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack: ExitStack) -> TextFile:

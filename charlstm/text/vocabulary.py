@@ -28,6 +28,7 @@ Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 CODE_POINTS = 0x110000
 REPLACEMENT_CHARACTER = "\ufffd"  # what the unknown symbol looks like in decoded text
 MOST_MARKS = 10_000  # that are looked at in search of a character to which they belong
+HINT_CHARS = 50
 _NAMED_AT_MOST = 5
 
 
@@ -94,7 +95,12 @@ class Vocab:
         return _characters(codes[self.lookup(codes) < 0])
 
     def form_hint(self, codes: Codes) -> str:
-        """A part of a sentence if more of the characters are known in another of Unicode's normal forms, else ""."""
+        """A part of a sentence if more of the characters are known in another of Unicode's normal forms, else "".
+
+        Only the first unknown character and a few after it are looked at: many marks in a row are slow to put in order.
+        """
+        first = int((self.lookup(codes) < 0).argmax())
+        codes = codes[max(0, first - 1) : first + HINT_CHARS]
         text = codes.astype("<u4").tobytes().decode("utf-32-le")
 
         def unknown(form: Any) -> int:

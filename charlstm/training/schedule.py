@@ -128,7 +128,7 @@ def seconds_left(
     """How long the run still takes at its present pace; None if only a patience ends it."""
     step, total, pace = progress.step, progress.total_steps, progress.pace
     if settings.max_minutes is not None and (total is None or total != progress.plan.max_steps):
-        return max(0.0, 60 * settings.max_minutes - progress.seconds)
+        return max(0.0, min(60 * settings.max_minutes, MOST_SECONDS) - progress.seconds)
     if total is None:
         return None
     every = settings.validate_every_steps

@@ -36,7 +36,7 @@ from charlstm.text import (
 )
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
-from charlstm.training.short_texts import fit_batch, size_advice
+from charlstm.training.short_texts import fit_batch, size_advice, validation_advice
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -49,8 +49,7 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
-LANES_A_BEGINNING = 16  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
-LEAST_LANES_TO_BEGIN = 8
+LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
 
@@ -129,10 +128,12 @@ def start_session(
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    chars = len(split_ids(corpus.ids, settings.data.split).train)
+    parts = split_ids(corpus.ids, settings.data.split)
+    chars = len(parts.train)
     training, warnings = fit_batch(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus)
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
+    warnings += validation_advice(settings.training, len(parts.val))
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
 
     @contextmanager
@@ -219,7 +220,7 @@ def _beginning_lanes(settings: Settings) -> int:
         return 0
     if wanted != "auto":
         return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
-    return max(1, lanes // LANES_A_BEGINNING) if lanes >= LEAST_LANES_TO_BEGIN else 0
+    return lanes // LANES_A_BEGINNING
 
 
 def _with_training(settings: Settings, **changed: Any) -> Settings:

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from charlstm.settings import TrainingSettings
 
 LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
+CHARS_A_MINUTE = 500_000  # of validation text; a slow machine needs a tenth of a minute or two for them
 MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml goes from 2.5 down to 0.4
 
 
@@ -34,4 +35,14 @@ def size_advice(parameters: int, chars: int) -> list[str]:
     return [
         f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, "
         "model.hidden_size=128 or less and model.dropout=0.2 or more serve new text better"
+    ]
+
+
+def validation_advice(training: TrainingSettings, validation_chars: int) -> list[str]:
+    """A word to whoever has minutes for training and much to validate on."""
+    if training.max_minutes is None or validation_chars <= CHARS_A_MINUTE * training.max_minutes:
+        return []
+    return [
+        f"each validation reads {validation_chars:,} characters, which may take much of {training.max_minutes:g} min: "
+        "data.split=[0.98, 0.02, 0.0] leaves more of it for training"
     ]

@@ -35,6 +35,13 @@ def test_curves_leave_out_numbers_that_cannot_be_drawn(tmp_path):
         file.write(msgspec.json.encode(ROWS[-1]).replace(b'"bits_per_char":0.75', b'"bits_per_char":1e400') + b"\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl:9"):
         read_curve(folder)
+    for bits in (b"1e308", b"-3"):
+        folder = make_run(tmp_path / bits.decode())
+        with (folder / "metrics.jsonl").open("ab") as file:
+            row = msgspec.json.encode(ROWS[-1]).replace(b'"bits_per_char":0.75', b'"bits_per_char":' + bits)
+            file.write(row + b"\n")
+        with pytest.raises(RunError, match="bits that no model has"):
+            read_curve(folder)
 
 
 def test_curves_refuse_a_folder_without_any(tmp_path):

@@ -151,7 +151,7 @@ def test_cli_answers_a_bad_command_in_one_sentence_and_leaves_nothing_behind(
 def test_cli_names_the_extra_that_is_missing(module: str, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     result = charlstm(*command, expect=2)
-    assert f"needs {module}, which is not installed: pip install 'charlstm[plot]'\n" in result.stderr
+    assert f"needs {module}, which is not installed: pip install matplotlib plotext\n" in result.stderr
     assert result.stdout == ""
 
 

@@ -99,10 +99,11 @@ def test_sample_quiet_says_nothing_and_short_options_are_the_long_ones() -> None
 
 def test_sample_interactive_answers_each_line_afresh_and_goes_on_after_one_that_it_cannot() -> None:
     sample = ["sample", "-n", 30]
-    told = charlstm(*sample, "-i", "--seed", 5, stdin="The tide\n\u00a1\nand\n")
+    told = charlstm(*sample, "-i", "--seed", 5, stdin="The tide\n\u00a1\nand\n", expect=3)
     alone = [
         charlstm(*sample, "--seed", 5, "-p", "The tide").stdout,
         charlstm(*sample, "--seed", 7, "-p", "and").stdout,
     ]
     assert told.stdout == "".join(alone)
     assert told.stderr.startswith("charlstm: unknown to the vocabulary")
+    assert told.stderr.endswith("1 of the prompts could not be read, and have no answer: correct them\n")

@@ -126,6 +126,7 @@ def test_train_takes_texts_and_names_the_run_after_the_first(here: Path) -> None
         ("runs/../runs/", "runs"),
         ("no/books-[12]/*.txt", "no"),
         (".hidden", ".hidden"),
+        ("..txt", "text"),
         ("/", "text"),
         ("-", "stdin"),
     ],

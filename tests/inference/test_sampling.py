@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from charlstm.errors import TextError
+from charlstm.errors import RunError, TextError
 from charlstm.inference import SamplingParameters, encode_stop, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
 from charlstm.inference.sampling import pick, sample_seeds
@@ -194,6 +194,15 @@ def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     assert together == alone
     assert len(set(map(len, alone.values()))) > 1
     assert len(texts(engine, vocab, samples=11, length=3, lanes=streams)) == 11  # also when they finish together
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("how", [{"temperature": 0.0}, {"top_k": 3}, {"top_p": 0.5}])
+def test_pick_refuses_logits_that_are_no_numbers(lanes: int, how: dict[str, float]) -> None:
+    logits = np.random.default_rng(1).normal(size=(lanes, 6))
+    logits[-1] = np.nan
+    with pytest.raises(RunError, match="gives no probabilities"):
+        pick(logits, np.full(lanes, 0.5), SamplingParameters(**how))  # type: ignore[arg-type]
 
 
 def test_samples_of_two_seeds_share_none() -> None:

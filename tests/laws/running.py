@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.inference import Engine
-from charlstm.networks.cores import BUILTIN_KERNELS, Core
+from charlstm.networks.cores import BUILTIN_KERNELS, Core, Masks, State
 from charlstm.settings import ModelSettings
 
 from .equations import has_scalar, scalar_step
@@ -86,25 +87,33 @@ def no_state_is_zeros(subject: Subject) -> float:
 
 @law(0.0)
 def masks_multiply_the_outputs_and_recurrent_weights_of_their_layer(subject: Subject) -> float:
-    """One mask a layer for all steps; with skip connections the outputs of all layers stand side by side."""
+    """One mask a layer for all steps; with skip connections the outputs of all layers stand side by side.
+
+    Gradients go the same ways.
+    """
     layers, worst = 3, []
+    x, state = random_text(subject, layers=layers)
+    x.requires_grad_()
     for skip_connections in (False, True):
-        core, (x, state) = random_core(subject, layers=layers), random_text(subject, layers=layers)
+        core = random_core(subject, layers=layers)
         core.dropout = core.recurrent_dropout = 0.5
         core.skip_connections = skip_connections
         masks = core.draw_masks(B, torch.Generator().manual_seed(1))
-        outputs, after = core(x, state, masks=masks)
-        read, last = [], []
-        for layer in range(layers):
-            weights = dict(core.layer_weights(layer))
-            weights["weight_hh"] = weights["weight_hh"] * masks.recurrent[layer]
-            x, parts = subject.scan(x, tuple(part[layer] for part in state), weights)
-            x = torch.stack([step * masks.outputs[layer] for step in x])
-            read.append(x)
-            last.append(parts)
-        expected = torch.cat(read, dim=2) if skip_connections else x
-        worst.append(furthest([outputs, *after], [expected, *map(torch.stack, zip(*last, strict=True))]))
+        runs = (partial(core, x, state, masks=masks), partial(_masked_layers, subject, core, x, state, masks))
+        worst.append(furthest(*(_with_gradients(run, x, core) for run in runs)))
     return max(worst)
+
+
+def _masked_layers(subject: Subject, core: Core, x: Tensor, state: State, masks: Masks) -> tuple[Tensor, State]:
+    read, last = [], []
+    for layer in range(core.num_layers):
+        weights = dict(core.layer_weights(layer))
+        weights["weight_hh"] = weights["weight_hh"] * masks.recurrent[layer]
+        x, parts = subject.scan(x, tuple(part[layer] for part in state), weights)
+        x = torch.stack([step * masks.outputs[layer] for step in x])
+        read.append(x)
+        last.append(parts)
+    return torch.cat(read, dim=2) if core.skip_connections else x, tuple(map(torch.stack, zip(*last, strict=True)))
 
 
 @law(0.0)

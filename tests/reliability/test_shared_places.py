@@ -52,6 +52,37 @@ def test_shared_folder_that_another_run_took_is_not_written_into(tmp_path: Path,
         assert end_of(tmp_path / "moved") == end_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("how", ["link", "folder"])
+def test_shared_checkpoints_in_the_place_of_a_runs_own_are_left_alone(tmp_path: Path, how: str) -> None:
+    config = write_settings(tmp_path, steps=6)
+    ours, other = tmp_path / "run", start(tmp_path, tmp_path / "other")
+    before = contents(other)
+
+    def replace() -> None:
+        (ours / "checkpoints").rename(tmp_path / "moved")
+        if how == "link":
+            (ours / "checkpoints").symlink_to(other / "checkpoints")
+        else:
+            (other / "checkpoints").rename(ours / "checkpoints")
+
+    with start_session(load_settings(config), folder=ours) as session:
+        with pytest.raises(RunError, match=r"checkpoints is (a link|no longer the folder)") as caught:
+            session.train(tell=after(3, replace))
+        assert "\n" not in str(caught.value)
+    if how == "folder":
+        (ours / "checkpoints").rename(other / "checkpoints")
+    assert contents(other) == before
+
+
+def test_shared_checkpoints_that_are_a_link_are_not_resumed(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints").rename(tmp_path / "target")
+    (run / "checkpoints").symlink_to(tmp_path / "target")
+    (tmp_path / "target" / f"{files.UNFINISHED}mine").mkdir()
+    with pytest.raises(RunError, match="checkpoints is a link"), resume_session(run):
+        pass
+    assert (tmp_path / "target" / f"{files.UNFINISHED}mine").is_dir()
+
+
 def test_shared_folder_that_is_replaced_before_it_is_locked_is_refused(run: Path, tmp_path: Path) -> None:
     opened = runs.open_run(run)
     shutil.copytree(run, tmp_path / "other")

@@ -13,7 +13,7 @@ from .test_worked_example import document, loaded
 pytest.importorskip("matplotlib")
 
 from charlstm.teaching.cell_picture import cell_picture
-from charlstm.teaching.pictures import lesson_picture
+from charlstm.teaching.pictures import lesson_picture, work_picture
 
 WORKED = Path(__file__).parents[2] / "configs" / "worked"
 
@@ -32,6 +32,18 @@ def test_picture_of_a_cell_shows_every_number_of_its_step(cell: str, tmp_path: P
         assert f"{letter} = {short(value[0])}" in written
     dashed = [patch for patch in axes.patches if patch.get_linestyle() not in ("-", "solid")]
     assert len(dashed) == (3 if cell.startswith("peephole") else 0)
+
+
+def test_picture_of_two_directions_reads_each_in_its_order(tmp_path: Path) -> None:
+    text = "inputs: [1, 2, 3]\ndrawn: {cell: gru, hidden_size: 1, bidirectional: true}"
+    work = work_out(loaded(text, tmp_path), "gru")
+    _, state = work_picture(work, title="").axes
+    ahead, back = (line for line in state.lines if line.get_label().startswith("h"))
+    for line, places, direction in ((ahead, [0, 1, 2, 3], ""), (back, [4, 3, 2, 1], "backwards")):
+        assert list(line.get_xdata()) == places
+        assert direction in line.get_label()
+        of_direction = [step for step in work.steps if bool(step.direction) == bool(direction)]
+        assert list(line.get_ydata()) == [0.0, *(step.new_state["h"][0] for step in of_direction)]
 
 
 def test_picture_of_a_large_cell_shows_the_first_units(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.server
 import io
 import lzma
 import os
+import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -53,12 +54,26 @@ def test_sources_read_a_folder_in_path_order_without_hidden_files():
     assert read("f") == b"f/B;f/a.txt;f/b.txt;f/b/x;"
 
 
-def test_sources_read_patterns_in_path_order():
+def test_sources_read_patterns_in_the_order_of_paths_and_numbers():
     for name in ["f/2.txt", "f/10.txt", "f/g/3.txt", "f/4.md"]:
         write(name, f"{name};".encode())
-    assert read("f/*.txt") == b"f/10.txt;f/2.txt;"
-    assert read("f/**/*.txt") == b"f/10.txt;f/2.txt;f/g/3.txt;"
+    assert read("f/*.txt") == b"f/2.txt;f/10.txt;"
+    assert read("f/**/*.txt") == b"f/2.txt;f/10.txt;f/g/3.txt;"
     assert read("f/?.*") == b"f/2.txt;f/4.md;"
+
+
+def test_sources_in_folders_nested_more_deeply_than_calls_are_read():
+    write("f/1.txt", b"one;")
+    nested = ["f" + "/d" * depth for depth in range(1, sys.getrecursionlimit() + 100)]
+    try:
+        for folder in nested:
+            os.mkdir(folder)
+        write(f"{nested[-1]}/2.txt", b"two;")
+        assert read("f") == read("f/**/*.txt") == b"one;two;"
+    finally:  # shutil.rmtree recurses before Python 3.13
+        Path(f"{nested[-1]}/2.txt").unlink(missing_ok=True)
+        for folder in filter(os.path.isdir, reversed(nested)):
+            os.rmdir(folder)
 
 
 def test_sources_prefer_an_existing_file_to_a_pattern():
@@ -266,7 +281,7 @@ def test_sources_read_each_found_file_once_and_follow_no_linked_folder():
     "pattern", ["f/**/**/*.txt", "**/*.md", "f/[!1]*.txt", "f/.h*", "*/g/3.???", "f/g/../*.md", "**"]
 )
 def test_sources_match_what_glob_does(pattern):
-    for name in ["f/2.txt", "f/10.txt", "f/g/3.txt", "f/4.md", "f/.hidden", "f/.git/x.txt"]:
+    for name in ["f/20.txt", "f/10.txt", "f/g/3.txt", "f/40.md", "f/.hidden", "f/.git/x.txt"]:
         write(name, f"{name};".encode())
     expected = sorted({path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file()})
     assert read(pattern) == b"".join(path.read_bytes() for path in expected) != b""

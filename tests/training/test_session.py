@@ -94,8 +94,8 @@ def test_session_of_an_earlier_version_is_resumed_as_it_was_begun() -> None:
     assert ending(Path("run")) == ending(Path("whole"))
 
 
-@pytest.mark.parametrize(("batch_size", "lanes"), [(7, 0), (8, 1), (31, 1), (32, 2), (64, 4)])
-def test_session_has_a_sixteenth_of_the_lanes_begin(batch_size: int, lanes: int) -> None:
+@pytest.mark.parametrize(("batch_size", "lanes"), [(7, 0), (8, 1), (31, 3), (32, 4), (64, 8)])
+def test_session_has_an_eighth_of_the_lanes_begin(batch_size: int, lanes: int) -> None:
     with start_session(settings(batch_size=batch_size, beginning_lanes="auto", sequence_length=4)) as session:
         assert session.settings.training.beginning_lanes == lanes
         assert session.trainer.batches.batch(1).fresh.sum() == lanes

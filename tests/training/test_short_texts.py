@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from charlstm.settings import TrainingSettings
 from charlstm.text import Lanes
-from charlstm.training.short_texts import LEAST_BATCHES, fit_batch, size_advice
+from charlstm.training.short_texts import LEAST_BATCHES, fit_batch, size_advice, validation_advice
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(2, 20_000))
@@ -30,3 +30,10 @@ def test_short_texts_get_a_batch_that_fits_and_leaves_little_out(lanes: int, win
 @pytest.mark.parametrize(("parameters", "chars", "advised"), [(1_000_000, 9_000, True), (240_000, 36_000, False)])
 def test_short_texts_and_large_models_get_advice(parameters: int, chars: int, advised: bool) -> None:
     assert bool(size_advice(parameters, chars)) == advised
+
+
+@pytest.mark.parametrize(
+    ("minutes", "chars", "advised"), [(1, 1_200_000, True), (10, 1_200_000, False), (None, 10**9, False)]
+)
+def test_much_validation_in_few_minutes_gets_advice(minutes: float | None, chars: int, advised: bool) -> None:
+    assert bool(validation_advice(TrainingSettings(max_minutes=minutes), chars)) == advised

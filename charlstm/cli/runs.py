@@ -58,7 +58,7 @@ def _facts(summary: "RunSummary") -> dict[str, Any]:
     return {
         "name": summary.run.folder.name,
         "folder": str(summary.run.folder),
-        "began": datetime.fromtimestamp(summary.began_at).astimezone().isoformat(timespec="seconds"),
+        "began": _date(summary.began_at),
         "sources": settings.data.sources,
         "cell": settings.model.cell,
         "num_layers": settings.model.num_layers,
@@ -69,6 +69,14 @@ def _facts(summary: "RunSummary") -> dict[str, Any]:
         _figure(summary): summary.best_bits,
         "bytes": summary.bytes,
     }
+
+
+def _date(seconds: float) -> str | None:
+    """The local date and time; None if a calendar has none for a file's odd time."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _figure(summary: "RunSummary") -> str:
@@ -87,7 +95,7 @@ def _row(summary: "RunSummary") -> tuple[str, ...]:
     bits = summary.best_bits
     return (
         plain(facts["name"]),
-        facts["began"][:16].replace("T", " "),
+        (facts["began"] or "unknown")[:16].replace("T", " "),
         textwrap.shorten(plain(sources), 40, placeholder=" …"),
         f"{model.cell} {model.num_layers} × {model.hidden_size}",
         f"{facts['step']:,}",

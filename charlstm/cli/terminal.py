@@ -61,11 +61,11 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             forget_stdout()
             raise SystemExit(BROKEN_PIPE_EXIT_CODE) from None
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
+            if is_out_of_memory(error):
+                _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
+            if not isinstance(error, OSError):
                 raise
-            _end(InputOutputError("there is not enough memory for this: give less text, or use a smaller model"))
-        except OSError as error:
             what = f"read or write {error.filename}" if error.filename else "write to standard output"
             forget_stdout()
             _end(InputOutputError(f"could not {what}: {_reason(error)}"))
@@ -124,7 +124,11 @@ def write(data: bytes) -> None:
 def write_line(line: str) -> None:
     """Write one line of text to stdout as UTF-8, whatever the locale; on a terminal made printable."""
     shown = printable(line, keep="\n\t") if sys.stdout.isatty() else line
-    write(shown.encode("utf-8", "surrogateescape") + b"\n")
+    try:
+        data = shown.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, which JSON writes in the same way
+        data = shown.encode("utf-8", "backslashreplace")
+    write(data + b"\n")
 
 
 def text_writer(*, raw: bool) -> Callable[[bytes], None]:

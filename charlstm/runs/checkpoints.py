@@ -11,6 +11,7 @@ Nothing is pickled, so nothing that is read can run code.
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -197,9 +198,14 @@ def checkpoint_name(step: int) -> str:
 
 
 def checkpoint_names(run: Run) -> list[str]:
-    """The checkpoints of the run, oldest first."""
-    names = [path.name for path in run.checkpoints.glob("step-*") if _NAME.fullmatch(path.name)]
-    return sorted(names, key=lambda name: int(name.removeprefix("step-")))
+    """The checkpoints of the run, oldest first. Raises RunError if they cannot be listed."""
+    try:
+        found = os.listdir(run.checkpoints)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"could not read {run.checkpoints}: {error.strerror}") from None
+    return sorted(filter(_NAME.fullmatch, found), key=lambda name: int(name.removeprefix("step-")))
 
 
 def point_best(run: Run, step: int) -> None:

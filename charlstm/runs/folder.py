@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,8 @@ RUNS_FOLDER = Path("runs")
 VOCAB, TEXT = "vocab.json", "text.json"
 MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
 MAX_POINTER_BYTES = 1_000  # also of text.json
+MOST_LOCKINGS = 30  # of a folder that a reader or a training run holds
+BETWEEN_LOCKINGS_SECONDS = 0.01
 EARLIER = Settings(  # the values that runs have which were begun before there were these settings
     model=ModelSettings(skip_connections=False), training=TrainingSettings(beginning_lanes=0)
 )
@@ -162,8 +165,9 @@ def newest_folder() -> Path | None:
 
 def began_at(folder: Path) -> float:
     """When a run was begun, in seconds since 1970: its vocabulary is never written again."""
-    vocab = folder / VOCAB
-    return vocab.stat().st_mtime if vocab.is_file() else 0.0
+    with suppress(OSError):
+        return (folder / VOCAB).stat().st_mtime
+    return 0.0
 
 
 def mark_newest(run: Run) -> None:
@@ -215,7 +219,7 @@ def only_writer(run: Run) -> Iterator[None]:
         handle = os.open(run.folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except BlockingIOError:
             raise RunError(
                 f"{run.folder} is being trained by another process: wait for it, or start a new run"
@@ -235,6 +239,15 @@ def only_writer(run: Run) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock an open folder, which whoever asks `is_being_written` may hold for a moment. Raises OSError."""
+    for _ in range(MOST_LOCKINGS - 1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(BETWEEN_LOCKINGS_SECONDS)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_being_written(run: Run) -> bool:
@@ -266,7 +279,10 @@ def _read_usable_run(folder: Path, needs: str | None) -> Run:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
+    try:
+        return (folder / "config.yaml").is_file()
+    except OSError:  # whoever reads it says why it cannot be read
+        return True
 
 
 def _read_run(folder: Path) -> Run:

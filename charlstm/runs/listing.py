@@ -39,6 +39,8 @@ def list_runs() -> tuple[list[RunSummary], Sequence[RunError]]:
             problems.append(problem)
         except OSError as error:  # a checkpoint that a training run removed meanwhile
             problems.append(RunError(f"{folder} could not be read: {error.strerror}"))
+        except RecursionError:  # of rglob before Python 3.13
+            problems.append(RunError(f"{folder} could not be read: folders in it are nested too deeply"))
     return summaries, problems
 
 

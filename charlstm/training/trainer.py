@@ -174,7 +174,7 @@ class Trainer:
         """Forward, loss, backward, clip, update, on the next batch."""
         begin = time.perf_counter()
         if self.counted_until is not None:
-            self.progress = count_pause(self.progress, begin - self.counted_until)
+            self.progress = count_pause(self.progress, max(0.0, begin - self.counted_until))
         self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         step = self.progress.step
         loss, state = self._backward(self.batches.batch(step), step)
@@ -188,7 +188,7 @@ class Trainer:
         self.state = state
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
-        self.progress = count_step(self.progress, self.counted_until - begin)
+        self.progress = count_step(self.progress, max(0.0, self.counted_until - begin))  # some clocks go back
         return StepFacts(
             step=step + 1,
             chars=(step + 1) * self.batches.chars_per_step,
@@ -260,7 +260,7 @@ class Trainer:
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
         self.counted_until = time.perf_counter()
         self.progress = msgspec.structs.replace(
-            count_validation(self.progress, self.counted_until - begin, **self._sizes),
+            count_validation(self.progress, max(0.0, self.counted_until - begin), **self._sizes),
             best_loss=tally.loss if is_best else self.progress.best_loss,
             best_step=facts.step if is_best else self.progress.best_step,
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,

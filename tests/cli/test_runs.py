@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from charlstm import runs
+from charlstm.runs import listing
 
 from .commands import STEPS, charlstm
 
@@ -54,6 +56,45 @@ def test_runs_table_says_the_same_and_leaves_out_what_cannot_be_read(cloze_run: 
     assert row.endswith(" MB")
     assert result.stderr.startswith("left out: runs/gaps/vocab.json")
     assert "foreign" not in result.stderr
+
+
+def test_runs_that_cannot_be_read_are_left_out_and_the_others_are_not(cloze_run: Path) -> None:
+    (cloze_run / "checkpoints").rename("moved")
+    (cloze_run / "checkpoints").write_text("no folder")
+    Path("runs/unreadable").symlink_to("x" * 300)  # which nobody can look into, not even root
+    result = charlstm("runs")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "tiny"]
+    problems = [line.removeprefix("left out: could not read ") for line in result.stderr.splitlines()]
+    assert sorted(problem.partition(":")[0] for problem in problems) == ["runs/gaps/checkpoints", "runs/unreadable"]
+    assert charlstm("sample", "--length", "3").exit_code == 0
+    assert charlstm("sample", "--run", "unreadable", expect=4).stdout == ""
+
+
+def test_runs_with_folders_nested_more_deeply_than_calls_end_no_listing() -> None:
+    nested = [f"runs/tiny{'/d' * depth}" for depth in range(1, sys.getrecursionlimit() + 100)]
+    try:
+        for folder in nested:
+            os.mkdir(folder)
+        result = charlstm("runs")
+    finally:  # shutil.rmtree recurses before Python 3.13
+        for folder in reversed(nested):
+            os.rmdir(folder)
+    assert "tiny" in result.stdout + result.stderr  # left out where Python recurses
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1e12])
+def test_runs_of_a_time_without_a_date_are_listed(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "began_at", lambda _: seconds)  # not every file system holds such times
+    assert json.loads(charlstm("runs", "--json").stdout)["began"] is None
+    assert charlstm("runs").stdout.splitlines()[1].split()[1] == "unknown"
+
+
+def test_runs_with_a_lone_surrogate_in_a_source_are_listed() -> None:
+    _, _, lines = Path("runs/tiny/config.yaml").read_text().partition("\n")
+    source = runs.open_run(Path("runs/tiny")).settings.data.sources[0]
+    Path("runs/tiny/config.yaml").write_text(lines.replace(source, '"\\ud800.txt"'))
+    assert json.loads(charlstm("runs", "--json").stdout)["sources"] == ["\ud800.txt"]
+    assert "ud800.txt" in charlstm("runs").stdout
 
 
 def test_runs_elsewhere_are_listed_if_they_are_the_newest_and_none_is_no_error(

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from charlstm import runs
-from charlstm.cli.terminal import printable
+from charlstm.cli.terminal import printable, report_errors
 from charlstm.environment import cache_folder, run_folder
 from charlstm.errors import DiskWarning, InputOutputError, RunError, SettingsError, TextError
 from charlstm.files import write_file, write_folder
 from charlstm.text import sources
 from charlstm.text.download import download
+from charlstm.text.text_files import read_chunks
 
 from ..cli.commands import charlstm, shell
 from ..forks import Forks, wait_until
@@ -198,6 +199,26 @@ def test_systems_that_send_without_end_are_not_waited_for() -> None:
     os.close(os.open("fifo", os.O_WRONLY))  # and the thread ends
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        OSError("libgomp.so.1: failed to map segment from shared object"),  # as ctypes says it
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        MemoryError(),
+    ],
+)
+def test_systems_without_memory_for_a_library_are_named(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
+    @report_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        command()
+    assert end.value.code == InputOutputError.exit_code
+    assert "not enough memory" in capfd.readouterr().err
+
+
 @pytest.mark.skipif(not shutil.which("zstd"), reason="there is no zstd here")
 def test_systems_that_compress_with_a_long_window_are_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(os.urandom(1000) * 200_000)
@@ -206,7 +227,7 @@ def test_systems_that_compress_with_a_long_window_are_named(tmp_path: Path) -> N
         sources.open_sources(["text.zst"], cache_folder=tmp_path, data_folder=None, stdin=None) as files,
         pytest.raises(TextError, match=r"beyond 128 MB \(zstd --long\)"),
     ):
-        list(sources.read_chunks(files[0]))
+        list(read_chunks(files[0]))
 
 
 def test_systems_that_ask_for_the_end_need_not_wait_for_a_long_sample(tmp_path: Path, forks: Forks) -> None:

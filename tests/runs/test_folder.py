@@ -1,10 +1,12 @@
 """Run folders: never overwritten, found again, written by one process at a time, with the modes that umask says."""
 
+import fcntl
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from charlstm.runs import (
     open_run,
     rewrite_settings,
 )
+from charlstm.runs.folder import is_being_written
 
 from .saved import MODEL, SETTINGS, TEXT, VOCAB, leftovers, row, save, step_of
 
@@ -104,6 +107,16 @@ def test_runs_have_one_writer(run: Run) -> None:
         save(run, 1)  # the first is not disturbed
     with only_writer(run):
         pass
+
+
+def test_runs_are_written_though_a_reader_asks_at_that_moment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = os.open(run.folder, os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_SH)  # as is_being_written does
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(reader, fcntl.LOCK_UN))
+    with only_writer(run):
+        assert is_being_written(run)
+    os.close(reader)
+    assert not is_being_written(run)
 
 
 def test_runs_writer_clears_what_a_killed_one_left(run: Run) -> None:

@@ -104,6 +104,15 @@ def test_trainer_does_not_count_the_time_for_which_it_was_stopped(monkeypatch: p
     assert [fact.step for fact in steps][-1] == 120
 
 
+def test_trainer_counts_no_negative_time_on_a_clock_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=-0.5)
+    trainer = make(max_steps=6, validate_every_steps=2)
+    for facts in trainer.steps():
+        assert (facts.seconds, facts.step_seconds) == (0.0, 0.0)
+        clock.now -= 1.0
+    decode_progress(msgspec.json.encode(trainer.progress), where="here")  # which a negative time does not pass
+
+
 @pytest.mark.parametrize("every", [1, 4, 10, 1000])
 def test_trainer_plans_for_validations_and_for_what_lies_between_steps(
     every: int, monkeypatch: pytest.MonkeyPatch

@@ -131,7 +131,6 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, trai
         kind(vocab.size, model, seed=training.seed),
         OBJECTIVES["next"],
         training,
-        dropout=model.dropout,
         batches=lanes(parts.train, training.batch_size, training.sequence_length, beginnings),
         validation_ids=parts.val,
         start_id=start_id(vocab),

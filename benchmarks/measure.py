@@ -179,7 +179,10 @@ def untrained_run(folder: Path, shape: Shape) -> list[str]:
 
     settings = Settings(
         model=ModelSettings(
-            embedding_size=shape.embedding_size, hidden_size=shape.hidden_size, num_layers=shape.num_layers
+            embedding_size=shape.embedding_size,
+            hidden_size=shape.hidden_size,
+            num_layers=shape.num_layers,
+            skip_connections=False,  # the model of plain.py
         )
     )
     vocab = random_vocab()

@@ -163,7 +163,11 @@ def _model_settings(args: argparse.Namespace) -> Any:
     from charlstm.settings import ModelSettings
 
     return ModelSettings(
-        embedding_size=args.embedding_size, hidden_size=args.hidden_size, num_layers=args.num_layers, dropout=0.0
+        embedding_size=args.embedding_size,
+        hidden_size=args.hidden_size,
+        num_layers=args.num_layers,
+        skip_connections=False,  # the model of benchmarks/plain.py
+        dropout=0.0,
     )
 
 

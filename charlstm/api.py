@@ -1,9 +1,9 @@
 """What a run can do, as functions: the commands call these, and so can a notebook or a benchmark.
 
-`evaluate` loads torch when it is called; nothing else here does.
+`evaluate` and `evaluate_dynamic` load torch when they are called; nothing else here does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ from charlstm.text import start_id
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
+    from charlstm.machine import Machine
+    from charlstm.networks import Model
     from charlstm.text import Ids
 
 
@@ -109,21 +111,55 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
     Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
     """
-    import torch
-
     from charlstm import evaluation
-    from charlstm.machine import prepare_evaluation
     from charlstm.networks import OBJECTIVES
 
     objective = OBJECTIVES[run.settings.model.objective]
     if protocol not in (None, *objective.protocols):
         known = " and ".join(objective.protocols)
         raise SettingsError(f"{run.folder} is evaluated by the protocol {known}, not {protocol}: leave --protocol out")
-    checkpoint = read_checkpoint(run, "best", model_only=True)
-    machine = prepare_evaluation(evaluation.EVALUATED_LANES)
-    model = objective.build_model(run.vocab.size, run.settings.model)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
+    model, machine = _load_model(run, evaluation.EVALUATED_LANES)
     measured = evaluation.evaluate(
-        model.to(machine.device), objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
+        model, objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
     )
     return replace_field(measured, naming=Naming.of(run.settings))
+
+
+def evaluate_dynamic(
+    run: Run,
+    texts: "Sequence[Ids]",
+    training_ids: "Ids",
+    *,
+    tell: Callable[[float], None] = lambda _done: None,
+) -> "list[Evaluation]":
+    """Measure a run's best checkpoint on each of the texts while it learns from them (Krause et al. 2018).
+
+    Every character is predicted before the model learns from it; each text begins with the weights of the checkpoint,
+    which stay as they are. training_ids: the "train" split, on which the rates are tuned. tell: called with the
+    fraction that is done. Raises RunError for a run of another objective or a damaged checkpoint, TextError for an
+    empty text.
+    """
+    refuse_other_objective(run, "next")
+    from charlstm import evaluation
+    from charlstm.networks import OBJECTIVES
+
+    model, _ = _load_model(run, lanes=1)
+    naming = Naming("dynamic_", run.settings.data.unit)
+    tallies, rule = evaluation.evaluate_dynamic(
+        model, OBJECTIVES["next"], texts, training_ids, start_id=start_id(run.vocab), tell=tell
+    )
+    return [evaluation.Evaluation(tally, "dynamic", lanes=1, naming=naming, rule=rule) for tally in tallies]
+
+
+def _load_model(run: Run, lanes: int) -> "tuple[Model, Machine]":
+    """The model of a run's best checkpoint, on what it is to be measured on so many lanes at a time."""
+    import torch
+
+    from charlstm.machine import prepare_evaluation
+    from charlstm.networks import OBJECTIVES
+
+    checkpoint = read_checkpoint(run, "best", model_only=True)
+    machine = prepare_evaluation(lanes)
+    model = OBJECTIVES[run.settings.model.objective].build_model(run.vocab.size, run.settings.model)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.weights.items()})
+    return model.to(machine.device), machine

@@ -2,9 +2,10 @@
 
 Letters: `V` vocabulary, `E` embedding, `H` hidden.
 
-    embedding.weight (V, E)   core.<name>_l<layer>, by `Cell.weight_shapes`   output.weight (V, H), output.bias (V,)
+    embedding.weight (V, E)   core.<name>_l<layer>, by `Cell.weight_shapes`   output.weight (V, O), output.bias (V,)
 
-A model that reads in both directions has core.forwards and core.backwards, and output.weight is (V, 2·H).
+O is H or, with skip connections, H for each layer. A model that reads in both directions has core.forwards and
+core.backwards, and twice that.
 """
 
 import math
@@ -24,9 +25,10 @@ Weights: TypeAlias = Mapping[str, NDArray[Any]]
 def weight_shapes(settings: ModelSettings, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Every weight of the model by name, with its shape."""
     cores = ("core.forwards.", "core.backwards.") if settings.bidirectional else ("core.",)
+    layers_read = settings.num_layers if settings.skip_connections else 1
     shapes: dict[str, tuple[int, ...]] = {
         "embedding.weight": (vocab_size, settings.embedding_size),
-        "output.weight": (vocab_size, len(cores) * settings.hidden_size),
+        "output.weight": (vocab_size, len(cores) * layers_read * settings.hidden_size),
         "output.bias": (vocab_size,),
     }
     for layer in range(settings.num_layers):

@@ -19,7 +19,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(place: Path, name: str, **model: object) -> charlstm.Run:
     if not (place / name).exists():
-        chosen = settings(sources=(str(place / "text.txt"),), max_steps=3, **model)
+        chosen = settings(sources=(str(place / "text.txt"),), max_steps=3, model=model)
         with charlstm.start_session(chosen, folder=place / name) as session:
             session.train()
     return charlstm.open_run(place / name)

@@ -1,6 +1,6 @@
 """The gates of a model over a text, with the surprisal of every character and the likeliest ones to come next.
 
-Letters: `T` characters, `L` layers, `H` hidden, `V` vocabulary, `K` guesses.
+Letters: `T` characters, `L` layers, `H` hidden, `O` what the output layer reads, `V` vocabulary, `K` guesses.
 """
 
 import math
@@ -85,7 +85,7 @@ def read_gates(engine: Engine, ids: Ids, *, start_id: int) -> GateActivity:
     """
     gates, state = engine.cell.gates, engine.cell.state
     values, begin = _read_values(engine, ids, (*gates, *state), start_id, option="--length")
-    hidden = np.concatenate([begin[0][-1], values["h"][:, -1]])
+    hidden = engine.read_layers(np.concatenate([begin[0][None, :, 0], values["h"]]))
     return GateActivity(np.asarray(ids), gates, state, values, *_predictions(engine, ids, hidden))
 
 
@@ -130,7 +130,7 @@ def _predictions(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.float32]]:
     """Surprisal (T,), and ids and probabilities (T, K) of the guesses.
 
-    hidden: the last layer's hidden state (T + 1, H) before the first character and after each.
+    hidden: what the output layer reads (T + 1, O) before the first character and after each.
     """
     length, count = len(hidden), min(GUESSES, len(engine.output_bias))
     surprisal = np.empty(len(ids), dtype=np.float32)

@@ -1,6 +1,6 @@
 """`charlstm eval`: how well a model predicts a text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -10,7 +10,7 @@ import typer
 from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_json, write_line
 from charlstm.cli.waiting import working
-from charlstm.errors import SettingsError
+from charlstm.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
     from charlstm.evaluation import Evaluation
@@ -54,23 +54,31 @@ def eval_command(
             "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
         ),
     ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Let the model learn from the text as it reads; slow, figures apart.")
+    ] = False,
     trust_sources: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row instead of lines.")] = False,
 ) -> None:
     """Measure loss, bits per character, perplexity and accuracy."""
     if texts and split is not None:
         raise SettingsError("--split names a part of the run's own text: give it or TEXT, not both")
+    if dynamic and protocol is ProtocolName.windows:
+        raise SettingsError("--dynamic reads the text as one stream: leave --protocol windows out")
     from charlstm.cli.texts import split_of, text_of
     from charlstm.text import EncodedText
 
-    run = take_run(run_folder)
-    if not texts:
-        part = str(split or Split.val)
-        rows = [
-            _measure(run, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()), None, part, protocol)
-        ]
+    run = take_run(run_folder, needs="next" if dynamic else None)
+    readings: Iterable[_Reading]
+    if texts:
+        readings = (_Reading(text, None, text_of(run, text)) for text in texts)
     else:
-        rows = [_measure(run, text_of(run, text), text, None, protocol) for text in texts]
+        part = str(split or Split.val)
+        readings = [_Reading(None, part, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()))]
+    if dynamic:
+        rows = _measure_dynamic(run, list(readings), trust_sources=trust_sources)
+    else:
+        rows = [_measure(run, reading, protocol) for reading in readings]
     if len(rows) > 1:
         rows.append(_Row(None, None, sum(row.unknown_chars for row in rows), _total([row.evaluation for row in rows])))
     if as_json:
@@ -91,13 +99,42 @@ class _Row(NamedTuple):
     evaluation: "Evaluation"
 
 
-def _measure(
-    run: "Run", text: "EncodedText", source: str | None, split: str | None, protocol: ProtocolName | None
-) -> _Row:
+class _Reading(NamedTuple):
+    """A text that is named, or a split of the run's own, in the run's vocabulary."""
+
+    text: str | None
+    split: str | None
+    encoded: "EncodedText"
+
+    def row(self, evaluation: "Evaluation") -> _Row:
+        return _Row(self.text, self.split, self.encoded.unknown_chars, evaluation)
+
+
+def _measure(run: "Run", reading: _Reading, protocol: ProtocolName | None) -> _Row:
     from charlstm.api import evaluate
 
-    with working(f"measuring {len(text.ids):,} {run.vocab.unit}s"):
-        return _Row(source, split, text.unknown_chars, evaluate(run, text.ids, protocol=protocol))
+    ids = reading.encoded.ids
+    with working(f"measuring {len(ids):,} {run.vocab.unit}s"):
+        return reading.row(evaluate(run, ids, protocol=protocol))
+
+
+def _measure_dynamic(run: "Run", readings: Sequence[_Reading], *, trust_sources: bool) -> list[_Row]:
+    from charlstm.api import evaluate_dynamic
+    from charlstm.cli.texts import split_of
+
+    try:
+        training_ids = split_of(run, "train", trust_sources=trust_sources)
+    except RunError as error:
+        raise RunError(f"--dynamic needs the text that the run was trained on, and {error}") from error
+    texts, done = [reading.encoded.ids for reading in readings], 0.0
+
+    def tell(fraction: float) -> None:
+        nonlocal done
+        done = fraction
+
+    with working(f"measuring {sum(map(len, texts)):,} {run.vocab.unit}s, learning from them", lambda: done):
+        evaluations = evaluate_dynamic(run, texts, training_ids, tell=tell)
+    return [reading.row(evaluation) for reading, evaluation in zip(readings, evaluations, strict=True)]
 
 
 def _total(evaluations: "Sequence[Evaluation]") -> "Evaluation":
@@ -122,6 +159,8 @@ def _fields(run: "Run", row: _Row, *, count: int) -> dict[str, Any]:
         "text": row.text,
         "run": str(run.folder),
     }
+    if (rule := evaluation.rule) is not None:
+        facts |= {"rate": rule.rate, "decay": rule.decay, "tuned_split": "train", "tuned_chars": rule.tuned_chars}
     if row.text is None and row.split is None:
         facts["texts"] = count
     return evaluation.figures | {evaluation.naming.name(name): fact for name, fact in facts.items()}
@@ -143,13 +182,17 @@ def _write_table(rows: "Sequence[_Row]") -> None:
 
 def _write_lines(run: "Run", row: _Row) -> None:
     evaluation, chars = row.evaluation, row.evaluation.naming.name("chars")
-    for (name, value), form in zip(evaluation.figures.items(), FORMATS, strict=True):
-        write_line(f"{name:<20} {value:{form}}")
-    write_line(f"{chars:<20} {evaluation.tally.chars:,}")
+    lines = {name: f"{value:{form}}" for (name, value), form in zip(evaluation.figures.items(), FORMATS, strict=True)}
+    lines[chars] = f"{evaluation.tally.chars:,}"
     if row.unknown_chars:
-        done = "skipped" if run.vocab.unknown == "skip" else "replaced"
-        write_line(f"{done:<20} {row.unknown_chars:,}")
-    write_line(f"{'protocol':<20} {evaluation.protocol}")
+        lines["skipped" if run.vocab.unknown == "skip" else "replaced"] = f"{row.unknown_chars:,}"
+    lines["protocol"] = evaluation.protocol
+    if (rule := evaluation.rule) is not None:
+        tuned = f"tuned on {rule.tuned_chars:,} {chars} of the train split"
+        lines["rate, decay"] = f"{rule.rate:g}, {rule.decay:g}, {tuned}"
     again = f", {evaluation.reread_chars:,} {chars} read again" if evaluation.reread_chars else ""
-    write_line(f"{'lanes':<20} {evaluation.lanes}{again}")
-    write_line(f"{'text':<20} {row.text if row.text is not None else f'{row.split} split of the run'}")
+    lines["lanes"] = f"{evaluation.lanes}{again}"
+    lines["text"] = row.text if row.text is not None else f"{row.split} split of the run"
+    width = max(20, *map(len, lines))
+    for name, value in lines.items():
+        write_line(f"{name:<{width}} {value}")

@@ -4,7 +4,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from charlstm import environment
@@ -15,18 +15,22 @@ CLEAR_LINE = "\033[K"
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show what is being done, and for how long, on stderr if that is a terminal; the line goes away at the end."""
+def working(what: str, done: Callable[[], float] | None = None) -> Iterator[None]:
+    """Show what is being done, and for how long, on stderr if that is a terminal; the line goes away at the end.
+
+    done: gives the fraction that is done.
+    """
     if not (sys.stderr.isatty() and environment.terminal_redraws()):
         yield
         return
-    done = threading.Event()
+    ended = threading.Event()
 
     def show() -> None:
         begin = time.monotonic()
         pause = FIRST_SHOWN_SECONDS
-        while not done.wait(pause):
-            seconds = f" … {time.monotonic() - begin:.0f} s"
+        while not ended.wait(pause):
+            share = f" {done():.0%}," if done else ""
+            seconds = f" …{share} {time.monotonic() - begin:.0f} s"
             room = shutil.get_terminal_size().columns - len(seconds) - 1
             # the cursor goes back to the beginning, so that a message takes the place of this line
             _draw(f"{CLEAR_LINE}{what[:room]}{seconds}\r")
@@ -38,7 +42,7 @@ def working(what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        done.set()
+        ended.set()
         thread.join()
 
 

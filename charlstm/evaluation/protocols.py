@@ -3,6 +3,7 @@
     stream    the whole text once, as texts begin in training: from the zero state and the start symbol
     windows   windows of 256 predictions cut end to end, each from the zero state
     cloze     every character from the 128 or more on either side of it, as far as the text reaches
+    dynamic   the stream, by a model that learns from each segment of it once it has been predicted (`dynamic.py`)
 
 Letters: `T` steps, `B` lanes, `N` characters of the text.
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from charlstm.errors import TextError
+from charlstm.evaluation.dynamic import DynamicRule
 from charlstm.evaluation.reader import Reader
 from charlstm.evaluation.stream import tally_stream
 from charlstm.evaluation.tally import Tally
@@ -38,6 +40,7 @@ class Evaluation:
     lanes: int  # read side by side
     reread_chars: int = 0  # because a lane had not begun with the state that the one before it ended in
     naming: Naming = PLAIN
+    rule: DynamicRule | None = None  # by which the model learned, of "dynamic"
 
     @property
     def figures(self) -> dict[str, float]:

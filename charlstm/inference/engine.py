@@ -1,6 +1,7 @@
 """Inference without torch: a trained model's weights as NumPy arrays, stepped through the equations of `cells`.
 
-Letters: `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell.
+Letters: `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` layers, `G` gates of the cell, `O` what the output
+layer reads: H or, with skip connections, L·H.
 """
 
 from typing import Any, Protocol
@@ -35,7 +36,8 @@ class Engine:
         self.hidden_size = settings.hidden_size
         names = self.cell.weight_shapes(1, 1)
         self.layers = [{name: weights[f"core.{name}_l{layer}"] for name in names} for layer in range(self.num_layers)]
-        self.output_weight = weights["output.weight"]  # (V, H)
+        self.skip_connections = settings.skip_connections
+        self.output_weight = weights["output.weight"]  # (V, O)
         self.output_bias = weights["output.bias"]
         first = self.layers[0]
         # what each character brings to the gates of layer 1 is one row of a (V, G·H) table
@@ -52,7 +54,7 @@ class Engine:
         return hidden @ self.output_weight.T + self.output_bias, after
 
     def step_gates(self, ids: NDArray[np.integer], state: State) -> tuple[NDArray[Any], State, list[Gates]]:
-        """Like `step`, up to the last layer's hidden state (B, H), with every layer's gates."""
+        """Like `step`, up to what the output layer reads (B, O), with every layer's gates."""
         from_input = self.input_table.take(ids, axis=0)  # (B, G·H)
         after: list[State] = []
         gates: list[Gates] = []
@@ -61,15 +63,20 @@ class Engine:
                 from_input = after[-1][0] @ layer["weight_ih"].T + layer["bias_ih"]
             before = tuple(part[number] for part in state)
             from_hidden = before[0] @ layer["weight_hh"].T + layer["bias_hh"]
-            stepped, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
-            after.append(stepped)
+            of_layer, values = self.cell.step(from_input, from_hidden, before, layer.get("weight_ch"), np)
+            after.append(of_layer)
             gates.append(values)
-        return after[-1][0], tuple(np.array(parts) for parts in zip(*after, strict=True)), gates
+        stepped = tuple(np.array(parts) for parts in zip(*after, strict=True))
+        return self.read_layers(stepped[0].transpose(1, 0, 2)), stepped, gates
+
+    def read_layers(self, hidden: NDArray[Any]) -> NDArray[Any]:
+        """What the output layer reads (B, O) of the layers' hidden states (B, L, H)."""
+        return hidden.reshape(len(hidden), -1) if self.skip_connections else hidden[:, -1]
 
 
 def build_directions(weights: Weights, settings: ModelSettings) -> tuple[Engine, Engine]:
     """The two engines of a cloze model, one to step forwards and one backwards; the logits of a gap are their sum."""
-    size = settings.hidden_size
+    size = weights["output.weight"].shape[1] // 2
     shared = {"embedding.weight": weights["embedding.weight"]}
     engines = []
     for direction, columns in (("forwards", slice(0, size)), ("backwards", slice(size, 2 * size))):

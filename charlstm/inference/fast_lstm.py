@@ -1,6 +1,6 @@
 """The LSTM's step for sampling: the equations of `cells.lstm`, in place, in the order that costs the least.
 
-Letters: `B` lanes, `V` vocabulary, `H` hidden, `L` layers.
+Letters: `B` lanes, `V` vocabulary, `H` hidden, `L` layers, `O` what the output layer reads.
 
 Everything here is derived from an `Engine`'s weights when it is made; a test holds the two equal to rounding.
 What each choice gains was measured with it and without it, one thread, 2×128 to 3×512:
@@ -48,7 +48,7 @@ class FastLSTM:
         self.weights += [_packed(layer["weight_ih"], layer["weight_hh"]) for layer in others]
         self.biases: list[Array | None] = [None]  # (4·H,); that of layer 1 is in the table
         self.biases += [_packed((layer["bias_ih"] + layer["bias_hh"])[:, None])[0] for layer in others]
-        self.output_weight = engine.output_weight.T  # (H, V)
+        self.output_weight = engine.output_weight.T  # (O, V)
         self.output_bias = engine.output_bias
         self.half = np.array(0.5, dtype=self.output_weight.dtype)  # as an array: taken up faster than a float
         self._prepare(1)
@@ -76,7 +76,7 @@ class FastLSTM:
             add(c, g, c)
             tanh(c, g)
             multiply(g, o, h)
-        logits: Array = self.last.dot(self.output_weight)
+        logits: Array = self.read.dot(self.output_weight)
         add(logits, self.output_bias, logits)
         return logits, (self.h.transpose(1, 0, 2).copy(), self.c.copy())
 
@@ -91,7 +91,7 @@ class FastLSTM:
         alone = lanes == 1
         self.product: Any = np.dot if alone else np.matmul
         self.h, self.c = np.empty((lanes, count, size), dtype), np.empty((count, lanes, size), dtype)
-        self.last = self.h[:, -1]  # (B, H)
+        self.read = self.h.reshape(lanes, -1) if self.engine.skip_connections else self.h[:, -1]  # (B, O)
         gates, rows = np.empty((4, lanes, size), dtype), self.h.reshape(lanes, -1)
         self.layers = []
         for layer, bias in enumerate(self.biases):

@@ -8,8 +8,9 @@ differs: `builtin_scan` hands a layer to torch's kernel, `unrolled_scan` loops o
 Both are functions of the weights, so whoever calls may change a window's weights and stay on the fast path.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -44,37 +45,69 @@ def reset_lanes(state: State | None, fresh: NDArray[np.bool_]) -> State | None:
     return tuple(part * kept for part in state)
 
 
-class Core(nn.Module):
-    """Layers of one cell, each a scan over time: (T, B, I) to (T, B, H)."""
+class Masks(NamedTuple):
+    """What one window leaves out of a core: zeros, and elsewhere what makes up for them. Empty where nothing is."""
 
-    def __init__(self, cell: Cell, scan: Scan, *, input_size: int, hidden_size: int, num_layers: int) -> None:
+    outputs: Sequence[Tensor] = ()  # (B, H) a layer
+    recurrent: Sequence[Tensor] = ()  # (G·H, H) a layer
+
+
+NO_MASKS = Masks()
+
+
+class Core(nn.Module):
+    """Layers of one cell, each a scan over time: (T, B, I) to (T, B, O), O the output's size."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        scan: Scan,
+        *,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        skip_connections: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.cell = cell
         self.scan = scan
         self.hidden_size = hidden_size
         self.num_layers = num_layers
+        self.skip_connections = skip_connections
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.output_size = num_layers * hidden_size if skip_connections else hidden_size
         for layer in range(num_layers):
             shapes = cell.weight_shapes(hidden_size if layer else input_size, hidden_size)
             for name, shape in shapes.items():
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
 
-    def forward(self, x: Tensor, state: State | None = None, *, masks: Sequence[Tensor] = ()) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None, *, masks: Masks = NO_MASKS) -> tuple[Tensor, State]:
         """Run T steps from `state` (zeros if None) and return every output with the state after the last.
 
         x: (T, B, I) in the precision to compute in; the weights are cast to it.
         state: arrays of (L, B, H), one a name in `cell.state`; returned in the same form, float32 or wider.
-        masks: from `draw_masks`, multiplied into each layer's output but the last's; empty for none.
+        masks: from `draw_masks`, multiplied into each layer's output and into its recurrent weights.
+        Returns the last layer's outputs or, with skip connections, those of all layers side by side (Graves 2013).
         """
         if state is None:
             state = self.zero_state(x.shape[1], like=x)
+        outputs: list[Tensor] = []
         last: list[State] = []
         for layer in range(self.num_layers):
-            weights = {name: weight.to(x.dtype) for name, weight in self.layer_weights(layer).items()}
+            weights = dict(self.layer_weights(layer))
+            if masks.recurrent:
+                weights["weight_hh"] = weights["weight_hh"] * masks.recurrent[layer]
+            weights = {name: weight.to(x.dtype) for name, weight in weights.items()}
             x, after = self.scan(x, tuple(part[layer].to(x.dtype) for part in state), weights)
-            if masks and layer < self.num_layers - 1:
-                x = x * masks[layer].to(x.dtype)  # (T, B, H) * (B, H): one mask for all T
+            if masks.outputs:
+                x = x * masks.outputs[layer].to(x.dtype)  # (T, B, H) * (B, H): one mask for all T
+            outputs.append(x)
             last.append(after)
-        return x, tuple(torch.stack(parts).to(state[0].dtype) for parts in zip(*last, strict=True))
+        read = torch.cat(outputs, dim=-1) if self.skip_connections else x
+        return read, tuple(torch.stack(parts).to(state[0].dtype) for parts in zip(*last, strict=True))
 
     def layer_weights(self, layer: int) -> LayerWeights:
         """The parameters of one layer, by their names without the layer's number."""
@@ -87,20 +120,18 @@ class Core(nn.Module):
         dtype = torch.promote_types(like.dtype, torch.float32)
         return tuple(torch.zeros(shape, dtype=dtype, device=like.device) for _ in self.cell.state)
 
-    def draw_masks(self, lanes: int, dropout: float, generator: torch.Generator) -> list[Tensor]:
-        """Dropout between layers, one (B, H) mask a window and layer boundary (Gal & Ghahramani 2016).
+    def draw_masks(self, lanes: int, generator: torch.Generator) -> Masks:
+        """What one window leaves out of the layers' outputs and of their recurrent weights.
 
-        Kept units are scaled by 1 / (1 − dropout). One mask a window regularises better than one a step, and its
-        random numbers cost 1/T of them.
+        Gal & Ghahramani 2016; DropConnect of W_hh as in Merity et al. 2018. One mask a window regularises better than
+        one a step, and its random numbers cost 1/T of them.
         """
-        if dropout == 0.0:
-            return []
-        keep = 1.0 - dropout
-        weight: Tensor = self.get_parameter("weight_hh_l0")
-        return [
-            torch.empty(lanes, self.hidden_size, device=weight.device).bernoulli_(keep, generator=generator) / keep
-            for _ in range(self.num_layers - 1)
-        ]
+        layers = range(self.num_layers)
+        size = self.get_parameter("weight_hh_l0").shape
+        return Masks(
+            [draw_mask((lanes, self.hidden_size), self.dropout, generator) for _ in layers] if self.dropout else (),
+            [draw_mask(size, self.recurrent_dropout, generator) for _ in layers] if self.recurrent_dropout else (),
+        )
 
     @torch.no_grad()
     def initialise(self, *, forget_bias: float, generator: torch.Generator) -> None:
@@ -133,20 +164,19 @@ class Bidirectional(nn.Module):
         self.backwards = backwards
         self.cell = forwards.cell
 
-    def forward(self, x: Tensor, *, masks: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, x: Tensor, *, masks: tuple[Masks, Masks] = (NO_MASKS, NO_MASKS)) -> Tensor:
         """Outputs at each step, forwards then backwards, both from a zero state at their end of the text."""
-        half = len(masks) // 2
-        ahead, _ = self.forwards(x, masks=masks[:half])
-        back, _ = self.backwards(x.flip(0), masks=masks[half:])
+        ahead, _ = self.forwards(x, masks=masks[0])
+        back, _ = self.backwards(x.flip(0), masks=masks[1])
         return torch.cat([ahead, back.flip(0)], dim=-1)
 
     def zero_state(self, _lanes: int, *, like: Tensor) -> State:  # noqa: ARG002 - as `Core.zero_state`
         """No state is carried: the backward direction would need the text to come."""
         return ()
 
-    def draw_masks(self, lanes: int, dropout: float, generator: torch.Generator) -> list[Tensor]:
+    def draw_masks(self, lanes: int, generator: torch.Generator) -> tuple[Masks, Masks]:
         """As `Core.draw_masks`, for the one direction and then for the other."""
-        return [mask for core in (self.forwards, self.backwards) for mask in core.draw_masks(lanes, dropout, generator)]
+        return self.forwards.draw_masks(lanes, generator), self.backwards.draw_masks(lanes, generator)
 
     def initialise(self, *, forget_bias: float, generator: torch.Generator) -> None:
         """As `Core.initialise`, each direction with its own random numbers."""
@@ -164,7 +194,23 @@ def build_core(settings: ModelSettings) -> Core:
         input_size=settings.embedding_size,
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
+        skip_connections=settings.skip_connections,
+        dropout=settings.dropout,
+        recurrent_dropout=settings.recurrent_dropout,
     )
+
+
+def draw_mask(shape: Sequence[int], dropout: float, generator: torch.Generator) -> Tensor:
+    """A float32 mask, zero with the probability `dropout` to the nearest 1/256; what is kept is scaled to mean 1.
+
+    A random byte decides about each place, which costs a tenth of torch's Bernoulli numbers: the masks of recurrent
+    weights are as large as these, and new at every step.
+    """
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 8), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    kept = max(1, 256 - round(256 * dropout))
+    return (words.view(torch.uint8)[:count].view(*shape) < kept) * (256 / kept)
 
 
 BUILTIN_KERNELS: Mapping[str, Callable[..., tuple[Tensor, ...]]] = {

@@ -1,6 +1,6 @@
 """The models: embedding → core → linear. Ids in, logits out, nothing else.
 
-Letters: `T` steps, `B` lanes, `V` vocabulary, `E` embedding, `H` hidden, `L` layers.
+Letters: `T` steps, `B` lanes, `V` vocabulary, `E` embedding, `O` size of the core's output.
 
 `CharLM` predicts the next character from those before it, `ClozeLM` each character from those around it.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.cells import State
-from charlstm.networks.cores import Bidirectional, build_core
+from charlstm.networks.cores import NO_MASKS, Bidirectional, Masks, build_core
 from charlstm.settings import ModelSettings
 
 
@@ -25,7 +25,7 @@ class CharLM(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, settings.embedding_size)
         self.core = build_core(settings)
-        self.output = nn.Linear(settings.hidden_size, vocab_size)
+        self.output = nn.Linear(self.core.output_size, vocab_size)
         _initialise(self, settings, seed)
 
     def forward(
@@ -33,7 +33,7 @@ class CharLM(nn.Module):
         ids: Tensor,
         state: State | None = None,
         *,
-        masks: Sequence[Tensor] = (),
+        masks: Masks = NO_MASKS,
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, State]:
         """Logits of the character after each of the given ones, and the state after the last.
@@ -43,7 +43,7 @@ class CharLM(nn.Module):
         Returns logits (T, B, V) in float32 or wider, and the state.
         """
         x = self.embedding(ids).to(dtype)  # (T, B, E)
-        x, state = self.core(x, state, masks=masks)  # (T, B, H)
+        x, state = self.core(x, state, masks=masks)  # (T, B, O)
         return _logits(self.output, x), state
 
 
@@ -58,7 +58,7 @@ class ClozeLM(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, settings.embedding_size)
         self.core = Bidirectional(build_core(settings), build_core(settings))
-        self.output = nn.Linear(2 * settings.hidden_size, vocab_size)
+        self.output = nn.Linear(2 * self.core.forwards.output_size, vocab_size)
         _initialise(self, settings, seed)
 
     def forward(
@@ -66,7 +66,7 @@ class ClozeLM(nn.Module):
         ids: Tensor,
         _state: State | None = None,
         *,
-        masks: Sequence[Tensor] = (),
+        masks: tuple[Masks, Masks] = (NO_MASKS, NO_MASKS),
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, State]:
         """Logits (T, B, V) of each of the given characters (T, B) from those around it, and an empty state.
@@ -74,9 +74,9 @@ class ClozeLM(nn.Module):
         No state is carried: the backward direction would need the text to come.
         """
         x = self.embedding(ids).to(dtype)  # (T, B, E)
-        ahead, back = self.core(x, masks=masks).chunk(2, dim=-1)  # (T, B, H) each
+        ahead, back = self.core(x, masks=masks).chunk(2, dim=-1)  # (T, B, O) each
         nothing = torch.zeros_like(ahead[:1])
-        around = torch.cat([torch.cat([nothing, ahead[:-1]]), torch.cat([back[1:], nothing])], dim=-1)  # (T, B, 2·H)
+        around = torch.cat([torch.cat([nothing, ahead[:-1]]), torch.cat([back[1:], nothing])], dim=-1)  # (T, B, 2·O)
         return _logits(self.output, around), ()
 
 
@@ -97,7 +97,7 @@ def inherit_weights(
 
 
 def _logits(output: nn.Linear, x: Tensor) -> Tensor:
-    """(T, B, H) to logits (T, B, V) in x's precision, given as float32 or wider."""
+    """(T, B, O) to logits (T, B, V) in x's precision, given as float32 or wider."""
     logits = F.linear(x, output.weight.to(x.dtype), output.bias.to(x.dtype))
     return logits.to(torch.promote_types(x.dtype, torch.float32))
 

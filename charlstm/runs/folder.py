@@ -35,7 +35,16 @@ from charlstm.files import (
     remove,
     write_file,
 )
-from charlstm.settings import MAX_SETTINGS_BYTES, OBJECTIVE_USES, Settings, dump_settings, parse_settings, plain
+from charlstm.settings import (
+    MAX_SETTINGS_BYTES,
+    OBJECTIVE_USES,
+    ModelSettings,
+    Settings,
+    TrainingSettings,
+    dump_settings,
+    parse_settings,
+    plain,
+)
 from charlstm.text import Vocab
 
 RUNS_FOLDER = Path("runs")
@@ -44,6 +53,9 @@ MAX_VOCAB_BYTES = 20_000_000  # every character that Unicode has
 MAX_POINTER_BYTES = 1_000  # also of text.json
 MOST_LOCKINGS = 30  # of a folder that a reader or a training run holds
 BETWEEN_LOCKINGS_SECONDS = 0.01
+EARLIER = Settings(  # the values that runs have which were begun before there were these settings
+    model=ModelSettings(skip_connections=False), training=TrainingSettings(beginning_lanes=0)
+)
 
 
 class TextIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -310,7 +322,7 @@ def _read_settings(path: Path) -> Settings:
             f"{path} is not as charlstm wrote it: restore it, change settings with --set or, "
             "if the change is yours, delete the first line"
         )
-    return parse_settings(data, where=plain(str(path)))
+    return parse_settings(data, where=plain(str(path)), base=EARLIER)
 
 
 def _with_checksum(settings: Settings) -> bytes:

@@ -32,12 +32,12 @@ def load_settings(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
     return _read_settings(root, *map(_override, overrides))
 
 
-def parse_settings(text: bytes, *, where: str, overrides: Sequence[str] = ()) -> Settings:
-    """Settings of YAML text, which errors call `where`, with overrides on top.
+def parse_settings(text: bytes, *, where: str, overrides: Sequence[str] = (), base: Settings | None = None) -> Settings:
+    """Settings of YAML text, which errors call `where`, with overrides on top; base is for what it leaves out.
 
     Whatever the bytes, the answer is a Settings or a SettingsError.
     """
-    return _read_settings(parse_yaml(text, "the settings", where=where), *map(_override, overrides))
+    return _read_settings(parse_yaml(text, "the settings", where=where), *map(_override, overrides), base=base)
 
 
 def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:

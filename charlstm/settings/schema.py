@@ -64,10 +64,15 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     embedding_size: Annotated[Count, Meta(description="numbers that stand for one character on the way in")] = 128
     hidden_size: Annotated[Count, Meta(description="units of each recurrent layer")] = 256
     num_layers: Annotated[int, Meta(ge=1, le=100, description="recurrent layers, one on top of the other")] = 2
+    skip_connections: Annotated[
+        bool, Meta(description="the output layer reads every layer's outputs, not the last's alone")
+    ] = True
     dropout: Annotated[
-        float,
-        Meta(ge=0, lt=1, description="fraction of each layer's outputs dropped before the next, one mask a window"),
+        float, Meta(ge=0, lt=1, description="fraction of each layer's outputs that is dropped, one mask a window")
     ] = 0.1
+    recurrent_dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="fraction of the recurrent weights that is dropped, anew each window")
+    ] = 0.0
     forget_bias: Annotated[float, Meta(ge=-100, le=100, description="initial bias of the forget gate")] = 1.0
 
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from dataclasses import replace as replace_field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -162,8 +161,6 @@ def resume_session(
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
     run = runs.open_run(folder)
-    if run.settings.training.beginning_lanes == "auto":  # of an earlier version, which had none
-        run = replace_field(run, settings=_with_training(run.settings, beginning_lanes=0))
     settings = override_settings(run.settings, overrides)
     _refuse_changes(run, settings)
     with runs.only_writer(run):
@@ -197,7 +194,6 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        dropout=settings.model.dropout,
         batches=Lanes(
             parts.train,
             settings.training.batch_size,
@@ -287,7 +283,15 @@ def _refuse_too_large(settings: Settings, vocab_size: int) -> None:
 
 def _inherit(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
     """Start from the best weights of another run; say which symbols were matched and which are new."""
-    for name in ("cell", "objective", "bidirectional", "embedding_size", "hidden_size", "num_layers"):
+    for name in (
+        "cell",
+        "objective",
+        "bidirectional",
+        "embedding_size",
+        "hidden_size",
+        "num_layers",
+        "skip_connections",
+    ):
         ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
         if ours != theirs:
             raise SettingsError(

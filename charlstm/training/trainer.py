@@ -73,7 +73,6 @@ class Trainer:
         objective: Objective,
         settings: TrainingSettings,
         *,
-        dropout: float,
         batches: Batches,
         validation_ids: Ids,
         start_id: int,
@@ -83,7 +82,6 @@ class Trainer:
         self.model = model.to(machine.device)
         self.objective = objective
         self.settings = settings
-        self.dropout = dropout
         self.batches = batches
         self.validation_ids = validation_ids
         self.start_id = start_id
@@ -215,7 +213,7 @@ class Trainer:
 
         def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], State]:
             ids = inputs[:, lanes]
-            masks = self.model.core.draw_masks(ids.shape[1], self.dropout, self._generator(step, shard))
+            masks = self.model.core.draw_masks(ids.shape[1], self._generator(step, shard))
             logits, after = self.model(ids, lanes_of(state, lanes), masks=masks, dtype=self.machine.dtype)
             loss = self.objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
             return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in after)

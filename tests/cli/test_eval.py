@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from charlstm.evaluation import Tally
-from charlstm.runs import read_metrics
+from charlstm import evaluate_dynamic
+from charlstm.evaluation import Tally, dynamic
+from charlstm.runs import open_run, read_metrics, read_split
 
+from ..small_runs import contents
 from .commands import charlstm, metrics
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -43,6 +45,55 @@ def test_eval_of_several_texts_gives_a_row_each_and_their_total() -> None:
     assert len(lines) == 4
     assert [line.split("  ")[-1] for line in lines] == ["text", "text.txt", "other.txt", "all of them"]
     assert f"{total['loss']:.4f}" in lines[-1]
+
+
+@pytest.fixture
+def quick_dynamic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "TUNING_CHARS", 200)
+    monkeypatch.setattr(dynamic, "RATES", (1e-4, 1e-3))
+    monkeypatch.setattr(dynamic, "DECAYS", (1e-3,))
+
+
+@pytest.mark.usefixtures("quick_dynamic")
+def test_eval_dynamic_has_figures_of_its_own_and_leaves_the_run_as_it_is() -> None:
+    before = contents(Path("runs"))
+    row, plain = (json.loads(charlstm("eval", *options, "--json").stdout) for options in (["--dynamic"], []))
+    assert contents(Path("runs")) == before
+    assert list(row)[:4] == ["dynamic_loss", "dynamic_bits_per_char", "dynamic_perplexity", "dynamic_accuracy"]
+    assert (row["protocol"], row["split"], row["chars"]) == ("dynamic", "val", plain["chars"])
+    assert (row["rate"], row["decay"], row["tuned_split"], row["tuned_chars"]) == (1e-3, 1e-3, "train", 200)
+    assert row["dynamic_loss"] < plain["loss"]  # it has hardly been trained
+    assert "loss" not in row
+    run = open_run(Path("runs/tiny"))
+    (found,) = evaluate_dynamic(run, [read_split(run, "val")], read_split(run, "train"))
+    assert found.figures["dynamic_loss"] == row["dynamic_loss"]
+    lines = charlstm("eval", "--dynamic").stdout.splitlines()
+    assert f"dynamic_loss          {row['dynamic_loss']:.4f}" in lines
+    assert "rate, decay           0.001, 0.001, tuned on 200 chars of the train split" in lines
+
+
+@pytest.mark.usefixtures("quick_dynamic")
+def test_eval_dynamic_of_several_texts_begins_each_anew() -> None:
+    Path("other.txt").write_text(Path("text.txt").read_text()[:900])
+    measure = ["eval", "--dynamic", "--json"]
+    rows = [json.loads(line) for line in charlstm(*measure, "text.txt", "other.txt").stdout.splitlines()]
+    alone = [json.loads(charlstm(*measure, text).stdout) for text in ("text.txt", "other.txt")]
+    assert rows[:2] == alone
+    nats = sum(row["dynamic_loss"] * row["chars"] for row in alone)
+    assert rows[2]["dynamic_loss"] == pytest.approx(nats / rows[2]["chars"])
+
+
+def test_eval_dynamic_is_of_runs_that_predict_the_next_character_and_of_texts_that_may_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cloze = ["--set", "model.bidirectional=true", "--set", "model.objective=cloze"]
+    charlstm("train", "tiny.yaml", "--run", "gaps", *cloze)
+    refused = charlstm("eval", "--run", "gaps", "--dynamic", expect=4).stderr
+    assert "a run that predicts the next character is needed" in refused
+    monkeypatch.setenv("CHARLSTM_CACHE", str(tmp_path))
+    refused = charlstm("eval", "text.txt", "--dynamic", expect=4).stderr
+    assert "--dynamic needs the text that the run was trained on, and runs/tiny was trained elsewhere" in refused
+    assert "only read with --trust-sources" in refused
 
 
 @pytest.mark.parametrize(("policy", "counts"), [("skip", (2, 0)), ("replace", (0, 2))])

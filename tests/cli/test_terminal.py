@@ -134,6 +134,8 @@ def test_commands_show_on_a_terminal_what_takes_its_time(monkeypatch: pytest.Mon
     with working("reading"):
         wait_until(lambda: "reading … 0 s\r" in terminal.getvalue())
     assert terminal.getvalue().endswith(CLEAR_LINE)
+    with working("measuring", lambda: 0.375):
+        wait_until(lambda: "measuring … 38%, 0 s\r" in terminal.getvalue())
     monkeypatch.setattr("sys.stderr", pipe := io.StringIO())
     with working("reading"):
         pass

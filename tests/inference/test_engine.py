@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from charlstm.cells import CELLS
@@ -21,8 +22,8 @@ torch.set_num_threads(1)
 SETTINGS = {cell: ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L) for cell in CELLS}
 
 
-def random_model(cell: str) -> CharLM:
-    model = CharLM(V, SETTINGS[cell])
+def random_model(settings: ModelSettings) -> CharLM:
+    model = CharLM(V, settings)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():
@@ -46,21 +47,28 @@ def read(engine: Engine, ids: NDArray[Any]) -> tuple[NDArray[Any], Any]:
 IDS = np.random.default_rng(1).integers(V, size=(T, B))
 
 
+@pytest.mark.parametrize("skip_connections", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.float64, 1e-12)])
-def test_engine_gives_the_logits_and_state_of_the_model(cell: str, dtype: torch.dtype, tolerance: float) -> None:
-    model = random_model(cell).to(dtype)
+def test_engine_gives_the_logits_and_state_of_the_model(
+    cell: str, skip_connections: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    settings = replace(SETTINGS[cell], skip_connections=skip_connections)
+    model = random_model(settings).to(dtype)
     with torch.no_grad():
         expected, expected_state = model(torch.from_numpy(IDS), dtype=dtype)
-    logits, state = read(Engine(exported(model), SETTINGS[cell]), IDS)
+    logits, state = read(Engine(exported(model), settings), IDS)
     for found, wanted in zip((logits, *state), (expected, *expected_state), strict=True):
         assert found.dtype == wanted.numpy().dtype
         assert np.abs(found - wanted.numpy()).max() <= tolerance
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("skip_connections", [True, False])
 @pytest.mark.parametrize("objective", ["next", "cloze"])
-def test_engine_knows_every_weight_of_the_model_with_its_shape(cell: str, objective: str) -> None:
+def test_engine_knows_every_weight_of_the_model_with_its_shape(
+    cell: str, objective: str, skip_connections: bool
+) -> None:
     settings = ModelSettings(
         cell=cell,
         objective=objective,
@@ -68,6 +76,7 @@ def test_engine_knows_every_weight_of_the_model_with_its_shape(cell: str, object
         embedding_size=E,
         hidden_size=H,
         num_layers=3,
+        skip_connections=skip_connections,
     )
     weights = exported(OBJECTIVES[settings.objective].build_model(V, settings))
     assert weight_shapes(settings, V) == {name: array.shape for name, array in weights.items()}
@@ -80,14 +89,14 @@ def test_engine_knows_every_weight_of_the_model_with_its_shape(cell: str, object
         ("core.weight_hh_l1", lambda _: None, "the weight core.weight_hh_l1 is in one and not in the other"),
         ("core.weight_ch_l0", lambda _: np.zeros(3, np.float32), "the weight core.weight_ch_l0 is in one"),
         ("core.bias_hh_l0", lambda w: w[:-1], "core.bias_hh_l0 is float32 [23], but must be float32 [24]"),
-        ("output.weight", lambda w: w.T, "output.weight is float32 [6, 11], but must be float32 [11, 6]"),
+        ("output.weight", lambda w: w.T, "output.weight is float32 [12, 11], but must be float32 [11, 12]"),
         ("output.bias", lambda w: w.astype(np.float64), "output.bias is float64 [11], but must be float32 [11]"),
         ("embedding.weight", lambda w: w * np.float32("nan"), "not finite in embedding.weight"),
         ("output.bias", lambda w: w + np.float32("inf"), "not finite in output.bias"),
     ],
 )
 def test_engine_weights_that_do_not_fit_are_refused_in_one_sentence(name: str, change: Any, says: str) -> None:
-    weights = exported(random_model("lstm"))
+    weights = exported(random_model(SETTINGS["lstm"]))
     changed = change(weights.get(name))
     weights = {key: array for key, array in {**weights, name: changed}.items() if array is not None}
     with pytest.raises(RunError) as caught:

@@ -36,18 +36,33 @@ def furthest(engine: Engine, fast: FastLSTM, streams: list[int]) -> float:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-6), ("float64", 1e-12)])
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_fast_steps_are_those_of_the_cells(cell: str, layers: int, dtype: str, tolerance: float) -> None:
-    settings = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=layers)
+@pytest.mark.parametrize(("layers", "skip_connections"), [(1, True), (2, True), (3, True), (3, False)])
+def test_fast_steps_are_those_of_the_cells(
+    cell: str, layers: int, skip_connections: bool, dtype: str, tolerance: float
+) -> None:
+    settings = ModelSettings(
+        cell=cell,  # type: ignore[arg-type]
+        embedding_size=E,
+        hidden_size=H,
+        num_layers=layers,
+        skip_connections=skip_connections,
+    )
     weights = random_weights(settings, dtype)
     stepper = build_stepper(weights, settings)
     assert isinstance(stepper, FastLSTM if cell == "lstm" else Engine)
     assert furthest(Engine(weights, settings), stepper, [1, 4, 1, 3]) <= tolerance  # type: ignore[arg-type]
 
 
-@given(layers=st.integers(1, 4), size=st.integers(1, 19), streams=st.lists(st.integers(1, 5), min_size=1, max_size=3))
-def test_fast_steps_are_those_of_the_cells_for_every_size(layers: int, size: int, streams: list[int]) -> None:
-    settings = ModelSettings(embedding_size=E, hidden_size=size, num_layers=layers)
+@given(
+    layers=st.integers(1, 4),
+    skip_connections=st.booleans(),
+    size=st.integers(1, 19),
+    streams=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_fast_steps_are_those_of_the_cells_for_every_size(
+    layers: int, skip_connections: bool, size: int, streams: list[int]
+) -> None:
+    settings = ModelSettings(embedding_size=E, hidden_size=size, num_layers=layers, skip_connections=skip_connections)
     engine = Engine(random_weights(settings), settings)
     assert furthest(engine, FastLSTM(engine), streams) <= 1e-12
 

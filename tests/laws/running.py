@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.inference import Engine
-from charlstm.networks.cores import BUILTIN_KERNELS, Core
+from charlstm.networks.cores import BUILTIN_KERNELS, Core, Masks, State
 from charlstm.settings import ModelSettings
 
 from .equations import has_scalar, scalar_step
@@ -85,19 +86,34 @@ def no_state_is_zeros(subject: Subject) -> float:
 
 
 @law(0.0)
-def a_mask_multiplies_what_the_next_layer_reads(subject: Subject) -> float:
-    """One mask a boundary of layers, every step of it and nothing else."""
-    layers = 3
-    core, (x, state) = random_core(subject, layers=layers), random_text(subject, layers=layers)
-    masks = core.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
-    outputs, after = core(x, state, masks=masks)
-    last = []
-    for layer in range(layers):
-        x, parts = subject.scan(x, tuple(part[layer] for part in state), core.layer_weights(layer))
+def masks_multiply_the_outputs_and_recurrent_weights_of_their_layer(subject: Subject) -> float:
+    """One mask a layer for all steps; with skip connections the outputs of all layers stand side by side.
+
+    Gradients go the same ways.
+    """
+    layers, worst = 3, []
+    x, state = random_text(subject, layers=layers)
+    x.requires_grad_()
+    for skip_connections in (False, True):
+        core = random_core(subject, layers=layers)
+        core.dropout = core.recurrent_dropout = 0.5
+        core.skip_connections = skip_connections
+        masks = core.draw_masks(B, torch.Generator().manual_seed(1))
+        runs = (partial(core, x, state, masks=masks), partial(_masked_layers, subject, core, x, state, masks))
+        worst.append(furthest(*(_with_gradients(run, x, core) for run in runs)))
+    return max(worst)
+
+
+def _masked_layers(subject: Subject, core: Core, x: Tensor, state: State, masks: Masks) -> tuple[Tensor, State]:
+    read, last = [], []
+    for layer in range(core.num_layers):
+        weights = dict(core.layer_weights(layer))
+        weights["weight_hh"] = weights["weight_hh"] * masks.recurrent[layer]
+        x, parts = subject.scan(x, tuple(part[layer] for part in state), weights)
+        x = torch.stack([step * masks.outputs[layer] for step in x])
+        read.append(x)
         last.append(parts)
-        if layer < layers - 1:
-            x = torch.stack([step * masks[layer] for step in x])
-    return furthest([outputs, *after], [x, *map(torch.stack, zip(*last, strict=True))])
+    return torch.cat(read, dim=2) if core.skip_connections else x, tuple(map(torch.stack, zip(*last, strict=True)))
 
 
 @law(0.0)
@@ -105,8 +121,9 @@ def each_direction_has_its_own_masks(subject: Subject) -> float:
     ahead, back = (random_core(subject, seed=seed) for seed in (1, 2))
     x, _ = random_text(subject)
     both = subject.bidirectional(ahead, back)
-    masks = both.draw_masks(B, 0.5, torch.Generator().manual_seed(1))
-    expected = [ahead(x, masks=masks[: L - 1])[0], back(x.flip(0), masks=masks[L - 1 :])[0].flip(0)]
+    ahead.dropout = back.dropout = 0.5
+    masks = both.draw_masks(B, torch.Generator().manual_seed(1))
+    expected = [ahead(x, masks=masks[0])[0], back(x.flip(0), masks=masks[1])[0].flip(0)]
     return furthest([both(x, masks=masks)], [torch.cat(expected, dim=-1)])
 
 
@@ -166,28 +183,36 @@ def engine_of(subject: Subject, core: Core, embedding: Tensor, output: nn.Linear
         "output.bias": output.bias,
         **{f"core.{name}": weight for name, weight in core.named_parameters()},
     }
-    sizes = {"embedding_size": E, "hidden_size": H, "num_layers": core.num_layers}
-    engine = subject.engine(
-        {name: weight.detach().numpy() for name, weight in weights.items()}, ModelSettings(cell=subject.name, **sizes)
+    settings = ModelSettings(
+        cell=subject.name,  # type: ignore[arg-type]
+        embedding_size=E,
+        hidden_size=H,
+        num_layers=core.num_layers,
+        skip_connections=core.skip_connections,
     )
+    engine = subject.engine({name: weight.detach().numpy() for name, weight in weights.items()}, settings)
     engine.cell = subject.cell
     return engine
 
 
 @law(ROUNDING)
 def the_engine_gives_the_same_logits(subject: Subject) -> float:
-    """Step by step from no state on, against the core."""
-    core, draw = random_core(subject, layers=9), randoms(8)
-    embedding, output = draw(V, E), nn.Linear(H, V).double()
-    engine = engine_of(subject, core, embedding, output)
-    ids = torch.randint(V, (T, B), generator=torch.Generator().manual_seed(9))
-    outputs, after = core(embedding[ids])
-    expected = F.linear(outputs, output.weight, output.bias)
-    state, logits = engine.zero_state(B), []
-    for step in ids.numpy():
-        step_logits, state = engine.step(step, state)
-        logits.append(step_logits)
-    return furthest([np.stack(logits), *state], [expected, *after])
+    """Step by step from no state on, against the core, without skip connections and with them."""
+    layers, worst = 9, []
+    for skip_connections, size in ((False, H), (True, layers * H)):
+        core, draw = random_core(subject, layers=layers), randoms(8)
+        core.skip_connections = skip_connections
+        embedding, output = draw(V, E), nn.Linear(size, V).double()
+        engine = engine_of(subject, core, embedding, output)
+        ids = torch.randint(V, (T, B), generator=torch.Generator().manual_seed(9))
+        outputs, after = core(embedding[ids])
+        expected = F.linear(outputs, output.weight, output.bias)
+        state, logits = engine.zero_state(B), []
+        for step in ids.numpy():
+            step_logits, state = engine.step(step, state)
+            logits.append(step_logits)
+        worst.append(furthest([np.stack(logits), *state], [expected, *after]))
+    return max(worst)
 
 
 @law(ROUNDING, has_scalar)

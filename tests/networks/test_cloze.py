@@ -19,14 +19,20 @@ T, B, E, H, V = 7, 3, 5, 4, 11
 LIKELIEST = SamplingParameters(temperature=0.0)
 
 
-def settings(cell: str, num_layers: int = 2) -> ModelSettings:
-    sizes = {"embedding_size": E, "hidden_size": H, "num_layers": num_layers}
+def settings(cell: str, num_layers: int = 2, *, skip_connections: bool = True) -> ModelSettings:
+    sizes = {
+        "embedding_size": E,
+        "hidden_size": H,
+        "num_layers": num_layers,
+        "skip_connections": skip_connections,
+    }
     return ModelSettings(cell=cell, bidirectional=True, objective="cloze", **sizes)  # type: ignore[arg-type]
 
 
-def cloze_model(cell: str, num_layers: int = 2) -> ClozeLM:
+def cloze_model(cell: str, num_layers: int = 2, *, skip_connections: bool = True) -> ClozeLM:
     torch.manual_seed(5)
-    model = OBJECTIVES["cloze"].build_model(V, settings(cell, num_layers)).double()
+    chosen = settings(cell, num_layers, skip_connections=skip_connections)
+    model = OBJECTIVES["cloze"].build_model(V, chosen).double()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.7)
     assert isinstance(model, ClozeLM)
@@ -35,16 +41,19 @@ def cloze_model(cell: str, num_layers: int = 2) -> ClozeLM:
 
 def engines_of(model: ClozeLM, cell: str) -> tuple[Engine, Engine]:
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    return build_directions(weights, settings(cell))
+    return build_directions(weights, settings(cell, skip_connections=model.core.forwards.skip_connections))
 
 
 def evaluate(model: ClozeLM, ids: np.ndarray, **how: Any) -> Tally:
     return evaluate_model(model, OBJECTIVES["cloze"], ids, start_id=0, **how).tally
 
 
+@pytest.mark.parametrize("skip_connections", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
-def test_cloze_logits_of_a_character_do_not_move_with_it_but_with_every_other(cell: str) -> None:
-    model = cloze_model(cell)
+def test_cloze_logits_of_a_character_do_not_move_with_it_but_with_every_other(
+    cell: str, skip_connections: bool
+) -> None:
+    model = cloze_model(cell, skip_connections=skip_connections)
     ids = torch.randint(V, (T, B))
     logits, _ = model(ids, dtype=torch.float64)
     for t in range(T):
@@ -55,9 +64,10 @@ def test_cloze_logits_of_a_character_do_not_move_with_it_but_with_every_other(ce
         assert (moved[torch.arange(T) != t] > 1e-9).all()
 
 
+@pytest.mark.parametrize("skip_connections", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
-def test_cloze_two_engines_add_up_to_the_model(cell: str) -> None:
-    model = cloze_model(cell)
+def test_cloze_two_engines_add_up_to_the_model(cell: str, skip_connections: bool) -> None:
+    model = cloze_model(cell, skip_connections=skip_connections)
     forwards, backwards = engines_of(model, cell)
     ids = torch.randint(V, (T, 1))
     expected = model(ids, dtype=torch.float64)[0][:, 0].detach().numpy()  # (T, V)

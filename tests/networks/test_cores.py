@@ -4,13 +4,14 @@ What every core does with text is in `laws`, which `test_cells` runs.
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
 from charlstm.cells import CELLS
-from charlstm.networks.cores import BUILTIN_KERNELS, Core, State, build_core
+from charlstm.networks.cores import BUILTIN_KERNELS, NO_MASKS, Core, State, build_core, draw_mask
 from charlstm.settings import ModelSettings
 
 from ..laws.subjects import SUBJECTS, E, H, L, random_core, random_text
@@ -79,18 +80,28 @@ def test_recurrent_layers_past_the_tenth_keep_their_own_weights() -> None:
     assert found == [id(weight) for weight in core.parameters()]
 
 
-def test_recurrent_masks_are_scaled_and_one_a_window_for_each_boundary_of_layers() -> None:
-    lanes, dropout = 500, 0.2
-    core, generator = fresh_core("lstm", layers=4), torch.Generator().manual_seed(1)
-    assert core.draw_masks(lanes, 0.0, generator) == []  # nor is a random number drawn
-    masks = core.draw_masks(lanes, dropout, generator)
-    assert all(map(torch.equal, masks, core.draw_masks(lanes, dropout, torch.Generator().manual_seed(1))))
-    assert [mask.shape for mask in masks] == [(lanes, H)] * 3
-    for mask in masks:
-        kept = mask != 0
-        assert (mask[kept] == torch.tensor(1 / (1 - dropout))).all()
-        assert kept.float().mean().item() == pytest.approx(1 - dropout, abs=0.04)
-    assert not torch.equal(masks[0], masks[1])
+def test_recurrent_masks_are_one_a_window_for_the_outputs_and_recurrent_weights_of_each_layer() -> None:
+    lanes, core, generator = 500, fresh_core("lstm", layers=3), torch.Generator().manual_seed(1)
+    before, core.dropout = generator.get_state(), 0.0
+    assert core.draw_masks(lanes, generator) == NO_MASKS
+    assert torch.equal(generator.get_state(), before)
+    core.dropout, core.recurrent_dropout = 0.25, 0.5
+    masks, again = (core.draw_masks(lanes, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert [mask.shape for mask in masks.outputs] == [(lanes, H)] * 3
+    assert [mask.shape for mask in masks.recurrent] == [(4 * H, H)] * 3
+    drawn = [*masks.outputs, *masks.recurrent]
+    assert all(map(torch.equal, drawn, [*again.outputs, *again.recurrent]))
+    assert not any(torch.equal(one, other) for one, other in pairwise(drawn) if one.shape == other.shape)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.25, 0.5, 0.99])
+def test_recurrent_masks_keep_the_mean(dropout: float) -> None:
+    mask = draw_mask((300, 401), dropout, torch.Generator().manual_seed(1))
+    kept = mask != 0
+    share = 1 - round(256 * dropout) / 256
+    assert mask.dtype == torch.float32
+    assert torch.equal(mask[kept], torch.full_like(mask[kept], 1 / share))
+    assert kept.float().mean().item() == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / mask.numel()))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

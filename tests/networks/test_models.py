@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch.nn import functional as F
 
 from charlstm.cells import CELLS
 from charlstm.errors import RunError
 from charlstm.networks import OBJECTIVES, CharLM, inherit_weights
+from charlstm.networks.cores import Masks
 from charlstm.settings import DataSettings, ModelSettings
 from charlstm.text.vocabulary import build_vocab, shared_ids
 from charlstm.weights import count_weights
@@ -25,9 +27,9 @@ def random_ids(vocab_size: int = V, *, steps: int = T, lanes: int = B) -> torch.
     return torch.randint(vocab_size, (steps, lanes), generator=torch.Generator().manual_seed(1))
 
 
-def double_model(cell: str) -> CharLM:
+def double_model(cell: str, *, skip_connections: bool = True) -> CharLM:
     """A model in float64 whose weights are all random, zero biases and peepholes included."""
-    model = CharLM(V, SETTINGS[cell]).double()
+    model = CharLM(V, replace(SETTINGS[cell], skip_connections=skip_connections)).double()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():
@@ -35,9 +37,10 @@ def double_model(cell: str) -> CharLM:
     return model
 
 
+@pytest.mark.parametrize("skip_connections", [True, False])
 @pytest.mark.parametrize("cell", CELLS)
-def test_model_is_embedding_then_core_then_linear(cell: str) -> None:
-    model, ids = double_model(cell), random_ids()
+def test_model_is_embedding_then_core_then_linear(cell: str, skip_connections: bool) -> None:
+    model, ids = double_model(cell, skip_connections=skip_connections), random_ids()
     logits, state = model(ids, dtype=torch.float64)
     hidden, after = model.core(model.embedding.weight[ids])
     assert logits.shape == (T, B, V)
@@ -82,8 +85,9 @@ def test_model_dropout_acts_by_the_masks_alone() -> None:
     model, ids = double_model("lstm").train(), random_ids()
     plain, _ = model(ids, dtype=torch.float64)
     again, _ = model(ids, dtype=torch.float64)
-    ones, _ = model(ids, masks=[torch.ones(B, H)], dtype=torch.float64)
-    drawn, _ = model(ids, masks=model.core.draw_masks(B, 0.5, torch.Generator().manual_seed(1)), dtype=torch.float64)
+    ones, _ = model(ids, masks=Masks([torch.ones(B, H)] * 2, [torch.ones(4 * H, H)] * 2), dtype=torch.float64)
+    model.core.dropout = 0.5
+    drawn, _ = model(ids, masks=model.core.draw_masks(B, torch.Generator().manual_seed(1)), dtype=torch.float64)
     assert torch.equal(plain, again)
     assert torch.equal(plain, ones)
     assert not torch.equal(plain, drawn)
@@ -103,13 +107,16 @@ def test_model_logits_of_bf16_products_are_float32_and_close(cell: str) -> None:
 
 def test_model_parameters_are_counted() -> None:
     gates = 4 * H
-    expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (H + 1)
-    built = OBJECTIVES["next"].build_model(V, SETTINGS["lstm"])
-    assert count_weights(SETTINGS["lstm"], V) == sum(p.numel() for p in built.parameters()) == expected
+    for skip_connections, read in ((True, L * H), (False, H)):
+        settings = replace(SETTINGS["lstm"], skip_connections=skip_connections)
+        expected = V * E + gates * (E + H + 2) + gates * (H + H + 2) + V * (read + 1)
+        built = OBJECTIVES["next"].build_model(V, settings)
+        assert count_weights(settings, V) == sum(p.numel() for p in built.parameters()) == expected
 
 
-def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn() -> None:
-    chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2)
+@pytest.mark.parametrize("skip_connections", [True, False])
+def test_model_inherits_by_character_and_leaves_new_rows_as_they_were_drawn(skip_connections: bool) -> None:
+    chosen = ModelSettings(embedding_size=5, hidden_size=7, num_layers=2, skip_connections=skip_connections)
     older = build_vocab(np.bincount(list(b"bcd")), DataSettings(unknown="replace"))
     newer = build_vocab(np.bincount(list(b"abdz")), DataSettings(unknown="replace"))
     theirs = OBJECTIVES["next"].build_model(older.size, chosen, seed=1)

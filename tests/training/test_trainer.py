@@ -4,6 +4,7 @@ import builtins
 import io
 import math
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from charlstm.networks import CharLM
 from charlstm.text import Batch
 
 from ..small_runs import bits
-from .trainers import EPOCH, LANE, STILL, B, E, H, L, T, V, enlarge_weights, losses, make, shown, take, text
+from .trainers import EPOCH, LANE, STILL, B, E, H, T, V, enlarge_weights, losses, make, shown, take, text
 
 # Exact resume
 
@@ -26,7 +27,7 @@ from .trainers import EPOCH, LANE, STILL, B, E, H, L, T, V, enlarge_weights, los
     [
         {},
         {"optimizer": "adam", "schedule": "constant", "clip_norm": 0.3},
-        {"patience": 1, "learning_rate": 1.5, "validate_every_steps": 3},
+        {"patience": 1, "learning_rate": 0.3, "validate_every_steps": 3},
     ],
     ids=["adamw", "adam", "patience"],
 )
@@ -113,15 +114,23 @@ class PlainModel(nn.Module):
     def __init__(self, copied: CharLM) -> None:
         super().__init__()
         self.embedding = nn.Embedding(V, E)
-        self.core = nn.LSTM(E, H, num_layers=L)
-        self.output = nn.Linear(H, V)
+        self.layers = nn.ModuleList([nn.LSTM(E, H), nn.LSTM(H, H)])
+        self.output = nn.Linear(2 * H, V)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                parameter.copy_(copied.get_parameter(name))
+                parameter.copy_(copied.get_parameter(self.name_in_run(name)))
+
+    @staticmethod
+    def name_in_run(name: str) -> str:
+        return re.sub(r"layers\.(\d)\.(\w+)_l0", r"core.\2_l\1", name)
 
     def forward(self, ids: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        x, state = self.core(self.embedding(ids), state)
-        return self.output(x), state
+        x, outputs, after = self.embedding(ids), [], []
+        for layer, before in zip(self.layers, state or (None, None), strict=True):
+            x, of_layer = layer(x, before)
+            outputs.append(x)
+            after.append(of_layer)
+        return self.output(torch.cat(outputs, dim=2)), after
 
 
 @pytest.mark.parametrize("clip_norm", [0.05, None])
@@ -140,7 +149,7 @@ def test_trainer_step_is_the_plain_torch_step(clip_norm: float | None) -> None:
             state = None
         window = torch.stack([ids[b * LANE + step % EPOCH * T :][: T + 1] for b in range(B)], dim=1)  # (T + 1, B)
         logits, state = plain(window[:-1], state)
-        state = tuple(part.detach() for part in state)
+        state = tuple(tuple(part.detach() for part in of_layer) for of_layer in state)
         loss = F.cross_entropy(logits.flatten(0, 1), window[1:].flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -152,7 +161,7 @@ def test_trainer_step_is_the_plain_torch_step(clip_norm: float | None) -> None:
         assert facts.grad_norm == pytest.approx(norm, rel=1e-3)
         if step == 0:
             for name, parameter in plain.named_parameters():
-                assert (trainer.model.get_parameter(name) - parameter).abs().max() < 1e-6
+                assert (trainer.model.get_parameter(plain.name_in_run(name)) - parameter).abs().max() < 1e-6
     assert facts.chars == (EPOCH + 3) * B * T
 
 

@@ -50,12 +50,11 @@ def make(
         "learning_rate": 0.02,
     }
     training = TrainingSettings(**{**defaults, **settings})
-    model = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L)  # type: ignore[arg-type]
+    model = ModelSettings(cell=cell, embedding_size=E, hidden_size=H, num_layers=L, dropout=dropout)  # type: ignore[arg-type]
     return Trainer(
         OBJECTIVES[objective].build_model(V, model, seed=model_seed),
         OBJECTIVES[objective],
         training,
-        dropout=dropout,
         batches=Lanes(text(train), training.batch_size, training.sequence_length),
         validation_ids=text(val, seed=2),
         start_id=0,

@@ -37,7 +37,7 @@ SHARE = 8  # one lane in so many begins, or one step in so many is a reset
 OPENING_CHARS, UNRELATED_CHARS, WARM_CHARS = 30, 20, 512
 STEPS = {"tinyshakespeare": 1200, "names": 1200, "log": 1200}
 MODELS = {
-    "small": ModelSettings(embedding_size=64, hidden_size=128, dropout=0.0),
+    "small": ModelSettings(embedding_size=64, hidden_size=128, skip_connections=False, dropout=0.0),
     "minute": ModelSettings(),
 }
 TRAINING = TrainingSettings(

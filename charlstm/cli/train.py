@@ -2,15 +2,17 @@
 
 import os
 import shlex
+import stat
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from charlstm.cli.config import SetOption
-from charlstm.cli.terminal import TrustOption, report_errors
+from charlstm.cli.terminal import TrustOption, print_diagnostic, report_errors
 from charlstm.cli.waiting import working
 from charlstm.errors import Interrupted, SettingsError
 
@@ -65,6 +67,8 @@ def train_command(
             stdin = standard_input(sources)
             opening = resume_session(resume, overrides or (), stdin=stdin, trust_sources=trust_sources)
         else:
+            if not inputs and not quiet and _is_pipe(sys.stdin):
+                print_diagnostic("standard input is a pipe that is not read: give - to train on it")
             settings, name = _settings(inputs or (), overrides or ())
             sources = settings.data.sources
             stdin = standard_input(sources)
@@ -96,6 +100,13 @@ def _settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[Setting
     if any(override.partition("=")[0].strip() == "data.sources" for override in overrides):
         raise SettingsError(f"the text is {' '.join(texts)} and also set by --set data.sources: leave one of them out")
     return override_setting(settings, "data.sources", texts, option="TEXT"), name_of_text(texts[0])
+
+
+def _is_pipe(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or no file
+        return False
 
 
 def name_of_text(source: str) -> str:

@@ -1,5 +1,7 @@
 """`charlstm train`: what it says, logs and saves, and how it goes on where the disk refuses."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,6 +135,12 @@ def test_train_takes_texts_and_names_the_run_after_the_first(here: Path) -> None
 )
 def test_train_calls_a_run_by_its_text(source: str, name: str) -> None:
     assert name_of_text(source) == name
+
+
+def test_train_says_that_a_pipe_is_not_read(here: Path) -> None:
+    command = [sys.executable, "-m", "charlstm", "train", *QUICK[:-1], "--set", "data.sources=text.txt"]
+    told = subprocess.run(command, cwd=here, input=b"a novel", capture_output=True, check=True).stderr.decode()
+    assert told.startswith("standard input is a pipe that is not read: give - to train on it\n")
 
 
 def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path) -> None:

@@ -34,7 +34,6 @@ class ProtocolName(StrEnum):
 
 
 FORMATS = (".4f", ".4f", ".3f", ".2%")  # of loss, bits per character, perplexity and accuracy
-WIDTHS = (8, 8, 10, 8)  # of their columns in a table
 
 
 @report_errors
@@ -167,17 +166,19 @@ def _fields(run: "Run", row: _Row, *, count: int) -> dict[str, Any]:
 
 
 def _write_table(rows: "Sequence[_Row]") -> None:
+    from charlstm.cli.tables import Table, print_tables
+
     naming = rows[0].evaluation.naming
-    of_chars = naming.name("chars")
-    names = [f"{naming.prefix}loss", f"bits/{naming.unit}", "perplexity", "accuracy"]
-    widths = [max(width, len(name)) for width, name in zip(WIDTHS, names, strict=True)]
-    chars = max(len(of_chars), *(len(f"{row.evaluation.tally.chars:,}") for row in rows))
-    heads = [f"{name:>{width}}" for name, width in zip(names, widths, strict=True)]
-    write_line("  ".join([*heads, f"{of_chars:>{chars}}", "text"]))
-    for row in rows:
-        values = zip(row.evaluation.figures.values(), widths, FORMATS, strict=True)
-        cells = [f"{value:{width}{form}}" for value, width, form in values]
-        write_line("  ".join([*cells, f"{row.evaluation.tally.chars:{chars},}", row.text or "all of them"]))
+    names = (f"{naming.prefix}loss", f"bits/{naming.unit}", "perplexity", "accuracy", naming.name("chars"), "text")
+    cells = [
+        (
+            *(f"{value:{form}}" for value, form in zip(row.evaluation.figures.values(), FORMATS, strict=True)),
+            f"{row.evaluation.tally.chars:,}",
+            row.text or "all of them",
+        )
+        for row in rows
+    ]
+    print_tables([], [Table("", names, cells, numbers=set(range(5)))])
 
 
 def _write_lines(run: "Run", row: _Row) -> None:

@@ -1,9 +1,6 @@
 """`charlstm runs`: the runs that are here; and the run that a command takes. Loads no torch."""
 
-import shutil
-import sys
 import textwrap
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm import environment
-from charlstm.cli.terminal import print_diagnostic, report_errors, write_line
+from charlstm.cli.terminal import print_diagnostic, report_errors, write_json
 
 if TYPE_CHECKING:
     from charlstm.runs import Run, RunSummary
@@ -30,13 +27,12 @@ def runs_command(
     for problem in problems:
         print_diagnostic(f"left out: {problem}")
     if as_json:
-        import json
-
         for summary in summaries:
-            write_line(json.dumps(_facts(summary), ensure_ascii=False))
+            write_json(_facts(summary))
     elif summaries:
-        for line in _table([_row(summary) for summary in summaries]):
-            write_line(line)
+        from charlstm.cli.tables import Table, print_tables
+
+        print_tables([], [Table("", HEAD, [_row(summary) for summary in summaries], numbers=set())])
     else:
         print_diagnostic("there are no runs here: train one with `charlstm train`")
 
@@ -98,25 +94,7 @@ def _row(summary: "RunSummary") -> tuple[str, ...]:
         (facts["began"] or "unknown")[:16].replace("T", " "),
         textwrap.shorten(plain(sources), 40, placeholder=" …"),
         f"{model.cell} {model.num_layers} × {model.hidden_size}",
-        f"{facts['step']:,}",
+        f"{facts['step']:,} step{'s' * (facts['step'] != 1)}",
         "not validated" if bits is None else f"{bits:.4f} {_figure(summary).removeprefix('bits_').replace('_', ' ')}",
         f"{summary.bytes / 1e6:.1f} MB",
     )
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Aligned columns; on a terminal with no room for them, a few lines a run."""
-    widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (HEAD, *rows)
-    ]
-    columns = shutil.get_terminal_size().columns
-    if not sys.stdout.isatty() or max(map(len, lines)) <= columns:
-        return lines
-    blocks = []
-    for name, *cells in rows:
-        facts = [
-            f"{head} {cell}" if head in ("began", "step") else cell for head, cell in zip(HEAD[1:], cells, strict=True)
-        ]
-        blocks += [name, *textwrap.wrap(", ".join(facts), columns, initial_indent="  ", subsequent_indent="  ")]
-    return blocks

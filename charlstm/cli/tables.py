@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from charlstm.cli.terminal import write, write_line
+from charlstm.cli.terminal import printable, write, write_line
 
 _GAP = 3  # columns that rich leaves between two
 
@@ -33,8 +33,10 @@ class Table(NamedTuple):
 def print_tables(heading: Sequence[str], tables: Sequence[Table]) -> None:
     """Write the tables under their heading to stdout."""
     if not sys.stdout.isatty():
-        write_line("\n".join([*heading, *(line for table in tables for line in ("", *_plain_lines(table)))]))
+        plain = "\n\n".join("\n".join(_plain_lines(table)) for table in tables)
+        write_line("\n".join([*heading, *([""] if heading else []), plain]))
         return
+    tables = [table._replace(rows=[tuple(map(printable, row)) for row in table.rows]) for table in tables]
     console = Console(markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         for number, line in enumerate(heading):

@@ -3,10 +3,11 @@
 Letters: `B` lanes, `T` steps, `N` characters of the text.
 
 A batch says what is read, what follows each character, what of it counts, and which lanes begin afresh; the position in
-the data is one integer. `Lanes` is the training stream, a few of its lanes perhaps read beginnings (`beginnings`);
-`Parts` are any parts of a text, to measure a model on them.
+the data is one integer. `Lanes` and `Segments` read a training text, in order or in a shuffled one, perhaps beside
+lanes that read its beginnings; `Parts` are any parts of a text, to measure a model on them.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -57,35 +58,20 @@ class Lanes:
         lane 0  | step 0 | step 1 | …
         lane 1  | step 0 | step 1 | …        each lane is (N − 1) // B characters of the text, in order
 
-    The last lanes may read beginnings instead, at every step T characters from where another text might begin; the
-    text is then cut into that many parts fewer.
-
     ids: (N,) integers, perhaps memory-mapped; never copied as a whole. Raises TextError for too short a text.
     """
 
     ids: NDArray[np.integer]
     batch_size: int
     sequence_length: int
-    beginnings: Beginnings | None = None
 
     def __post_init__(self) -> None:
-        needed = self.chars_per_step + 1
-        if len(self.ids) < needed:
-            raise TextError(
-                f"the training part of the text has {len(self.ids):,} characters, but {self.batch_size} lanes "
-                f"(training.batch_size) of {self.sequence_length} (training.sequence_length) need at least {needed:,}: "
-                "give more text or make one of them smaller"
-            )
-
-    @property
-    def stream_lanes(self) -> int:
-        """The lanes that read the text from end to end: B, but for those that read beginnings."""
-        return self.batch_size - (self.beginnings.lanes if self.beginnings else 0)
+        _refuse_too_short(self.ids, self.batch_size, self.sequence_length)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in a lane; the few characters after the last complete one are left out."""
-        return ((len(self.ids) - 1) // self.stream_lanes) // self.sequence_length
+        return ((len(self.ids) - 1) // self.batch_size) // self.sequence_length
 
     @property
     def chars_per_step(self) -> int:
@@ -93,24 +79,86 @@ class Lanes:
         return self.batch_size * self.sequence_length
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step counted from 0; every lane begins afresh with each epoch, a beginning at each step."""
-        lane_chars = (len(self.ids) - 1) // self.stream_lanes
+        """The batch of a step counted from 0; every lane begins afresh with each epoch."""
         cursor = (step % self.steps_per_epoch) * self.sequence_length
-        lanes = np.lib.stride_tricks.as_strided(  # a lane's last following character is the next lane's first
-            self.ids,
-            (self.stream_lanes, lane_chars + 1),
-            (lane_chars * self.ids.strides[0], self.ids.strides[0]),
-            writeable=False,
-        )
-        fresh = np.full(self.batch_size, cursor == 0)
-        fresh[self.stream_lanes :] = True
-        window = np.empty((self.sequence_length + 1, self.batch_size), dtype=np.int64)
-        refuse_changed(self.ids)
-        window[:, : self.stream_lanes] = lanes[:, cursor : cursor + self.sequence_length + 1].T
-        if self.beginnings:
-            window[:, self.stream_lanes :] = self.beginnings.windows(self.ids, self.sequence_length, step=step)
-        refuse_changed(self.ids)
-        return Batch(window[:-1], window[1:], np.ones(window[1:].shape, dtype=bool), fresh)
+        first = np.arange(self.batch_size) * ((len(self.ids) - 1) // self.batch_size) + cursor
+        return _read_windows(self.ids, first, self.sequence_length, fresh=cursor == 0)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """One text as segments of K · T characters, each read by one lane in K steps and in an order drawn every epoch.
+
+    Where the time does not suffice for the whole text, what is read is then a sample of all of it, and where it is read
+    often, no two batches are alike. A segment begins afresh. An epoch reads each once, and the next goes on where it
+    ended, in the same batch if need be; the few characters that fill no segment are now the first and now the last.
+
+    ids: (N,) integers, perhaps memory-mapped; never copied as a whole. Raises TextError for too short a text.
+    """
+
+    ids: NDArray[np.integer]
+    batch_size: int
+    sequence_length: int
+    steps: int  # K, or fewer so that there are at least B segments
+    seed: int
+
+    def __post_init__(self) -> None:
+        _refuse_too_short(self.ids, self.batch_size, self.sequence_length)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which as many characters are read as the text has, less those that fill no step."""
+        return ((len(self.ids) - 1) // self.batch_size) // self.sequence_length
+
+    @property
+    def chars_per_step(self) -> int:
+        """B · T."""
+        return self.batch_size * self.sequence_length
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step counted from 0: every lane is at the same step of its segment."""
+        window, following = self.sequence_length, len(self.ids) - 1
+        steps = min(self.steps, self.steps_per_epoch)
+        count, unused = divmod(following, steps * window)
+        number, step_within = divmod(step, steps)
+        epochs, places = np.divmod(number * self.batch_size + np.arange(self.batch_size), count)
+        first = np.empty(self.batch_size, dtype=np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            order, begin = _draw_order(count, unused, self.seed, epoch)
+            first[epochs == epoch] = begin + order[places[epochs == epoch]] * steps * window
+        return _read_windows(self.ids, first + step_within * window, window, fresh=step_within == 0)
+
+
+@dataclass(frozen=True)
+class WithBeginnings:
+    """The lanes of other batches and, beside them, lanes that read beginnings of their text, afresh at each step."""
+
+    others: Lanes | Segments
+    beginnings: Beginnings
+
+    @property
+    def batch_size(self) -> int:
+        """The lanes of both."""
+        return self.others.batch_size + self.beginnings.lanes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Those of the others, which alone read the whole text."""
+        return self.others.steps_per_epoch
+
+    @property
+    def chars_per_step(self) -> int:
+        """B · T."""
+        return self.batch_size * self.others.sequence_length
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step counted from 0, the beginnings in its last lanes."""
+        batch = self.others.batch(step)
+        refuse_changed(self.others.ids)
+        windows = self.beginnings.windows(self.others.ids, self.others.sequence_length, step=step)
+        refuse_changed(self.others.ids)
+        beside = _as_batch(windows, fresh=True)
+        return Batch(*(np.concatenate(parts, axis=-1) for parts in zip(batch, beside, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -144,3 +192,33 @@ class Parts:
                 (at >= since) & (at < until),
                 np.full(len(self.first), self.fresh and offset == 0),
             )
+
+
+def _refuse_too_short(ids: NDArray[np.integer], lanes: int, window: int) -> None:
+    needed = lanes * window + 1
+    if len(ids) < needed:
+        raise TextError(
+            f"the training part of the text has {len(ids):,} characters, but {lanes} lanes (training.batch_size) of "
+            f"{window} (training.sequence_length) need at least {needed:,}: give more text or make one of them smaller"
+        )
+
+
+@functools.lru_cache(maxsize=2)  # a batch may read the end of one epoch and the beginning of the next
+def _draw_order(count: int, unused: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], int]:
+    """The order of an epoch's segments, (count,), and how many characters are left out before the first."""
+    rng = np.random.default_rng((seed, epoch))
+    return rng.permutation(count), int(rng.integers(unused + 1))
+
+
+def _read_windows(ids: NDArray[np.integer], first: NDArray[np.int64], length: int, *, fresh: bool) -> Batch:
+    """What lanes read that begin at these places, first (B,)."""
+    refuse_changed(ids)
+    windows = ids[first + np.arange(length + 1)[:, None]].astype(np.int64)  # (T + 1, B)
+    refuse_changed(ids)
+    return _as_batch(windows, fresh=fresh)
+
+
+def _as_batch(windows: NDArray[np.int64], *, fresh: bool) -> Batch:
+    """A batch all of whose characters count. windows: (T + 1, B)."""
+    inputs, following = windows[:-1], windows[1:]
+    return Batch(inputs, following, np.ones(following.shape, dtype=bool), np.full(windows.shape[1], fresh))

@@ -25,9 +25,14 @@ from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
 from charlstm.text import (
+    Batches,
     Beginnings,
     Corpus,
+    Ids,
     Lanes,
+    Segments,
+    Vocab,
+    WithBeginnings,
     absolute_sources,
     read_corpus,
     shared_ids,
@@ -194,12 +199,7 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        batches=Lanes(
-            parts.train,
-            settings.training.batch_size,
-            settings.training.sequence_length,
-            Beginnings(corpus.vocab, beginning_lanes, settings.training.seed),
-        ),
+        batches=_make_batches(parts.train, corpus.vocab, settings.training, beginning_lanes),
         validation_ids=parts.val,
         start_id=start_id(corpus.vocab),
         machine=machine,
@@ -211,6 +211,17 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         beginning_lanes=beginning_lanes,
     )
     return resolved, trainer
+
+
+def _make_batches(ids: Ids, vocab: Vocab, training: TrainingSettings, beginning_lanes: int) -> Batches:
+    lanes, window = training.batch_size - beginning_lanes, training.sequence_length
+    if training.segment_steps is None:
+        others: Lanes | Segments = Lanes(ids, lanes, window)
+    else:
+        others = Segments(ids, lanes, window, training.segment_steps, training.seed)
+    if not beginning_lanes:
+        return others
+    return WithBeginnings(others, Beginnings(vocab, beginning_lanes, training.seed))
 
 
 def _beginning_lanes(settings: Settings) -> int:

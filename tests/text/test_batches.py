@@ -1,4 +1,4 @@
-"""Batches: lanes predict every character once an epoch and continue each other; parts are read from end to end.
+"""Batches: lanes and segments predict every character once an epoch; parts are read from end to end.
 
 Letters: `B` lanes, `T` steps, `N` characters of the text. A text of 0, 1, 2, … makes an id its own position.
 """
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.text import Lanes, Parts
+from charlstm.text import Lanes, Parts, Segments
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 9)).flatmap(
     lambda bt: st.tuples(st.integers(bt[0] * bt[1] + 1, 10 * bt[0] * bt[1] + 12), st.just(bt[0]), st.just(bt[1]))
@@ -62,14 +62,66 @@ def test_lanes_epochs_repeat_and_begin_where_they_say(sizes: tuple[int, int, int
         assert again.mask.size == lanes.chars_per_step
 
 
-@given(st.integers(1, 12), st.integers(1, 12))
-def test_lanes_say_how_much_text_is_needed_and_that_much_is_enough(b: int, t: int) -> None:
+# Segments
+
+STEPS = st.integers(1, 5)  # K, of a segment
+
+
+def segments_of(sizes: tuple[int, int, int], steps: int, seed: int = 1) -> tuple[Segments, int]:
+    """The segments of a text of positions, and how many steps one is long in it."""
+    n, b, t = sizes
+    return Segments(positions(n), b, t, steps, seed), min(steps, (n - 1) // (b * t))
+
+
+@given(SIZES, STEPS, st.integers(0, 9))
+def test_segments_are_read_from_end_to_end_in_one_lane_and_begin_afresh(
+    sizes: tuple[int, int, int], steps: int, number: int
+) -> None:
+    segments, steps = segments_of(sizes, steps)
+    batches = [segments.batch(number * steps + step) for step in range(steps)]
+    read = np.concatenate([batch.inputs for batch in batches])  # (K · T, B)
+    following = np.concatenate([batch.following for batch in batches])
+    assert np.array_equal(read, read[0] + np.arange(len(read))[:, None])
+    assert np.array_equal(following, read + 1)
+    assert [batch.fresh.tolist() for batch in batches] == [[step == 0] * sizes[1] for step in range(steps)]
+    assert all(batch.mask.all() and batch.mask.shape == sizes[:0:-1] for batch in batches)
+
+
+@given(SIZES, STEPS)
+def test_segments_are_read_once_an_epoch_and_no_epoch_is_cut_short(sizes: tuple[int, int, int], steps: int) -> None:
+    segments, steps = segments_of(sizes, steps)
+    n, b, t = sizes
+    count, unused = divmod(n - 1, steps * t)
+    numbers = -(-3 * count // b)  # of batches until three epochs are over
+    first = np.concatenate([segments.batch(number * steps).inputs[0] for number in range(numbers)])
+    for epoch in range(3):
+        places = np.sort(first[epoch * count : (epoch + 1) * count])
+        assert np.array_equal(np.diff(places), [steps * t] * (count - 1))
+        assert 0 <= places[0] <= unused
+
+
+def test_segments_come_in_another_order_for_every_seed_and_epoch_and_in_no_other() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        segments = Segments(positions(4 * 60 + 1), 3, 2, 2, seed)  # 60 segments, 20 batches an epoch
+        assert segments.steps_per_epoch == 40
+        steps = range(epoch * 40, epoch * 40 + 40, 2)
+        return [int(place) for step in steps for place in segments.batch(step).inputs[0]]
+
+    assert order(1, 0) == order(1, 0)
+    assert len({str(order(*place)) for place in ((1, 0), (2, 0), (1, 1))}) == 3
+    assert order(1, 0) != sorted(order(1, 0))
+
+
+@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Segments(*sizes, 3, 1)])
+@given(b=st.integers(1, 12), t=st.integers(1, 12))
+def test_batches_say_how_much_text_is_needed_and_that_much_is_enough(batches: Any, b: int, t: int) -> None:
     needed = b * t + 1
     for n in {0, 1, needed // 2, needed - 1} - {needed}:
         with pytest.raises(TextError, match=rf"has {n} characters.* need at least {needed}:") as caught:
-            Lanes(positions(n), b, t)
+            batches(positions(n), b, t)
         assert f"{b} lanes" in str(caught.value)
-    assert Lanes(positions(needed), b, t).steps_per_epoch == 1
+    assert batches(positions(needed), b, t).steps_per_epoch == 1
+    assert sorted(batches(positions(needed), b, t).batch(0).inputs.ravel()) == list(range(b * t))
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", "<u4"])
@@ -84,14 +136,15 @@ def test_lanes_read_any_array_of_ids_as_int64(dtype: str, every: int) -> None:
         assert inputs.dtype == targets.dtype == np.int64
 
 
-def test_lanes_windows_are_their_own_and_leave_the_text_alone() -> None:
+@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Segments(*sizes, 3, 1)])
+def test_windows_are_their_own_and_leave_the_text_alone(batches: Any) -> None:
     ids = positions(41)
-    inputs, targets = Lanes(ids, 2, 5).batch(1)[:2]
+    inputs, targets = batches(ids, 2, 5).batch(1)[:2]
     inputs[:], targets[:] = 77, 88
     assert np.array_equal(ids, positions(41))
 
 
-def test_lanes_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
+def test_batches_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
     path = tmp_path / "text.ids"
     n = 1 << 27  # 256 MiB of uint16, a hole in the file system
     with path.open("wb") as file:
@@ -99,9 +152,9 @@ def test_lanes_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
     ids = np.memmap(path, dtype="<u2", mode="r")
     tracemalloc.start()
     try:
-        lanes = Lanes(ids, 3, 17)
-        for step in (0, 1, lanes.steps_per_epoch - 1):
-            lanes.batch(step)
+        for batches in (Lanes(ids, 3, 17), Segments(ids, 3, 17, 1 << 14, 1)):
+            for step in (0, 1, batches.steps_per_epoch - 1):
+                batches.batch(step)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.settings import DataSettings
-from charlstm.text import Beginnings, Lanes, Vocab, start_id
+from charlstm.text import Beginnings, Lanes, Vocab, WithBeginnings, start_id
 from charlstm.text.beginnings import REACH_CHARS
 from charlstm.text.vocabulary import build_vocab, code_points
 
@@ -92,7 +92,8 @@ def test_the_other_lanes_are_a_stream_of_as_many_lanes(sizes: tuple[int, ...], e
     n, b, t, begin = sizes
     vocab = vocab_of("ab\n")
     ids = np.arange(n)
-    lanes, stream = Lanes(ids, b, t, Beginnings(vocab, begin, 5)), Lanes(ids, b - begin, t)
+    stream = Lanes(ids, b - begin, t)
+    lanes = WithBeginnings(stream, Beginnings(vocab, begin, 5))
     assert lanes.steps_per_epoch == stream.steps_per_epoch
     assert lanes.chars_per_step == b * t
     for step in range(lanes.steps_per_epoch):

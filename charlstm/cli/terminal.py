@@ -25,6 +25,7 @@ from charlstm.errors import (
     DiskWarning,
     InputOutputError,
     TextError,
+    ToldElsewhereError,
     is_out_of_memory,
 )
 
@@ -182,7 +183,8 @@ def forget_stdout() -> None:
 
 
 def _end(error: CharLSTMError) -> None:
-    print_diagnostic(f"charlstm: {' '.join(str(error).splitlines())}")
+    if not isinstance(error, ToldElsewhereError):
+        print_diagnostic(f"charlstm: {' '.join(str(error).splitlines())}")
     raise SystemExit(error.exit_code) from None
 
 

@@ -62,12 +62,18 @@ def _exit_code(train: Callable[[], None], lifeline: int) -> int:
         os._exit(LOST)
 
     threading.Thread(target=end_with_first, daemon=True).start()
+
+    @report_errors
+    def follow() -> None:
+        try:
+            train()
+        except ProcessLostError:
+            raise SystemExit(LOST) from None
+
     try:
-        report_errors(train)()
+        follow()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except ProcessLostError:
-        return LOST
     except BaseException:
         traceback.print_exc()
         return 1

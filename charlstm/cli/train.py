@@ -16,7 +16,7 @@ from charlstm import environment
 from charlstm.cli.config import SetOption
 from charlstm.cli.terminal import TrustOption, print_diagnostic, report_errors
 from charlstm.cli.waiting import working
-from charlstm.errors import DivergedError, Interrupted, SettingsError, ToldElsewhereError
+from charlstm.errors import DivergedError, Interrupted, ProcessLostError, SettingsError, ToldElsewhereError
 
 if TYPE_CHECKING:
     from charlstm.machine import Meeting, Processes
@@ -94,8 +94,11 @@ def train_command(
     train = partial(_train, open_session, quiet=quiet)
     if processes > 1:
         train_in_processes(processes, train)
-    else:
+        return
+    try:
         train(place, None)
+    except ProcessLostError as error:
+        raise error if place is None or place.local_rank == 0 else ToldElsewhereError(error) from None
 
 
 def _train(

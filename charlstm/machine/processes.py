@@ -239,7 +239,7 @@ def _lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ProcessLostError(
-            f"another process of this training run has ended or cannot be reached ({reason})"
-        ) from None
+            "another process of this training run has ended, or did not answer; what was saved is whole, go on from it "
+            "with --resume"
+        ) from error

@@ -130,8 +130,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     local_steps: Annotated[
         Count,
         Meta(
-            description="steps that each process takes by itself before weights are averaged (local SGD), for slow "
-            "links; 1: gradients are exchanged in every step, and the number of processes changes no bit"
+            description="steps that each process takes by itself before all average their weights; 1: none, exact"
         ),
     ] = 1
     seed: Annotated[

@@ -89,10 +89,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 128
     segment_steps: Annotated[
         Count | None,
-        Meta(
-            description="steps for which a lane reads on before it goes elsewhere, in an order drawn anew for every "
-            "pass over the text; null: to the end of its part"
-        ),
+        Meta(description="steps for which a lane reads on before it goes elsewhere; null: to the end of its part"),
     ] = 16
     optimizer: Annotated[Literal["adamw", "adam"], Meta(description="rule that moves the weights")] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="highest step size, reached after the warm-up")] = 0.004

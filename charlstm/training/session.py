@@ -41,7 +41,7 @@ from charlstm.text import (
 )
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
-from charlstm.training.short_texts import fit_batch, size_advice, validation_advice
+from charlstm.training.short_texts import fit_batch, overfitting_advice, size_advice, validation_advice
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -86,6 +86,7 @@ class Session:
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
             tell(Began(run, self.corpus, trainer, parameters, self.inherited))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
+            last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
             for facts in _within_memory(trainer.steps(), self.settings.training):
                 if facts.step == 1:
@@ -97,8 +98,12 @@ class Session:
                 asked = stop()
                 recorder.save(facts, must=asked or facts.stopped_by is not None)
                 ended = Ended(run, trainer.progress, facts, facts.stopped_by)
+                if facts.validation is not None:
+                    last_loss = facts.validation.loss
                 if asked:
                     break
+            for message in overfitting_advice(self.settings.model, trainer.progress, last_loss):
+                tell(Warned(message))
             tell(ended)
             return ended
 

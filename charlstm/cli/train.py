@@ -20,7 +20,7 @@ from charlstm.errors import DivergedError, Interrupted, ProcessLostError, Settin
 
 if TYPE_CHECKING:
     from charlstm.machine import Meeting, Processes
-    from charlstm.settings import Settings
+    from charlstm.settings import AskedSettings
     from charlstm.training import Session
 
 SETTINGS_ENDINGS = (".yaml", ".yml")
@@ -34,7 +34,7 @@ def train_command(
         typer.Argument(
             metavar="[CONFIG.yaml] [TEXT]...",
             help="Settings, and files, folders, globs, corpora or - for stdin to train on in place of data.sources; "
-            "without, the defaults on python-stdlib.",
+            "without settings, they are chosen for the text, the time and this machine; without a text, python-stdlib.",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +65,7 @@ def train_command(
     place = environment.process_place()
     if processes > 1 and place is not None:
         raise SettingsError("--processes starts processes of its own, which torchrun has done already: leave it out")
-    settings, name = _settings(inputs or (), overrides or ()) if resume is None else (None, "")
+    asked, name = _asked_settings(inputs or (), overrides or ()) if resume is None else (None, "")
     if not inputs and resume is None and not quiet and _is_pipe(sys.stdin):
         print_diagnostic("standard input is a pipe that is not read: give - to train on it")
     with nullcontext() if quiet else working("loading torch"):
@@ -77,11 +77,16 @@ def train_command(
     def open_session(together: "Processes") -> "tuple[Sequence[str], AbstractContextManager[Session]]":
         again = resume if resume is not None else _begun_before(run, together)
         if again is None:
-            assert settings is not None
-            sources: Sequence[str] = settings.data.sources
-            stdin = standard_input(sources) if together.leads_machine else None
+            assert asked is not None
+            sources: Sequence[str] = asked.settings.data.sources
             return sources, start_session(
-                settings, folder=run, name=name, init_from=init_from, stdin=stdin, processes=together
+                asked.settings,
+                folder=run,
+                name=name,
+                given=asked.given if asked.is_automatic else None,
+                init_from=init_from,
+                stdin=standard_input(sources) if together.leads_machine else None,
+                processes=together,
             )
         with together.agreeing():
             sources = open_run(again).settings.data.sources if together.leads else ()
@@ -150,20 +155,22 @@ def _begun_before(run: Path | None, together: "Processes") -> Path | None:
     return run if together.share_number(begun) else None
 
 
-def _settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[Settings, str]":
+def _asked_settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[AskedSettings, str]":
     """The settings that a command line gives, and the name of its run: that of the text, or of the settings' file."""
-    from charlstm.settings import load_settings, override_setting
+    from charlstm.settings import load_asked_settings, override_setting
 
     configs = [each for each in inputs if each.lower().endswith(SETTINGS_ENDINGS)]
     texts = [each for each in inputs if each not in configs]
     if len(configs) > 1:
         raise SettingsError(f"{' and '.join(configs)} are both settings: give one file of settings")
-    settings = load_settings(Path(configs[0]) if configs else None, overrides)
+    asked = load_asked_settings(Path(configs[0]) if configs else None, overrides)
+    settings = asked.settings
     if not texts:
-        return settings, _name_of(Path(configs[0])) if configs else name_of_text(settings.data.sources[0])
+        return asked, _name_of(Path(configs[0])) if configs else name_of_text(settings.data.sources[0])
     if any(override.partition("=")[0].strip() == "data.sources" for override in overrides):
         raise SettingsError(f"the text is {' '.join(texts)} and also set by --set data.sources: leave one of them out")
-    return override_setting(settings, "data.sources", texts, option="TEXT"), name_of_text(texts[0])
+    settings = override_setting(settings, "data.sources", texts, option="TEXT")
+    return asked._replace(settings=settings), name_of_text(texts[0])
 
 
 def _is_pipe(stream: IO[str] | None) -> bool:

@@ -10,9 +10,11 @@ as a ring all-reduce where every process has one shard, or a power of two of the
 """
 
 import operator
+import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -33,6 +35,7 @@ T = TypeVar("T")
 ONLY_ONE = ProcessPlace(rank=0, size=1, local_rank=0, local_size=1)
 Node: TypeAlias = tuple[int, int]  # of the tree: its level, 0 for leaves, and its number there
 
+LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
 LONGEST_STEP = timedelta(minutes=10)  # that others wait for a process before it counts as lost, saving included
 LONGEST_START = timedelta(days=1)  # the same while a text is read and encoded
 
@@ -199,18 +202,44 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
         yield ALONE
         return
     with _lost_processes():
-        store: Any = None
-        if meeting is not None:
+        if meeting is None:
+            store, _, _ = next(dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING))
+        else:
             handle = None if meeting.listening is None else meeting.listening.detach()
             leads = handle is not None
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 "127.0.0.1", meeting.port, None, leads, wait_for_workers=False, master_listen_fd=handle
             )
+        store = dist.PrefixStore(_agree_on_attempt(store, place), store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
         patient = dist.new_group(backend="gloo", timeout=LONGEST_START)
     yield Processes(place, patient)
     dist.destroy_process_group()
+
+
+def _agree_on_attempt(store: Any, place: ProcessPlace) -> str:
+    """A name that only those processes know that are alive now.
+
+    A store of torchrun keeps what an earlier attempt, of processes that have failed, has left in it. So rank 0 makes a
+    name up, and each of the others asks whether it is that of a process that answers.
+    """
+    store.set_timeout(LONGEST_MEETING)
+    name, own = os.urandom(8).hex(), os.urandom(8)
+    if place.rank == 0:
+        store.set("attempt", name)
+        for rank in range(1, place.size):
+            store.set(f"{name}/answer/{rank}", store.get(f"{name}/question/{rank}"))
+        return name
+    until = time.monotonic() + LONGEST_MEETING.total_seconds()
+    while time.monotonic() < until:
+        name = store.get("attempt").decode()
+        store.set(f"{name}/question/{place.rank}", own)
+        with suppress(dist.DistStoreError):  # of an earlier attempt
+            store.wait([f"{name}/answer/{place.rank}"], timedelta(seconds=1))
+            if store.get(f"{name}/answer/{place.rank}") == own:
+                return str(name)
+    raise RuntimeError("rank 0 does not answer")
 
 
 def add_neighbours(parts: Mapping[Node, T], count: int, add: Callable[[T, T], T]) -> dict[Node, T]:

@@ -20,7 +20,7 @@ SHARDS = ("training.shards=3", "training.batch_size=6", "training.sequence_lengt
 LONGEST_SECONDS = 1.5
 
 
-def command(folder: Path, run: Path, processes: int) -> list[str]:
+def command(run: Path, processes: int) -> list[str]:
     """Begin the run, or go on with it once it has a checkpoint."""
     if (run / "latest").exists():
         return ["train", "--resume", str(run), "--processes", str(processes), "-q"]
@@ -54,7 +54,7 @@ def test_kills_of_any_process_at_random_moments(
             killed["the first" if chosen == pid else "another"] += 1
 
     while sum(killed.values()) < kills or run.exists():
-        end = forks.run(command(tmp_path, run, draw.randint(1, 3)), cwd=tmp_path, meanwhile=kill)
+        end = forks.run(command(run, draw.randint(1, 3)), cwd=tmp_path, meanwhile=kill)
         assert end.code in (0, 6, -signal.SIGKILL), end
         assert end.err.count("\n") == (end.code == 6), end
         if end.code == 0:
@@ -84,10 +84,10 @@ def test_stops_at_random_moments(tmp_path: Path, forks: Forks, tell: Callable[[s
     for number in range(stops):
         run = tmp_path / f"run{number}"
         write_settings(tmp_path, steps=STEPS, validate=3, save=100)
-        end = forks.run(command(tmp_path, run, draw.randint(2, 3)), cwd=tmp_path, first=slowly, meanwhile=stop)
+        end = forks.run(command(run, draw.randint(2, 3)), cwd=tmp_path, first=slowly, meanwhile=stop)
         assert end.code == 143, end
         stopped += refuse_damage(run)
-        end = forks.run(command(tmp_path, run, draw.randint(1, 3)), cwd=tmp_path)
+        end = forks.run(command(run, draw.randint(1, 3)), cwd=tmp_path)
         assert end.code == 0, end
         found = end_of(run)
         assert (found["latest"], found["metrics"]) == (expected["latest"], expected["metrics"])

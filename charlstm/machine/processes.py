@@ -37,6 +37,7 @@ Node: TypeAlias = tuple[int, int]  # of the tree: its level, 0 for leaves, and i
 
 LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
 LONGEST_STEP = timedelta(minutes=10)  # that others wait for a process before it counts as lost, saving included
+MOST_AT_ONCE = 1 << 16  # numbers in a message: with larger ones two gloo processes wait for each other in turns
 LONGEST_START = timedelta(days=1)  # the same while a text is read and encoded
 
 
@@ -139,25 +140,30 @@ class Processes:
             list(add_neighbours(dict.fromkeys((0, n) for n in its), count, _nothing)) for its in self.spread(count)
         ]
         numbers = sum(tensor.numel() for tensor in like)
-        length = -(-numbers // self.size)  # of the slice that a process owns
+        length = min(-(-numbers // self.size), MOST_AT_ONCE)  # of the slice that a process owns of each chunk
+        chunks = -(-numbers // (self.size * length))
         kind = next((tensor for tensors in parts.values() for tensor in tensors), like[0])
-        flat = kind.new_zeros(len(parts), self.size * length)
+        flat = kind.new_zeros(len(parts), chunks * self.size * length)
         for row, node in zip(flat, nodes[self.rank], strict=True):
             torch.cat([tensor.flatten() for tensor in parts[node]], out=row[:numbers])
-        sent = flat.view(len(parts), self.size, length).transpose(0, 1).contiguous()
-        received = flat.new_empty(sum(map(len, nodes)), length)
+        sent = flat.view(len(parts), chunks, self.size, length).permute(1, 2, 0, 3).contiguous()
+        received = flat.new_empty(chunks, sum(map(len, nodes)), length)
+        gathered = flat.new_empty(chunks, self.size * length)
+        theirs, own = [length * len(its) for its in nodes], [length * len(parts)] * self.size
+        order = [node for its in nodes for node in its]
         with _lost_processes():
-            dist.all_to_all_single(
-                received.view(-1),
-                sent.view(-1),
-                [length * len(its) for its in nodes],
-                [length * len(parts)] * self.size,
-            )
-            order = [node for its in nodes for node in its]
-            (total,) = add_neighbours(dict(zip(order, received, strict=True)), count, operator.add).values()
-            gathered = flat.new_empty(self.size * length)
-            dist.all_gather_single(gathered, total)
-        pieces = torch.split(gathered[:numbers], [tensor.numel() for tensor in like])
+            scattering = [
+                dist.all_to_all_single(room.view(-1), chunk.view(-1), theirs, own, async_op=True)
+                for room, chunk in zip(received, sent, strict=True)
+            ]
+            gathering = []
+            for scattered, slices, room in zip(scattering, received, gathered, strict=True):
+                scattered.wait()
+                (total,) = add_neighbours(dict(zip(order, slices, strict=True)), count, operator.add).values()
+                gathering.append(dist.all_gather_single(room, total, async_op=True))
+            for each in gathering:
+                each.wait()
+        pieces = torch.split(gathered.view(-1)[:numbers], [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
     @contextmanager
@@ -203,7 +209,9 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
         return
     with _lost_processes():
         if meeting is None:
-            store, _, _ = next(dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING))
+            store, _, _ = next(
+                dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING)  # type: ignore[attr-defined]
+            )
         else:
             handle = None if meeting.listening is None else meeting.listening.detach()
             leads = handle is not None

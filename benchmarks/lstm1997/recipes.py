@@ -11,8 +11,6 @@ class Recipe:
     hidden_size: int = 16
     batch_size: int = 4
     learning_rate: float = 0.01
-    final_sequences: int | None = None  # by when the rate has fallen to 0, by a half cosine; None: it stays
-    clip_norm: float = 1.0
     memory: int | None = None  # as in `models.TaskModel`
 
 

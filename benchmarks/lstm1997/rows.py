@@ -1,6 +1,7 @@
 """The rows of trials: a file of JSON lines, one a trial, and the table and the picture that are made of them."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,14 +37,10 @@ def append_row(file: Path, row: Mapping[str, Any]) -> None:
 
 def table_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line a task: its name, the paper's figure, and what came of each cell."""
-    return [
-        [
-            name,
-            f"{task.paper:,}",
-            *(_outcome([row for row in rows if (row["task"], row["cell"]) == (name, cell)]) for cell in CELLS),
-        ]
-        for name, task in TASKS.items()
-    ]
+    made = defaultdict(list)
+    for row in rows:
+        made[row["task"], row["cell"]].append(row)
+    return [[name, f"{task.paper:,}", *(_outcome(made[name, cell]) for cell in CELLS)] for name, task in TASKS.items()]
 
 
 def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:

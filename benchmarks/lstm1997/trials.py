@@ -22,7 +22,7 @@ CHECKS = 100  # of a tested task in as many sequences as the paper needed
 CURVE_GROWTH = 1.1  # in sequences, from one point of a curve to the next
 FRESH = 2560  # sequences that a trial is tested on at its end, as in the paper
 TEST_NUMBERS = 20_000_000  # that the test sequences which are read side by side hold together
-EXAM, FINAL = 1, 2  # what test sequences are drawn for
+LEARN, TEST, FINAL = range(3)  # what sequences are drawn for
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Drawn:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
-        return self.source.draw(np.random.default_rng((self.seed, 0, step)), self.batch_size)
+        return self.source.draw(np.random.default_rng((self.seed, LEARN, step)), self.batch_size)
 
 
 class Trial:
@@ -48,15 +48,12 @@ class Trial:
         self.source = task.open(seed)
         self.model = TaskModel(task, cell=cell, hidden_size=recipe.hidden_size, memory=recipe.memory, seed=seed)
         self.objective = TaskLoss(task)
-        final = recipe.final_sequences
         training = TrainingSettings(
             batch_size=recipe.batch_size,
             optimizer="adam",
             learning_rate=recipe.learning_rate,
-            schedule="cosine" if final else "constant",
+            schedule="constant",
             warmup_steps=0,
-            clip_norm=recipe.clip_norm,
-            max_steps=final // recipe.batch_size if final else None,
         )
         self.trainer = Trainer(
             self.model,
@@ -74,7 +71,7 @@ class Trial:
         last = np.empty(0, dtype=np.float32)
         for _ in self.trainer.steps():
             errors = self.objective.errors.numpy()
-            last = np.concatenate([last, errors])[-criterion.count :]
+            last = np.concatenate([last, errors])[:]
             unchecked += len(errors)
             if not self.task.is_tested:
                 yield errors, criterion.met(last)
@@ -85,12 +82,12 @@ class Trial:
                 yield errors, self.passes()
 
     def passes(self) -> bool:
-        """Whether the model as it is fulfils the criterion of a tested task; the sequences are the same every time."""
+        """Whether the model as it is fulfils the criterion of a tested task; its sequences are drawn anew each time."""
         criterion, exam = self.task.criterion, self.source.exam
         if exam is not None:
             return criterion.met(self._errors(exam))
         errors = np.empty(0, dtype=np.float32)
-        for more in self.test_errors(criterion.count, EXAM):
+        for more in self.test_errors(criterion.count, TEST):
             errors = np.concatenate([errors, more])
             if criterion.count_wrong(errors) >= criterion.wrong:
                 return False
@@ -101,7 +98,7 @@ class Trial:
         most, begin, size = max(1, TEST_NUMBERS // (self.task.length * self.task.input_size)), 0, 1
         while begin < count:
             size = min(2 * size, most, count - begin)
-            rng = np.random.default_rng((self.seed, purpose, begin))
+            rng = np.random.default_rng((self.seed, purpose, self.trainer.progress.step, begin))
             yield self._errors(self.source.test(rng, size))
             begin += size
 
@@ -122,12 +119,13 @@ def run_trial(task: Task, cell: str, seed: int, recipe: Recipe, *, minutes: floa
     torch.set_flush_denormal(True)
     begin = time.process_time()
     trial, curve = Trial(task, cell, seed, recipe), Curve()
-    solved, end = False, "out of sequences"
+    end = "out of time"
     try:
         for errors, solved in trial.learn():
             curve.add(errors)
+            if solved:
+                end = "solved"
             if solved or time.process_time() - begin > 60 * minutes:
-                end = "solved" if solved else "out of time"
                 break
     except DivergedError:
         end = "diverged"

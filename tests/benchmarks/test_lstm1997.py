@@ -1,4 +1,4 @@
-"""The tasks of 1997: what is read follows the paper's definitions, targets follow from what is read, success is counted.
+"""The tasks of 1997: sequences are those of the paper's definitions, targets follow from them, success is counted.
 
 Letters: `T` steps, `B` sequences.
 """
@@ -206,17 +206,14 @@ def test_criterion_counts_the_last_errors() -> None:
 
 
 def test_memory_is_spread_over_the_gates_that_keep_and_taken_from_those_that_write() -> None:
-    for cell, keeping, writing in (
-        ("lstm", slice(7, 14), slice(0, 7)),
-        ("gru", slice(7, 14), None),
-        ("rnn", None, None),
-    ):
+    keeping = slice(7, 14)
+    for cell, keeps, writing in (("lstm", True, slice(0, 7)), ("gru", True, None), ("rnn", False, None)):
         core = TaskModel(TASKS["6a"], cell=cell, hidden_size=7, memory=None, seed=1).core
         before = core.bias_ih_l0.clone()
         spread_memory(core, 1000, torch.Generator().manual_seed(1))
         changed = core.bias_ih_l0 != before
-        assert changed.sum() == 7 * ((keeping is not None) + (writing is not None))
-        if keeping is not None:
+        assert changed.sum() == 7 * (keeps + (writing is not None))
+        if keeps:
             steps = core.bias_ih_l0[keeping].exp()
             assert (steps >= 1).all()
             assert 100 < steps.max() <= 999
@@ -242,8 +239,6 @@ def test_a_trial_ends_with_success_or_with_its_time_and_tells_how_many_sequences
     hard = replace(TASKS["6a"], criterion=Criterion(20, 0.0))
     row = run_trial(hard, "rnn", 1, recipe, minutes=0)
     assert (row["end"], row["sequences"], row["wrong_of_2560"]) == ("out of time", 7, 2560)
-    row = run_trial(hard, "rnn", 1, replace(recipe, final_sequences=21), minutes=1)
-    assert (row["end"], row["sequences"]) == ("out of sequences", 21)
 
 
 def test_rows_are_kept_by_recipe_and_a_cut_line_spoils_no_other(tmp_path: Path) -> None:

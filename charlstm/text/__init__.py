@@ -1,7 +1,7 @@
 """Sources of text, its vocabulary, its ids on disk, and batches of them."""
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts, Segments, WithBeginnings
-from charlstm.text.beginnings import Beginnings, start_id
+from charlstm.text.beginnings import Beginnings, end_id, start_id
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,

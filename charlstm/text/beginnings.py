@@ -16,8 +16,19 @@ REACH_CHARS = 4096  # searched for a beginning: a page of the text, whatever its
 
 
 def start_id(vocab: Vocab) -> int:
-    """The id of the symbol that is read, unseen, before a text: a line end, else a space, else the first symbol."""
-    return _divider_id(vocab) or 0
+    """The id of the symbol that is read, unseen, before a text: the boundary of documents, which each begins after.
+
+    For a model of one stream, what most often stands before a beginning: a line end, else a space, else any symbol.
+    """
+    return vocab.boundary_id if vocab.boundary_id is not None else _divider_id(vocab) or 0
+
+
+def end_id(vocab: Vocab) -> int | None:
+    """The id of the symbol that ends a document: the boundary, a stream model's line end, None where it has neither."""
+    if vocab.boundary_id is not None:
+        return vocab.boundary_id
+    (line_end,) = vocab.lookup(code_points("\n"))
+    return int(line_end) if line_end >= 0 else None
 
 
 @dataclass(frozen=True)

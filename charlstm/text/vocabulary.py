@@ -27,9 +27,12 @@ Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 CODE_POINTS = 0x110000
 REPLACEMENT_CHARACTER = "\ufffd"  # what the unknown symbol looks like in decoded text
+BOUNDARY = "\udc00"  # between two documents in text: a lone surrogate, which no decoded text holds
+BOUNDARY_SHOWN = "\u2403"  # what the boundary symbol looks like in a table; it is never printed as text
 MOST_MARKS = 10_000  # that are looked at in search of a character to which they belong
 HINT_CHARS = 50
 _NAMED_AT_MOST = 5
+NEWER_FIELDS: dict[str, Any] = {"normalize": "none", "has_boundary": False}  # that earlier files lack, and their values
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ class Vocab:
     `symbols` are the known characters by code point; a byte vocabulary has none to list, it is always all 256 values.
     `unknown` is about text met after training (a prompt, a text to evaluate): refuse, drop, or replace a character that
     is not among the symbols. In the training text itself a character that `min_count` left out is always the unknown
-    symbol, whatever the policy. That symbol has the last id, and exists if a character was left out or the policy is
-    "replace"; never for bytes.
+    symbol, whatever the policy. That symbol has the id after the known ones, and exists if a character was left out or
+    the policy is "replace"; never for bytes.
+    The vocabulary of a text of documents has one more symbol with the last id: the boundary, with which each document
+    ends and before which it begins. No character is its own, and decoded text leaves it out.
     """
 
     unit: Unit
@@ -49,16 +54,26 @@ class Vocab:
     has_unknown_symbol: bool
     symbols: tuple[str, ...]
     normalize: NormalForm = "none"
+    has_boundary: bool = False
 
     @property
     def size(self) -> int:
         """V."""
-        return 256 if self.unit == "byte" else len(self.symbols) + self.has_unknown_symbol
+        return self._known + self.has_unknown_symbol + self.has_boundary
 
     @property
     def unknown_id(self) -> int | None:
-        """The id of the unknown symbol: V − 1, or None where there is none."""
-        return self.size - 1 if self.has_unknown_symbol else None
+        """The id of the unknown symbol, or None where there is none."""
+        return self._known if self.has_unknown_symbol else None
+
+    @property
+    def boundary_id(self) -> int | None:
+        """The id of the boundary between documents, V − 1, or None where the text is one stream."""
+        return self.size - 1 if self.has_boundary else None
+
+    @property
+    def _known(self) -> int:
+        return 256 if self.unit == "byte" else len(self.symbols)
 
     @property
     def id_dtype(self) -> np.dtype[Any]:
@@ -86,7 +101,7 @@ class Vocab:
             if self.unknown == "skip":
                 ids = ids[known]
             else:
-                ids[~known] = self.size - 1
+                ids[~known] = self._known
         return ids.astype(self.id_dtype)
 
     def unknown_characters(self, text: str | bytes, *, where: str = "the text") -> list[str]:
@@ -112,19 +127,27 @@ class Vocab:
         return f", which it knows in another form: put the text into Unicode's {best}, or train with data.normalize"
 
     def lookup(self, codes: Codes) -> npt.NDArray[np.int32]:
-        """The id of each code, −1 where it has none."""
-        if self.unit == "byte":
+        """The id of each code, −1 where it has none. The boundary's code is that of BOUNDARY."""
+        if self.unit == "byte" and not self.has_boundary:
             return codes.astype(np.int32)
         return self._id_of_code.take(codes, mode="clip")  # the table's last entry is −1
 
     def to_bytes(self, ids: npt.ArrayLike) -> bytes:
-        """The text of ids as it goes to a file or pipe: UTF-8, or the bytes themselves; U+FFFD for the unknown."""
-        codes: npt.NDArray[np.uint32] = self._code_of_id[np.asarray(ids, dtype=np.intp)]
+        """The text of ids as it goes to a file or pipe: UTF-8, or the bytes themselves; U+FFFD for the unknown.
+
+        The boundary is left out.
+        """
+        symbol_ids = np.asarray(ids, dtype=np.intp)
+        if self.has_boundary:
+            symbol_ids = symbol_ids[symbol_ids != self.boundary_id]
+        codes: npt.NDArray[np.uint32] = self._code_of_id[symbol_ids]
         encoding = "latin-1" if self.unit == "byte" else "utf-8"
         return codes.tobytes().decode("utf-32-le").encode(encoding)
 
     def symbol(self, symbol_id: int) -> str:
-        """One symbol as a table shows it: the character, U+FFFD for the unknown, a byte as 'a' or '\\xff'."""
+        """One symbol as a table shows it: the character, U+FFFD for the unknown, a byte as 'a' or '\\xff', ␃."""
+        if symbol_id == self.boundary_id:
+            return BOUNDARY_SHOWN
         code = int(self._code_of_id[symbol_id])
         if self.unit == "byte" and not 0x20 <= code < 0x7F:
             return f"\\x{code:02x}"
@@ -133,8 +156,9 @@ class Vocab:
     def to_json(self) -> str:
         """One JSON object with the fields; `from_json` gives back an equal vocabulary."""
         fields = asdict(self)
-        if self.normalize == "none":  # so that the bytes are those of earlier versions, whose checksums are recorded
-            del fields["normalize"]
+        for name, default in NEWER_FIELDS.items():
+            if fields[name] == default:  # so that the bytes are those of earlier versions, whose checksums are recorded
+                del fields[name]
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
@@ -175,9 +199,12 @@ class Vocab:
 
     @cached_property
     def _id_of_code(self) -> npt.NDArray[np.int32]:
-        codes = self._code_of_id[: len(self.symbols)]
-        table = np.full(int(codes[-1]) + 2, -1, dtype=np.int32)
+        codes = self._code_of_id[: self._known]
+        last = max(int(codes[-1]), ord(BOUNDARY) if self.has_boundary else 0)
+        table = np.full(last + 2, -1, dtype=np.int32)
         table[codes] = np.arange(len(codes))
+        if self.boundary_id is not None:
+            table[ord(BOUNDARY)] = self.boundary_id
         return table
 
 
@@ -208,11 +235,13 @@ def shared_ids(vocab: Vocab, other: Vocab) -> tuple[list[int], list[int]]:
             "set data.unit to that of the other run"
         )
     if vocab.unit == "byte":
-        return list(range(256)), list(range(256))
+        shared = list(range(min(vocab.size, other.size)))
+        return shared, shared
     numbers = {symbol: number for number, symbol in enumerate(other.symbols)}
     pairs = [(number, numbers[symbol]) for number, symbol in enumerate(vocab.symbols) if symbol in numbers]
-    if vocab.unknown_id is not None and other.unknown_id is not None:
-        pairs.append((vocab.unknown_id, other.unknown_id))
+    for own, theirs in ((vocab.unknown_id, other.unknown_id), (vocab.boundary_id, other.boundary_id)):
+        if own is not None and theirs is not None:
+            pairs.append((own, theirs))
     return [own for own, _ in pairs], [theirs for _, theirs in pairs]
 
 
@@ -224,11 +253,14 @@ def name_characters(characters: Sequence[str]) -> str:
 
 
 def code_points(text: str) -> Codes:
-    """The code of each character, as uint8 where all are below 256, else uint32; `text` holds no lone surrogate."""
+    """The code of each character, as uint8 where all are below 256, else uint32.
+
+    `text` holds no lone surrogate but BOUNDARY.
+    """
     try:
         return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
     except UnicodeEncodeError:
-        return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def normalize_newlines(text: str) -> str:
@@ -296,15 +328,17 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked_fields(fields: Any) -> dict[str, Any]:
     """The arguments of a Vocab from parsed JSON; raises ValueError, which says what is wrong, for any other value."""
     choices = {"unit": Unit, "newline": Newline, "unknown": UnknownPolicy, "normalize": NormalForm}
+    flags = ("has_unknown_symbol", "has_boundary")
     if isinstance(fields, dict):
-        fields = {"normalize": "none", **fields}
-    if not isinstance(fields, dict) or set(fields) != {*choices, "has_unknown_symbol", "symbols"}:
+        fields = {**NEWER_FIELDS, **fields}
+    if not isinstance(fields, dict) or set(fields) != {*choices, *flags, "symbols"}:
         raise ValueError(f"an object with {', '.join(choices)}, has_unknown_symbol and symbols was expected")
     for name, choice in choices.items():
         if fields[name] not in get_args(choice):
             raise ValueError(f"{name} must be one of {', '.join(get_args(choice))}")
-    if not isinstance(fields["has_unknown_symbol"], bool):
-        raise ValueError("has_unknown_symbol must be true or false")
+    for name in flags:
+        if not isinstance(fields[name], bool):
+            raise ValueError(f"{name} must be true or false")
     symbols = fields["symbols"]
     if not isinstance(symbols, list) or not all(isinstance(symbol, str) and len(symbol) == 1 for symbol in symbols):
         raise ValueError("symbols must be a list of single characters")

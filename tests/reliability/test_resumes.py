@@ -59,7 +59,7 @@ def test_resumes_after_each_step_in_turn(tmp_path: Path) -> None:
         ("model.objective=cloze", "model.bidirectional=true"),
         ("training.optimizer=adam", "training.schedule=constant", "training.clip_norm=null"),
         ("data.unit=byte", "training.log_every_steps=4"),
-        ("training.patience=1", "training.learning_rate=0.8"),
+        ("training.patience=1", "training.learning_rate=0.8", "training.segment_steps=null"),
         ("training.threads=2", "training.shards=3", "training.batch_size=16", "training.sequence_length=4"),
     ],
     ids=["gru", "peephole", "peephole-full", "rnn", "cloze", "adam", "byte", "patience", "threads"],

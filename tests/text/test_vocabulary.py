@@ -10,12 +10,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
+from charlstm.text import end_id, start_id
 from charlstm.text.vocabulary import (
+    BOUNDARY,
+    BOUNDARY_SHOWN,
     CODE_POINTS,
     Vocab,
     code_points,
     name_characters,
     normalize_newlines,
+    shared_ids,
     stable_prefix,
 )
 
@@ -48,6 +52,34 @@ def test_vocab_of_bytes_takes_a_string_as_utf8():
     vocab = vocab_of("", unit="byte")
     assert vocab.encode_text("aé", where="it").tolist() == [0x61, 0xC3, 0xA9]
     assert [vocab.symbol(i) for i in (0x61, 0, 0xFF)] == ["a", "\\x00", "\\xff"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "unknown", "size"), [("char", "error", 3), ("char", "replace", 4), ("byte", "error", 257)]
+)
+def test_vocab_of_documents_has_a_boundary_that_no_text_holds_and_none_shows(unit, unknown, size):
+    stream = vocab_of("ba", unit=unit, unknown=unknown)
+    vocab = replace(stream, has_boundary=True)
+    assert vocab.size == stream.size + 1 == size
+    assert vocab.boundary_id == start_id(vocab) == end_id(vocab) == size - 1
+    assert stream.boundary_id is None
+    assert vocab.unknown_id == stream.unknown_id
+    ids = vocab.encode_codes(code_points("ab" + BOUNDARY + "b" + BOUNDARY), where="it")
+    assert np.array_equal(ids[[0, 1, 3]], stream.encode_text("abb", where="it"))
+    assert ids[[2, 4]].tolist() == [size - 1] * 2
+    assert vocab.to_bytes(ids) == b"abb"
+    assert vocab.symbol(size - 1) == BOUNDARY_SHOWN
+    with pytest.raises(TextError, match="lone surrogate"):
+        vocab.encode_text("a" + BOUNDARY, where="it")
+    assert Vocab.from_json(vocab.to_json(), where="it") == vocab
+    assert "has_boundary" not in stream.to_json()
+    assert shared_ids(vocab, vocab)[0] == [*range(size)]
+    assert shared_ids(vocab, stream)[0] == [*range(size - 1)]
+
+
+def test_end_id_of_a_stream_is_its_line_end():
+    assert vocab_of("a\n").symbol(end_id(vocab_of("a\n"))) == "\n"
+    assert end_id(vocab_of("a b")) is None
 
 
 @pytest.mark.parametrize("unit", ["char", "byte"])

@@ -1,6 +1,6 @@
 """Trials of the tasks of Hochreiter & Schmidhuber 1997, and what came of them; docs/long-memory.md explains them.
 
-python -m benchmarks.lstm1997 run ROWS [--cells NAME …] [--tasks NAME …] [--seeds N …] [--minutes M]
+python -m benchmarks.lstm1997 run ROWS [--cells NAME …] [--tasks NAME …] [--seeds N …]
 python -m benchmarks.lstm1997 table ROWS
 python -m benchmarks.lstm1997 picture ROWS FILE
 
@@ -17,6 +17,8 @@ from benchmarks.lstm1997.rows import CELLS, append_row, draw_picture, read_rows,
 from benchmarks.lstm1997.trials import run_trial
 from benchmarks.measure import table
 
+MINUTES = 10.0  # of processor time, for each trial
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -26,7 +28,6 @@ def main() -> None:
     run.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     run.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
     run.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
-    run.add_argument("--minutes", type=float, default=10.0, help="of processor time, for each trial")
     commands.add_parser("table", help="the rows as a Markdown table").add_argument("rows", type=Path)
     picture = commands.add_parser("picture", help="error over sequences, as PNG")
     picture.add_argument("rows", type=Path)
@@ -45,7 +46,7 @@ def run_missing(args: argparse.Namespace) -> None:
     for cell, name, seed in product(args.cells, args.tasks, args.seeds):
         if any((row["cell"], row["task"], row["seed"]) == (cell, name, seed) for row in read_rows(args.rows)):
             continue
-        row = run_trial(TASKS[name], cell, seed, RECIPES[name], minutes=args.minutes)
+        row = run_trial(TASKS[name], cell, seed, RECIPES[name], minutes=MINUTES)
         append_row(args.rows, row)
         print(f"{cell} {name} {seed}: {row['end']}, {row['sequences']:,} sequences, {row['seconds']} s", flush=True)
 

@@ -49,7 +49,8 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     share = f"{len(found)}/{len(rows)}"
-    return f"{share}: {mean(found):,.0f} ({min(found):,}–{max(found):,})" if found else share
+    spread = f" ({min(found):,}–{max(found):,})" if len(found) > 1 else ""
+    return f"{share}: {mean(found):,.0f}{spread}" if found else share
 
 
 def draw_picture(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.lstm1997.paper import TASKS
 from benchmarks.lstm1997.recipes import RECIPES
 
 CELLS = ("lstm", "peephole", "gru", "rnn")
-PICTURED = ("reber", "2b p=100", "3c T=100 N=1", "adding T=100", "multiplication, 13 wrong T=100", "6b")
+PICTURED = ("reber", "2c q=100 p=100", "3a T=100 N=1", "adding T=100", "multiplication, 13 wrong T=100", "6b")
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -64,8 +64,8 @@ def draw_picture(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             for place, curve in enumerate(curves):
                 axes.plot(*zip(*curve, strict=True), color=color, linewidth=1, label="" if place else cell)
         axes.axvline(TASKS[name].paper, color="black", linestyle=":", label="paper")
-        axes.set(title=name, xscale="log", yscale="log")
+        axes.set(title=name, xscale="log", ylim=0)
         axes.legend()
     figure.supxlabel("sequences learned from")
-    figure.supylabel("mean error of the sequences since the last point, before they were learned from")
+    figure.supylabel("mean error")
     figure.savefig(file, dpi=100)

@@ -139,7 +139,6 @@ def use_muon(rate: float) -> Change:
 
 CHANGES: Mapping[str, Change] = {
     "beta2_0.99": set_betas(0.9, 0.99),
-    "beta1_0.8": set_betas(0.8, 0.999),
     "averaged": average_weights,
     "normalised": normalise_layers,
     "residual": add_inputs,

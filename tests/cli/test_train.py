@@ -144,7 +144,7 @@ def test_train_says_that_a_pipe_is_not_read(here: Path) -> None:
 
 def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path) -> None:
     (here / "short.txt").write_text("the cat sat on the mat\n" * 9)
-    said = charlstm("train", "short.txt", *QUICK[:-1]).stderr
+    said = charlstm("train", "short.txt", *QUICK[:-1], "--set", "model.hidden_size=20").stderr
     assert "the 186 characters to train on are fewer than 16 lanes of 64: training.batch_size is" in said
     assert "parameters can learn 186 characters by heart" in said
     training = runs.open_run(Path("runs/short")).settings.training

@@ -184,3 +184,15 @@ def test_processes_that_differ_are_refused_on_each_machine(
     assert sentence in end.err
     assert sentence in second
     assert not (here / "run").exists()
+
+
+def test_processes_that_take_local_steps_stop_where_they_agree_and_resume(here: Path, forks: Forks) -> None:
+    settings = ["training.local_steps=2", "training.validate_every_steps=4"]
+    assert start(forks, here, "whole", 2, settings=settings).code == 0
+    stop = AT_STEP.format(step=3, rank=1, then="os.kill(os.getpid(), signal.SIGTERM)")
+    end = start(forks, here, "stopped", 2, settings=settings, first=stop)
+    assert (end.code, end.err.count("stopped and saved after step 4")) == (143, 1), end.err
+    resume(forks, here, "stopped", 2)
+    assert ending(here / "stopped") == ending(here / "whole")
+    end = start(forks, here, "no", 2, settings=["training.local_steps=2"])
+    assert (end.code, "training.validate_every_steps is 3, but must be a multiple" in end.err) == (2, True), end.err

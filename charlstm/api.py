@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from charlstm.environment import available_cores, load_average
 from charlstm.errors import SettingsError
 from charlstm.inference import (
+    EVERY,
     Sample,
     SamplingParameters,
     build_directions,
@@ -55,6 +56,7 @@ def sample_stepwise(
     prompt: bytes = b"",
     stop: bytes = b"",
     samples: int = 1,
+    which: slice = EVERY,
     seed: int = 1,
     scored: bool = False,
     cores: int | None = None,
@@ -62,7 +64,8 @@ def sample_stepwise(
 ) -> Iterator[list[Sample]]:
     """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
 
-    sampling: its length 0 is without end. cores: that NumPy may use, None for all of this process.
+    sampling: its length 0 is without end. which: of the samples.
+    cores: that NumPy may use, None for all of this process.
     cold: whether to read nothing before the prompt, instead of what training texts begin with.
     Everything is read and checked before this returns; raises RunError and TextError.
     """
@@ -78,6 +81,7 @@ def sample_stepwise(
         length=sampling.length or None,
         seed=seed,
         samples=samples,
+        which=which,
         stop_ids=stop_ids,
         scored=scored,
         cold=cold,

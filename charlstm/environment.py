@@ -8,13 +8,25 @@
 | TERM             | "dumb": no line of progress that redraws itself                                     |
 | NO_COLOR         | not empty: no colours                                                              |
 | OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
+| RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE | of a process of a training run, which torchrun sets          |
+| TORCHELASTIC_MAX_RESTARTS | above 0: torchrun starts a training run again that has failed                     |
 """
 
 import errno
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+class ProcessPlace(NamedTuple):
+    """Which of the processes of a training run this is, of all and of those on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
 
 
 def run_folder() -> Path | None:
@@ -32,6 +44,18 @@ def cache_folder() -> Path:
     return _path("CHARLSTM_CACHE") or (_path("XDG_CACHE_HOME") or _expanded("~/.cache")) / "charlstm"
 
 
+def process_place() -> ProcessPlace | None:
+    """The place that torchrun, or another launcher that sets its variables, gave this process; None without one."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    values = [os.environ.get(name, "") for name in names]
+    return ProcessPlace(*map(int, values)) if all(value.isdecimal() for value in values) else None
+
+
+def is_restarted() -> bool:
+    """Whether torchrun starts this command anew, as it stands, when a process has failed."""
+    return os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") not in ("", "0")
+
+
 def terminal_redraws() -> bool:
     """Whether a terminal here can draw over a line it has written; TERM says so."""
     return os.environ.get("TERM", "") not in ("", "dumb", "unknown")
@@ -42,12 +66,12 @@ def terminal_colours() -> bool:
     return terminal_redraws() and not os.environ.get("NO_COLOR")
 
 
-def available_cores() -> int:
-    """The processor cores that this process may use; OMP_NUM_THREADS says so where it is set."""
+def available_cores(processes: int = 1) -> int:
+    """The processor cores for each of so many processes; OMP_NUM_THREADS says so where it is set."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if asked.isascii() and asked.isdigit() and len(asked) < 6 and int(asked) > 0:
         return int(asked)
-    return _processors()
+    return max(1, _processors() // processes)
 
 
 def limit_numpy_threads() -> int:

@@ -52,6 +52,18 @@ class InputOutputError(CharLSTMError):
     exit_code = 6
 
 
+class ProcessLostError(InputOutputError):
+    """Another process of the training run has ended, or cannot be reached."""
+
+
+class ToldElsewhereError(CharLSTMError):
+    """This process ends for a reason that another process of the training run tells the user."""
+
+    def __init__(self, error: CharLSTMError, *, exit_code: int | None = None) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code if exit_code is None else exit_code
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory has run out; torch has no exception of its own for the processor's."""
     if isinstance(error, ImportError | OSError):  # of a library that finds no room, by the loader's sentences

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RunOption, TrustOption, report_errors, write_json, write_line
+from charlstm.cli.terminal import (
+    RunOption,
+    ShardOption,
+    TrustOption,
+    parse_shard,
+    report_errors,
+    write_json,
+    write_line,
+)
 from charlstm.cli.waiting import working
 from charlstm.errors import RunError, SettingsError
 
@@ -56,6 +64,7 @@ def eval_command(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Let the model learn from the text as it reads; slow, figures apart.")
     ] = False,
+    shard: ShardOption = "1/1",
     trust_sources: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row instead of lines.")] = False,
 ) -> None:
@@ -64,13 +73,16 @@ def eval_command(
         raise SettingsError("--split names a part of the run's own text: give it or TEXT, not both")
     if dynamic and protocol is ProtocolName.windows:
         raise SettingsError("--dynamic reads the text as one stream: leave --protocol windows out")
+    which = parse_shard(shard)
+    if shard != "1/1" and not texts:
+        raise SettingsError("--shard takes every N-th of the texts that are named: name some")
     from charlstm.cli.texts import split_of, text_of
     from charlstm.text import EncodedText
 
     run = take_run(run_folder, needs="next" if dynamic else None)
     readings: Iterable[_Reading]
     if texts:
-        readings = (_Reading(text, None, text_of(run, text)) for text in texts)
+        readings = (_Reading(text, None, text_of(run, text)) for text in texts[which])
     else:
         part = str(split or Split.val)
         readings = [_Reading(None, part, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()))]
@@ -78,14 +90,14 @@ def eval_command(
         rows = _measure_dynamic(run, list(readings), trust_sources=trust_sources)
     else:
         rows = [_measure(run, reading, protocol) for reading in readings]
-    if len(rows) > 1:
+    if len(rows) > 1 and shard == "1/1":
         rows.append(_Row(None, None, sum(row.unknown_chars for row in rows), _total([row.evaluation for row in rows])))
     if as_json:
         for row in rows:
             write_json(_fields(run, row, count=len(rows) - 1))
     elif len(rows) > 1:
         _write_table(rows)
-    else:
+    elif rows:
         _write_lines(run, rows[0])
 
 

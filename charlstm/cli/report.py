@@ -151,7 +151,9 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     train, val, _ = (len(part) for part in split_ids(corpus.ids, settings.data.split))
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
-    cores = f"{_count(machine.shards, 'shard')} on {_count(min(machine.threads, machine.shards), 'thread')}"
+    cores = f"{_count(machine.shards, 'shard')} on {_count(trainer.shards.threads, 'thread')}"
+    if machine.processes.size > 1:
+        cores = f"{cores} in each of {machine.processes.size:,} processes"
     rows = [
         ("text", f"{', '.join(sources)}: {_count(corpus.chars, settings.data.unit)}"),
         ("", f"{train:,} to train, {val:,} to validate"),

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -14,6 +14,8 @@ from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import (
     RawOption,
     RunOption,
+    ShardOption,
+    parse_shard,
     print_diagnostic,
     read_input,
     report_errors,
@@ -66,6 +68,7 @@ def sample_command(
         str | None, typer.Option("--separator", metavar="TEXT", help="A line to write between two texts.")
     ] = None,
     null: Annotated[bool, typer.Option("-0", "--null", help="End each text with NUL, as for xargs -0.")] = False,
+    shard: ShardOption = "1/1",
     interactive: Annotated[
         bool,
         typer.Option("--interactive", "-i", help="Ask for prompts; each begins a text of its own."),
@@ -90,6 +93,9 @@ def sample_command(
         raise SettingsError("--prompt and --prompt-file are both given: give one of them")
     if as_json + null + (separator is not None) > 1:
         raise SettingsError("--json, -0 and --separator are three ways to tell texts apart: give one of them")
+    which = parse_shard(shard)
+    if shard != "1/1" and seed is None:
+        raise SettingsError("--shard takes every N-th of the samples of one --seed: give the same to all parts")
     if interactive and (prompt or prompt_file is not None or samples > 1 or as_json):
         raise SettingsError(
             "--interactive asks for the prompts of single texts: leave --prompt, --prompt-file, --samples, --json out"
@@ -120,6 +126,7 @@ def sample_command(
             prompt=head,
             stop=_bytes(stop),
             samples=samples,
+            which=which,
             seed=seed,
             scored=as_json,
             cores=cores,
@@ -137,16 +144,17 @@ def sample_command(
     if seed is None and not quiet:
         print_diagnostic(f"seed {first_seed}")
     head = head if echo else b""
-    if samples == 1 and not as_json:
+    if samples == 1 and shard == "1/1" and not as_json:
         _stream(steps, opened.vocab, stop_ids, head, write, end=end)
         return
     between = None if separator is None else _bytes(separator) + b"\n"
     rule = between is None and not null and not quiet
-    for text, one in _finished(steps, opened.vocab, head):
+    numbers = range(samples)[which]
+    for text, one in _finished(steps, opened.vocab, head, numbers):
         if as_json:
             write_json(_fields(text, one, opened.vocab))
             continue
-        if one.number:
+        if one.number != numbers[0]:
             write(between or b"")
             if rule:
                 _draw_rule()
@@ -168,17 +176,16 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, wr
         write(end)
 
 
-def _finished(steps: "Steps", vocab: "Vocab", head: bytes) -> "Iterator[tuple[bytes, Sample]]":
+def _finished(steps: "Steps", vocab: "Vocab", head: bytes, numbers: Iterable[int]) -> "Iterator[tuple[bytes, Sample]]":
     """Each text when it and those before it are finished, in the order of their numbers."""
     from charlstm.inference import take_text
 
     waiting: dict[int, Sample] = {}
-    number = 0
-    for live in steps:
-        waiting |= {one.number: one for one in live if one.finished}
-        while (one := waiting.pop(number, None)) is not None:
-            yield head + take_text(one, vocab), one
-            number += 1
+    for number in numbers:
+        while number not in waiting:
+            waiting |= {one.number: one for one in next(steps) if one.finished}
+        one = waiting.pop(number)
+        yield head + take_text(one, vocab), one
 
 
 def _draw_rule() -> None:

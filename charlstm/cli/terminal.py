@@ -24,7 +24,9 @@ from charlstm.errors import (
     CharLSTMError,
     DiskWarning,
     InputOutputError,
+    SettingsError,
     TextError,
+    ToldElsewhereError,
     is_out_of_memory,
 )
 
@@ -40,6 +42,9 @@ RunOption: TypeAlias = Annotated[
 
 TrustOption: TypeAlias = Annotated[
     bool, typer.Option("--trust-sources", help="Read the sources of a run whose text is not in your cache.")
+]
+ShardOption: TypeAlias = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Only part I of N: items I, I + N, I + 2 N, … counted from 1.")
 ]
 RawOption: TypeAlias = Annotated[
     bool, typer.Option("--raw", help="Give a terminal control characters as they are, not as \\x1b.")
@@ -71,6 +76,15 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             _end(InputOutputError(f"could not {what}: {_reason(error)}"))
 
     return wrapped
+
+
+def parse_shard(asked: str) -> slice:
+    """Which items of a list --shard asks for. Raises SettingsError."""
+    part, _, parts = asked.partition("/")
+    numbers = [int(number) for number in (part, parts) if number.isascii() and number.isdecimal() and len(number) < 10]
+    if len(numbers) < 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise SettingsError(f"--shard is {asked!r}, but must be a part of so many, from 1/8 to 8/8 for eight")
+    return slice(numbers[0] - 1, None, numbers[1])
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -182,7 +196,8 @@ def forget_stdout() -> None:
 
 
 def _end(error: CharLSTMError) -> None:
-    print_diagnostic(f"charlstm: {' '.join(str(error).splitlines())}")
+    if not isinstance(error, ToldElsewhereError):
+        print_diagnostic(f"charlstm: {' '.join(str(error).splitlines())}")
     raise SystemExit(error.exit_code) from None
 
 

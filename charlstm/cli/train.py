@@ -4,20 +4,24 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from charlstm import environment
 from charlstm.cli.config import SetOption
 from charlstm.cli.terminal import TrustOption, print_diagnostic, report_errors
 from charlstm.cli.waiting import working
-from charlstm.errors import Interrupted, SettingsError
+from charlstm.errors import DivergedError, Interrupted, ProcessLostError, SettingsError, ToldElsewhereError
 
 if TYPE_CHECKING:
+    from charlstm.machine import Meeting, Processes
     from charlstm.settings import AskedSettings
+    from charlstm.training import Session
 
 SETTINGS_ENDINGS = (".yaml", ".yml")
 COMPRESSED_ENDINGS = (".gz", ".xz", ".zst")
@@ -45,6 +49,10 @@ def train_command(
         Path | None, typer.Option("--init-from", metavar="RUN", help="Start from another run's best weights.")
     ] = None,
     trust_sources: TrustOption = False,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", metavar="N", min=1, max=1024, help="Train in so many processes on this machine."),
+    ] = 1,
     overrides: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -54,37 +62,97 @@ def train_command(
             "--resume goes on with the run's own folder, settings, text and weights: "
             "leave CONFIG, TEXT, --run and --init-from out"
         )
-    with ExitStack() as stack:
-        with nullcontext() if quiet else working("loading torch"):
-            from charlstm.cli.report import Report
-            from charlstm.training import resume_session, start_session
-        from charlstm.cli.signals import stop_requests
-        from charlstm.cli.texts import reading, standard_input
+    place = environment.process_place()
+    if processes > 1 and place is not None:
+        raise SettingsError("--processes starts processes of its own, which torchrun has done already: leave it out")
+    asked, name = _asked_settings(inputs or (), overrides or ()) if resume is None else (None, "")
+    if not inputs and resume is None and not quiet and _is_pipe(sys.stdin):
+        print_diagnostic("standard input is a pipe that is not read: give - to train on it")
+    with nullcontext() if quiet else working("loading torch"):
+        from charlstm.cli.processes import train_in_processes
+        from charlstm.cli.texts import standard_input
         from charlstm.runs import open_run
+        from charlstm.training import resume_session, start_session
 
-        if resume is not None:
-            sources: Sequence[str] = open_run(resume).settings.data.sources
-            stdin = standard_input(sources)
-            opening = resume_session(resume, overrides or (), stdin=stdin, trust_sources=trust_sources)
-        else:
-            if not inputs and not quiet and _is_pipe(sys.stdin):
-                print_diagnostic("standard input is a pipe that is not read: give - to train on it")
-            asked, name = _asked_settings(inputs or (), overrides or ())
-            settings, sources = asked.settings, asked.settings.data.sources
-            given = asked.given if asked.is_automatic else None
-            stdin = standard_input(sources)
-            opening = start_session(settings, folder=run, name=name, given=given, init_from=init_from, stdin=stdin)
+    def open_session(together: "Processes") -> "tuple[Sequence[str], AbstractContextManager[Session]]":
+        again = resume if resume is not None else _begun_before(run, together)
+        if again is None:
+            assert asked is not None
+            sources: Sequence[str] = asked.settings.data.sources
+            return sources, start_session(
+                asked.settings,
+                folder=run,
+                name=name,
+                given=asked.given if asked.is_automatic else None,
+                init_from=init_from,
+                stdin=standard_input(sources) if together.leads_machine else None,
+                processes=together,
+            )
+        with together.agreeing():
+            sources = open_run(again).settings.data.sources if together.leads else ()
+        stdin = standard_input(sources) if together.leads_machine else None
+        changed = overrides if resume is not None and overrides else ()
+        return sources, resume_session(
+            again, changed, stdin=stdin, trust_sources=trust_sources or resume is None, processes=together
+        )
+
+    train = partial(_train, open_session, quiet=quiet)
+    if processes > 1:
+        train_in_processes(processes, train)
+        return
+    try:
+        train(place, None)
+    except ProcessLostError as error:
+        raise error if place is None or place.local_rank == 0 else ToldElsewhereError(error) from None
+
+
+def _train(
+    open_session: "Callable[[Processes], tuple[Sequence[str], AbstractContextManager[Session]]]",
+    place: environment.ProcessPlace | None,
+    meeting: "Meeting | None",
+    *,
+    quiet: bool,
+) -> None:
+    """Train as the only process, or as one of several, of which the first prints."""
+    from charlstm.cli.report import Report
+    from charlstm.cli.signals import stop_requests
+    from charlstm.cli.texts import reading
+    from charlstm.machine import join_processes
+
+    with ExitStack() as stack:
+        together = stack.enter_context(join_processes(place, meeting))
+        quiet = quiet or not together.leads
+        sources, opening = open_session(together)
         with nullcontext() if quiet else reading(sources, "reading the text and measuring this machine"):
             session = stack.enter_context(opening)
         request = stack.enter_context(stop_requests(quiet=quiet))
         report = stack.enter_context(Report(quiet=quiet))
-        ended = session.train(tell=report, stop=lambda: request.signal_number is not None)
-    if request.signal_number is not None and ended.stopped_by is None:
-        raise Interrupted(
+        try:
+            ended = session.train(tell=report, stop=lambda: request.signal_number or 0)
+        except DivergedError as error:  # which all of them raise
+            raise error if together.leads_machine else ToldElsewhereError(error) from None
+    if ended.asked_by and ended.stopped_by is None:
+        interrupted = Interrupted(
             f"stopped and saved after step {ended.progress.step}, "
             f"go on with: charlstm train --resume {shlex.quote(str(ended.run.folder))}",
-            signal_number=request.signal_number,
+            signal_number=ended.asked_by,
         )
+        raise interrupted if together.leads_machine else ToldElsewhereError(interrupted)
+
+
+def _begun_before(run: Path | None, together: "Processes") -> Path | None:
+    """The run to go on with, where torchrun starts this command again after a failure; None for a new one."""
+    from charlstm.runs import is_begun
+
+    if not environment.is_restarted():
+        return None
+    with together.agreeing():
+        if run is None:
+            raise SettingsError(
+                "with --max-restarts torchrun starts this command again: name the run that it is to go on with by --run"
+            )
+        begun = together.leads and is_begun(run)
+    return run if together.share_number(begun) else None
 
 
 def _asked_settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[AskedSettings, str]":

@@ -12,7 +12,7 @@ from charlstm.cells import State
 from charlstm.evaluation.tally import LaneTallies, tally_lanes
 from charlstm.machine import Shards
 from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes
-from charlstm.text import Batch, Parts
+from charlstm.text import Parts
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,27 @@ class Reader:
 
     def read(self, parts: Parts, state: State | None = None) -> tuple[LaneTallies, State]:
         """The tallies of B parts, and the state (each L, B, H) after their last characters."""
-        tallies = []
+        own = self.shards.own_lanes(len(parts.first))
+        own_parts, own_state = parts.of_lanes(own), lanes_of(state, own)
+
+        def read_shard(_shard: int, lanes: slice) -> tuple[LaneTallies, State]:
+            return self._read_lanes(own_parts.of_lanes(lanes), lanes_of(own_state, lanes))
+
+        weight, join = self.model.output.weight, self.shards.processes.join
+        of_no_lane = LaneTallies.of_no_lane(), self.model.core.zero_state(0, like=weight)
+        tallies, states = zip(*(self.shards.map(read_shard, len(parts.first)) or [of_no_lane]), strict=True)
+        tally = LaneTallies(*(join(np.concatenate(sums), axis=0) for sums in zip(*tallies, strict=True)))
+        joined = (join(part.cpu().numpy(), axis=1) for part in join_lanes(states))
+        return tally, tuple(torch.from_numpy(part).to(weight.device) for part in joined)
+
+    @torch.no_grad()
+    def _read_lanes(self, parts: Parts, state: State | None) -> tuple[LaneTallies, State]:
+        """The same for the parts of one shard."""
+        device, tallies = self.model.output.weight.device, []
         for batch in parts.batches(self.sequence_length):
-            tally, state = self._read_batch(batch, reset_lanes(state, batch.fresh))
-            tallies.append(tally)
+            inputs, following, mask = (torch.from_numpy(part).to(device) for part in batch[:3])  # (T, B)
+            logits, state = self.model(inputs, reset_lanes(state, batch.fresh), dtype=self.dtype)
+            targets = self.objective.counted_targets(inputs, following, mask)
+            tallies.append(tally_lanes(logits, targets))
         assert state is not None
         return LaneTallies(*(np.sum(sums, axis=0) for sums in zip(*tallies, strict=True))), state
-
-    def _read_batch(self, batch: Batch, state: State | None) -> tuple[LaneTallies, State]:
-        device = self.model.output.weight.device
-        inputs, following, mask = (torch.from_numpy(part).to(device) for part in batch[:3])  # (T, B)
-
-        @torch.no_grad()
-        def read_shard(_shard: int, lanes: slice) -> tuple[LaneTallies, State]:
-            logits, after = self.model(inputs[:, lanes], lanes_of(state, lanes), dtype=self.dtype)
-            targets = self.objective.counted_targets(inputs[:, lanes], following[:, lanes], mask[:, lanes])
-            return tally_lanes(logits, targets), after
-
-        tallies, states = zip(*self.shards.map(read_shard, inputs.shape[1]), strict=True)
-        return LaneTallies(*map(np.concatenate, zip(*tallies, strict=True))), join_lanes(states)

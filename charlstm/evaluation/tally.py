@@ -62,6 +62,11 @@ class LaneTallies(NamedTuple):
     hits: NDArray[np.int64]
     chars: NDArray[np.int64]
 
+    @classmethod
+    def of_no_lane(cls) -> "LaneTallies":
+        """Those of a process that computes none."""
+        return cls(np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
     def total(self) -> Tally:
         """Their sum over lanes."""
         return Tally(float(self.nats.sum()), int(self.hits.sum()), int(self.chars.sum()))

@@ -4,6 +4,7 @@ from charlstm.inference.engine import Engine, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
 from charlstm.inference.sampling import (
+    EVERY,
     Sample,
     SamplingParameters,
     encode_stop,

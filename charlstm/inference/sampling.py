@@ -18,6 +18,7 @@ from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
 from charlstm.text import Vocab, name_characters, start_id
 
+EVERY = slice(None)
 SAMPLED_LANES = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
 FEW = 32  # candidates up to which a single lane chooses quicker among lists than among arrays
@@ -67,6 +68,7 @@ def generate(
     length: int | None,
     seed: int,
     samples: int = 1,
+    which: slice = EVERY,
     stop_ids: Sequence[int] = (),
     lanes: int = SAMPLED_LANES,
     scored: bool = True,
@@ -75,7 +77,8 @@ def generate(
     """Generate samples, up to `lanes` at a time; after each step yield those that it advanced.
 
     prompt: ids to read first, after the start symbol, with which texts begin in training. cold: to leave that out.
-    length: characters to generate, None for no end. stop_ids: a text that ends a sample and is left out of it.
+    length: characters to generate, None for no end. which: of the samples.
+    stop_ids: a text that ends a sample and is left out of it.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
     beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
@@ -84,7 +87,8 @@ def generate(
     stop = list(stop_ids)
     head = np.asarray([*([] if cold else [start_id(vocab)]), *prompt], dtype=np.intp)
     logits_at_start, state_at_start = _read(stepper, head)
-    seeds = enumerate(islice(sample_seeds(seed), samples))
+    numbers = range(samples)[which]
+    seeds = islice(enumerate(sample_seeds(seed)), numbers.start, numbers.stop, numbers.step)
     waiting = (Sample(number, one, _draws(one), log_prob=0.0 if scored else math.nan) for number, one in seeds)
     if length == 0:
         yield [replace(sample, finished=True) for sample in waiting]

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError
 from charlstm.machine.allocator import keep_freed_memory
 from charlstm.machine.autotuning import DTYPES, BuildLayer, Probe, Tuning, find_fastest
+from charlstm.machine.processes import ALONE, Processes
 from charlstm.machine.shards import Shards
 from charlstm.settings import ModelSettings, TrainingSettings
 
@@ -24,6 +26,7 @@ class Machine:
     precision: str
     shards: int
     threads: int
+    processes: Processes = ALONE
 
     @property
     def dtype(self) -> torch.dtype:
@@ -31,36 +34,50 @@ class Machine:
         return DTYPES[self.precision]
 
     def make_shards(self) -> Shards:
-        """The shards of this machine, with threads of their own."""
-        return Shards(self.shards, threads=self.threads)
+        """The shards, with threads of their own."""
+        return Shards(self.shards, threads=self.threads, processes=self.processes)
 
 
 def prepare_training(
-    settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer, *, cache: Path | None = None
+    settings: TrainingSettings,
+    model: ModelSettings,
+    build_layer: BuildLayer,
+    *,
+    cache: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Machine:
     """Set up this process for training as the settings ask, and resolve what they leave to `auto`.
 
     build_layer: one layer of the model, from (T, B, H) to (T, B, H), on which precision and shards are measured for a
     fraction of a second. cache: the file that remembers what was measured.
+    processes: that train together; the first measures its share of the lanes, on its share of the cores, for all.
     Raises SettingsError for a device that is not there or a precision that it cannot do.
     """
-    device = _find_device(settings.device)
-    threads = _use_threads(device, settings.threads)
-    shards = [settings.shards] if settings.shards != "auto" else _shards_to_try(device, threads, settings.batch_size)
+    with processes.agreeing():
+        device = _find_device(settings.device, processes)
+    threads = _use_threads(device, settings.threads, processes.local_size)
+    lanes = -(-settings.batch_size // processes.size)  # of a process, as the numbers of shards that follow
+    asked = settings.shards
+    shards = [-(-asked // processes.size)] if asked != "auto" else _shards_to_try(device, threads, lanes)
     lanes_bytes = BYTES_OF_A_UNIT * model.hidden_size * settings.sequence_length
-    keep_freed_memory(largest_block_bytes=lanes_bytes * settings.batch_size // max(shards))
+    keep_freed_memory(largest_block_bytes=lanes_bytes * lanes // max(shards))
     precisions = ["fp32", "bf16"] if settings.precision == "auto" else [settings.precision]
     tunings = [Tuning(count, precision) for count in shards for precision in precisions]
     fastest: Tuning | None = tunings[0]
-    if len(tunings) > 1 or precisions == ["bf16"]:
+    if processes.leads and (len(tunings) > 1 or precisions == ["bf16"]):
         name = f"{model.cell} {model.kernel}"
-        probe = Probe(name, build_layer, model.hidden_size, settings.batch_size, device, threads)
+        probe = Probe(name, build_layer, model.hidden_size, lanes, device, threads)
         fastest = find_fastest(tunings, probe, cache=cache)
-    if fastest is None:
-        raise SettingsError(
-            f"training.precision is bf16, but this processor cannot train {model.cell} in it: set it to auto or fp32"
-        )
-    return Machine(device, fastest.precision, fastest.shards, threads)
+    shared = processes.share(msgspec.json.encode(fastest))
+    fastest = msgspec.json.decode(shared, type=Tuning | None)
+    with processes.agreeing():
+        if fastest is None:
+            raise SettingsError(
+                f"training.precision is bf16, but this processor cannot train {model.cell} in it: "
+                "set it to auto or fp32"
+            )
+    count = fastest.shards * processes.size if asked == "auto" else asked
+    return Machine(device, fastest.precision, count, threads, processes)
 
 
 def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer) -> float:
@@ -75,26 +92,35 @@ def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer
 
 def prepare_evaluation(lanes: int) -> Machine:
     """Set up this process for measuring models in float32, on a GPU if there is one, on every core if not."""
-    device = _find_device("auto")
-    threads = _use_threads(device, "auto")
+    device = _find_device("auto", ALONE)
+    threads = _use_threads(device, "auto", processes=1)
     keep_freed_memory()
     return Machine(device, "fp32", shards=_shards_to_try(device, threads, lanes)[-1], threads=threads)
 
 
-def _find_device(asked: str) -> torch.device:
+def _find_device(asked: str, processes: Processes) -> torch.device:
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise SettingsError("training.device is cuda, but torch sees no CUDA device here: set it to auto or cpu")
-    return torch.device("cuda" if available and asked != "cpu" else "cpu")
+    if not available or asked == "cpu":
+        return torch.device("cpu")
+    if processes.size == 1:
+        return torch.device("cuda")
+    if processes.local_size > torch.cuda.device_count():
+        raise SettingsError(
+            f"{processes.local_size} processes train on this machine, which has {torch.cuda.device_count()} CUDA "
+            "devices: start one process a device, or set training.device to cpu"
+        )
+    return torch.device("cuda", processes.local_rank)
 
 
-def _use_threads(device: torch.device, asked: int | str) -> int:
+def _use_threads(device: torch.device, asked: int | str, processes: int) -> int:
     """Leave the cores to the threads of shards, not to torch's own; return how many threads compute shards."""
     torch.set_flush_denormal(True)  # fading activations become denormal numbers, twenty times slower to compute with
     if device.type != "cpu":
         return 1
     torch.set_num_threads(1)
-    return available_cores() if asked == "auto" else int(asked)
+    return available_cores(processes) if asked == "auto" else int(asked)
 
 
 def _shards_to_try(device: torch.device, threads: int, lanes: int) -> list[int]:

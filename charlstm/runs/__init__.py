@@ -13,6 +13,7 @@ from charlstm.runs.folder import (
     create_run,
     discard_run,
     find_run,
+    is_begun,
     mark_newest,
     newest_folder,
     only_writer,

@@ -265,6 +265,19 @@ def is_being_written(run: Run) -> bool:
     return False
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run with a checkpoint; one that was ended before it had any is removed.
+
+    Raises RunError if another process is training it.
+    """
+    if not _is_run(folder) or (folder / "latest").exists():
+        return (folder / "latest").exists()
+    run = _read_run(folder)
+    with only_writer(run):
+        discard_run(run)
+    return False
+
+
 def discard_run(run: Run) -> None:
     """Remove a run that could not begin."""
     refuse_replaced(run)

@@ -120,6 +120,14 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     sample_length: Annotated[
         Count | None, Meta(description="characters sampled and shown at each validation; null: none")
     ] = None
+    gradient_compression: Annotated[
+        Literal["none", "bf16"],
+        Meta(description="gradients are added and exchanged as they are, or halved to bf16 for slow links"),
+    ] = "none"
+    local_steps: Annotated[
+        Count,
+        Meta(description="steps that each process takes by itself before all average their weights; 1: none, exact"),
+    ] = 1
     seed: Annotated[
         int, Meta(ge=0, le=2**63 - 1, description="start of every random number: initial weights and dropout")
     ] = 1
@@ -186,6 +194,11 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     if training.beginning_lanes != "auto" and training.beginning_lanes >= training.batch_size:
         problem = f"is {training.beginning_lanes}, but must be below training.batch_size, {training.batch_size}"
         yield "training.beginning_lanes", f"{problem}: the other lanes read the text from end to end"
+
+    for name in ("validate_every_steps", "save_every_steps"):
+        if (steps := getattr(training, name)) % training.local_steps:
+            problem = f"is {steps}, but must be a multiple of training.local_steps, {training.local_steps}"
+            yield f"training.{name}", f"{problem}: only then do all processes have the same weights"
 
     if model.kernel == "builtin" and model.cell.startswith("peephole"):
         yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"

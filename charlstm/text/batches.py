@@ -9,7 +9,7 @@ lanes that read its beginnings; `Parts` are any parts of a text, to measure a mo
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -176,6 +176,11 @@ class Parts:
     counted: tuple[NDArray[np.integer], NDArray[np.integer]]
     fresh: bool = False
     start_id: int = 0
+
+    def of_lanes(self, lanes: slice) -> "Parts":
+        """Some of the parts."""
+        counted = self.counted[0][lanes], self.counted[1][lanes]
+        return replace(self, first=self.first[lanes], counted=counted)
 
     def batches(self, sequence_length: int) -> Iterator[Batch]:
         """Read the parts T characters at a time, the last time perhaps fewer."""

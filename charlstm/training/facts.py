@@ -55,6 +55,7 @@ class Ended:
     progress: Progress
     facts: StepFacts | None  # of the last step; None if there was none to take
     stopped_by: str | None  # the setting whose limit was reached; None if the end was asked for
+    asked_by: int = 0  # what `stop` gave when it asked for the end, such as the number of a signal
 
 
 Fact: TypeAlias = Began | Validating | Stepped | Sampled | Warned | Ended

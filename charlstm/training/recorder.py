@@ -20,7 +20,7 @@ class Recorder:
     """Logs at the interval and at validations; saves at the interval, at each new best and at the end."""
 
     def __init__(self, run: Run, trainer: Trainer, *, warn: Callable[[str], None]) -> None:
-        """warn: told in a sentence what could not be written."""
+        """warn: told in a sentence what could not be written. Of the trainer's processes only the first writes."""
         self.run = run
         self.trainer = trainer
         self.warn = warn
@@ -29,6 +29,7 @@ class Recorder:
         self._unwritten: deque[MetricsRow] = deque()
         self._unsaved_best: Checkpoint | None = None
         self._failed_saves = 0
+        self._writes = trainer.processes.leads
 
     def log(self, facts: StepFacts) -> None:
         """Log a step if it is time to."""
@@ -37,7 +38,7 @@ class Recorder:
         at_interval = facts.step % self.run.settings.training.log_every_steps == 0
         if at_interval or math.isnan(self.chars_per_second):
             self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / (self._seconds or math.inf)
-        if at_interval or facts.validation is not None or facts.stopped_by is not None:
+        if self._writes and (at_interval or facts.validation is not None or facts.stopped_by is not None):
             self._unwritten.append(_metrics_row(facts, self.chars_per_second))
             try:
                 self._write_metrics()
@@ -53,9 +54,10 @@ class Recorder:
         """
         if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
             return
+        checkpoint = self._export()
         try:
             self._write_metrics()
-            self.save_now(is_best=facts.is_best)
+            self._write(checkpoint, is_best=facts.is_best)
         except InputOutputError as error:
             self._failed_saves += 1
             if must:
@@ -63,10 +65,13 @@ class Recorder:
             self.warn(f"{error}; training goes on and will try again at the next save ({self._failed_saves} failed)")
 
     def save_now(self, *, is_best: bool) -> None:
-        """Save the trainer's state, and before it the best that an earlier failure left unsaved.
+        """Save the trainer's state.
 
         Raises DivergedError rather than save numbers that are not finite, as a single step can leave behind.
         """
+        self._write(self._export(), is_best=is_best)
+
+    def _export(self) -> Checkpoint:
         checkpoint = self.trainer.export()
         for name, array in (checkpoint.weights | checkpoint.training).items():
             if not np.isfinite(array).all():
@@ -74,6 +79,12 @@ class Recorder:
                     f"after step {checkpoint.progress.step} {name} holds numbers that are not finite: the last "
                     f"checkpoint is kept as it was; {DIVERGENCE_CURE}"
                 )
+        return checkpoint
+
+    def _write(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+        """Write a checkpoint, and before it the best that an earlier failure left unsaved."""
+        if not self._writes:
+            return
         if is_best:
             self._unsaved_best = checkpoint
         elif self._unsaved_best is not None:

@@ -8,8 +8,9 @@ Whoever trains is told facts by a callable and may ask for the end by another; w
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,11 +19,11 @@ from msgspec.structs import replace
 
 from charlstm import runs
 from charlstm.environment import available_cores, cache_folder
-from charlstm.errors import InputOutputError, SettingsError, is_out_of_memory
+from charlstm.errors import InputOutputError, RunError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
-from charlstm.machine import prepare_training, training_speed
+from charlstm.machine import ALONE, Processes, prepare_training, training_speed
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights
-from charlstm.runs import Run, TextIdentity
+from charlstm.runs import Checkpoint, Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
 from charlstm.text import (
     Batches,
@@ -43,6 +44,7 @@ from charlstm.training.automatic import choose_settings
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
 from charlstm.training.short_texts import fit_batch, overfitting_advice, size_advice, validation_advice
+from charlstm.training.together import read_text, refuse_different, share_checkpoint, share_run
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -73,13 +75,14 @@ class Session:
     warnings: list[str] = field(default_factory=list)
 
     def train(
-        self, *, tell: Callable[[Fact], None] = lambda _fact: None, stop: Callable[[], bool] = lambda: False
+        self, *, tell: Callable[[Fact], None] = lambda _fact: None, stop: Callable[[], int] = lambda: False
     ) -> Ended:
         """Take steps until a limit is reached or `stop`, asked after each, says so; save at the end in any case.
 
+        Of several processes the first writes; all end after the same step, as soon as `stop` says so in one of them.
         Raises DivergedError, and InputOutputError if the first or the last state cannot be saved.
         """
-        trainer = self.trainer
+        trainer, processes = self.trainer, self.trainer.processes
         with self.open_folder() as run:
             recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
             if not trainer.progress.step:  # a disk that refuses is noticed, and any end can be resumed from now on
@@ -92,28 +95,31 @@ class Session:
             last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
             for facts in _within_memory(trainer.steps(), self.settings.training):
-                if facts.step == 1:
+                if facts.step == 1 and processes.leads:
                     _mark_newest(run, tell)
                 recorder.log(facts)
                 tell(Stepped(facts, recorder.chars_per_second))
                 if facts.validation is not None and (text := self._sample(facts.step, stop)):
                     tell(Sampled(text))
-                asked = stop()
-                recorder.save(facts, must=asked or facts.stopped_by is not None)
-                ended = Ended(run, trainer.progress, facts, facts.stopped_by)
+                asked = 0
+                if trainer.is_agreed(facts.step):
+                    asked = int(max(number for (number,) in processes.gather_numbers([stop()])))
+                recorder.save(facts, must=bool(asked) or facts.stopped_by is not None)
+                ended = Ended(run, trainer.progress, facts, facts.stopped_by, asked)
                 if facts.validation is not None:
                     last_loss = facts.validation.loss
                 if asked:
                     break
+            processes.share_number(0.0)  # a launcher would end the first, saving, soon after another has left
             for message in overfitting_advice(self.settings.model, trainer.progress, last_loss):
                 tell(Warned(message))
             tell(ended)
             return ended
 
-    def _sample(self, step: int, stop: Callable[[], bool]) -> str | None:
+    def _sample(self, step: int, stop: Callable[[], int]) -> str | None:
         """What the model writes by now, until `stop`; None if the settings do not ask for it or the model cannot."""
         length, sampling = self.settings.training.sample_length, self.settings.sampling
-        if length is None or not self.trainer.objective.carries_state:
+        if length is None or not (self.trainer.objective.carries_state and self.trainer.processes.leads):
             return None
         vocab = self.corpus.vocab
         stepper = build_stepper(self.trainer.export_weights(), self.settings.model)
@@ -132,34 +138,53 @@ def start_session(
     given: Collection[str] | None = None,
     init_from: Path | None = None,
     stdin: BinaryIO | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[Session]:
     """Assemble a new run: read the text, prepare the machine, build the model, perhaps with another run's weights.
 
     given: dotted paths of the settings that are to stay as they are, while those that `automatic` can choose are chosen
     for the text, the time and this machine; None to choose none.
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
+    processes: that train together, each of which calls this; what concerns other runs and the disk is up to rank 0.
     A text shorter than a batch gets a smaller one, which the settings of the run record.
     """
-    settings = override_settings(settings, ())  # which completes them, and checks them together
-    if folder is not None:
-        runs.refuse_taken(folder)
-    corpus = read_corpus(settings.data, stdin=stdin)
+    with processes.agreeing():
+        settings = override_settings(settings, ())  # which completes them, and checks them together
+        if folder is not None and processes.leads:
+            runs.refuse_taken(folder)
+    told = refuse_different(processes, settings)
+    corpus = read_text(processes, lambda: read_corpus(settings.data, stdin=stdin))
     parts = split_ids(corpus.ids, settings.data.split)
     chars = len(parts.train)
     chosen = None
     if given is not None:
+        machines = processes.size // processes.local_size
+        speed = machines * processes.share_number(_speed_here(settings) if processes.leads else 0.0)
         settings, chosen = choose_settings(
-            settings, given, chars=chars, vocab_size=corpus.vocab.size, flop_per_second=_speed_here(settings)
+            settings, given, chars=chars, vocab_size=corpus.vocab.size, flop_per_second=speed
         )
     training, warnings = fit_batch(settings.training, chars)
-    settings, trainer = build_trainer(replace(settings, training=training), corpus)
+    settings, trainer = build_trainer(replace(settings, training=training), corpus, processes)
+    warnings += told + _advice_on_processes(trainer)
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
-    inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
+    inherited: str | None = None
+    with processes.agreeing():
+        if init_from is not None and processes.leads:
+            inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from))
+    if processes.size > 1:
+        trainer.restore(share_checkpoint(processes, trainer.export() if processes.leads else None))
 
     @contextmanager
     def open_folder() -> Iterator[Run]:
-        run = runs.create_run(folder, settings, corpus.vocab, TextIdentity(corpus.fingerprint), name=name)
+        run: Run | None = None
+        with processes.agreeing():
+            if processes.leads:
+                run = runs.create_run(folder, settings, corpus.vocab, TextIdentity(corpus.fingerprint), name=name)
+        run = share_run(processes, run)
+        if not processes.leads:
+            yield run
+            return
         with runs.only_writer(run):
             try:
                 yield run
@@ -173,42 +198,69 @@ def start_session(
 
 @contextmanager
 def resume_session(
-    folder: Path, overrides: Sequence[str] = (), *, stdin: BinaryIO | None = None, trust_sources: bool = False
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    stdin: BinaryIO | None = None,
+    trust_sources: bool = False,
+    processes: Processes = ALONE,
 ) -> Iterator[Session]:
     """Assemble a run that goes on from its latest checkpoint, perhaps with other FREE_SETTINGS; its folder is locked.
 
     trust_sources: whether to read what its settings name if its text is not in the cache.
-
+    processes: that train together, of any number; rank 0 alone reads the folder.
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.
     """
-    run = runs.open_run(folder)
-    settings = override_settings(run.settings, overrides)
-    _refuse_changes(run, settings)
-    with runs.only_writer(run):
-        checkpoint, damage = runs.read_newest_undamaged(run)
-        corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
-        settings, trainer = build_trainer(settings, corpus)
-        trainer.restore(checkpoint)
+    opened: Run | None = None
+    read: Checkpoint | None = None
+    damage: list[RunError] = []
+    with ExitStack() as stack:
+        with processes.agreeing():
+            if processes.leads:
+                opened = runs.open_run(folder)
+                _refuse_changes(opened, override_settings(opened.settings, overrides))
+                stack.enter_context(runs.only_writer(opened))
+                read, damage = runs.read_newest_undamaged(opened)
+        run = share_run(processes, opened)
+        with processes.agreeing():
+            settings = override_settings(run.settings, overrides)
+        told = refuse_different(processes, settings)
+        corpus = read_text(
+            processes, lambda: runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
+        )
+        settings, trainer = build_trainer(settings, corpus, processes)
+        checkpoint = share_checkpoint(processes, read)
+        with processes.agreeing():
+            trainer.restore(checkpoint)
 
         @contextmanager
         def open_folder() -> Iterator[Run]:
+            if not processes.leads:
+                yield replace_field(run, settings=settings)
+                return
             if checkpoint.progress.best_step is not None:
                 runs.point_best(run, checkpoint.progress.best_step)
             warnings.extend(runs.cut_metrics(run.folder, checkpoint.progress.step))
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
+        warnings += told + _advice_on_processes(trainer)
         yield Session(settings, corpus, trainer, open_folder, warnings=warnings)
 
 
-def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer]:
+def build_trainer(settings: Settings, corpus: Corpus, processes: Processes = ALONE) -> tuple[Settings, Trainer]:
     """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
-    _refuse_too_large(settings, corpus.vocab.size)
+    with processes.agreeing():
+        _refuse_too_large(settings, corpus.vocab.size, processes)
     parts = split_ids(corpus.ids, settings.data.split)
     objective = OBJECTIVES[settings.model.objective]
     layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
     machine = prepare_training(
-        settings.training, settings.model, lambda: build_core(layer), cache=cache_folder() / "speeds.json"
+        settings.training,
+        settings.model,
+        lambda: build_core(layer),
+        cache=cache_folder() / "speeds.json",
+        processes=processes,
     )
     beginning_lanes = _beginning_lanes(settings)
     trainer = Trainer(
@@ -298,19 +350,31 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
                 )
 
 
-def _refuse_too_large(settings: Settings, vocab_size: int) -> None:
+def _advice_on_processes(trainer: Trainer) -> list[str]:
+    """A word where processes have nothing to do."""
+    processes, shards = trainer.processes.size, trainer.machine.shards
+    if processes <= shards:
+        return []
+    if trainer.settings.local_steps > 1:
+        problem = f"is {trainer.settings.local_steps}, but of {processes} processes only {shards} have a shard"
+        raise SettingsError(f"training.local_steps {problem}: raise training.shards, or start fewer processes")
+    return [f"only {shards} of {processes} processes have work, as the run has {shards} shards (training.shards)"]
+
+
+def _refuse_too_large(settings: Settings, vocab_size: int, processes: Processes) -> None:
     """Raise SettingsError for a model or a batch that no training run on this machine can hold."""
     model, training = settings.model, settings.training
     numbers = count_weights(model, vocab_size)
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes.local_size
     if needed > memory:
         raise SettingsError(
             f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
             f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
         )
     shards = 1 if training.shards == "auto" else int(training.shards)
-    lanes = training.batch_size * min(1.0, available_cores() / shards)  # at the same time
+    cores = available_cores(processes.local_size) * processes.size
+    lanes = training.batch_size * min(1.0, cores / shards) / processes.size  # at the same time
     if needed + LEAST_UNIT_BYTES * lanes * training.sequence_length * model.hidden_size * model.num_layers > memory:
         raise _too_large(training)
 

@@ -8,7 +8,6 @@ varies with time is a function of the number of the step (the dropout masks, the
 recorded with it (the learning rate), so a run that was stopped and restored goes on as if it had not been.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -86,10 +85,11 @@ class Trainer:
         self.validation_ids = validation_ids
         self.start_id = start_id
         self.machine = machine
+        self.processes = machine.processes
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
         self.before_validation: Callable[[], None] = lambda: None
-        self.state: State | None = None  # after the last step
+        self.state: State | None = None  # after the last step, of the lanes that this process computes
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
         self.progress = begin_plan(Progress(), settings, self.max_steps)
         self.counted_until: float | None = None  # on the clock; None before the first step of this process
@@ -99,6 +99,8 @@ class Trainer:
         while self.stopped_by() is None:
             facts = self._train_step()
             ends = self.stopped_by()
+            if self._local and (ends or self.is_agreed(facts.step)):
+                self._average()
             if len(self.validation_ids) > 1 and (ends or facts.step % self.settings.validate_every_steps == 0):
                 facts = self._validate(facts)
                 ends = self.stopped_by()
@@ -108,18 +110,22 @@ class Trainer:
         """The setting whose limit has been reached, None while none is."""
         return stopped_by(self.settings, self.progress)
 
+    def is_agreed(self, step: int) -> bool:
+        """Whether all processes have the same weights after a step, so that it can be saved and be the last."""
+        return not self._local or step % self.settings.local_steps == 0
+
     def seconds_left(self) -> float | None:
         """How long the run still takes at its present pace; None if only a patience ends it."""
         return seconds_left(self.progress, self.settings, **self._sizes)
 
     def export(self) -> Checkpoint:
-        """A copy of the whole state as values."""
+        """A copy of the whole state as values; every process takes part."""
         training: Arrays = {}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 training[f"{key}.{name}"] = _array(value)
         for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
-            training[f"state.{name}"] = _array(part)
+            training[f"state.{name}"] = self.processes.join(_array(part), axis=1)
         return Checkpoint(self.export_weights(), training, self.progress)
 
     def export_weights(self) -> Arrays:
@@ -140,7 +146,8 @@ class Trainer:
         parts = {}
         for key, array in checkpoint.training.items():
             kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
-            value = torch.from_numpy(array.copy()).to(self.machine.device)
+            own = array[:, self.shards.own_lanes(array.shape[1])] if kind == "state" else array
+            value = torch.from_numpy(own.copy()).to(self.machine.device)
             if kind == "state":
                 parts[name] = value
             else:
@@ -172,15 +179,16 @@ class Trainer:
 
     def _train_step(self) -> StepFacts:
         """Forward, loss, backward, clip, update, on the next batch."""
-        begin = time.perf_counter()
-        if self.counted_until is not None:
-            self.progress = count_pause(self.progress, max(0.0, begin - self.counted_until))
-        self.progress = plan_steps(self.progress, self.settings, **self._sizes)
-        step = self.progress.step
-        loss, state = self._backward(self.batches.batch(step), step)
+        begin, step = time.perf_counter(), self.progress.step
+        pause = 0.0 if self.counted_until is None else max(0.0, begin - self.counted_until)
+        losses, state = self._backward(self.batches.batch(step), step)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        loss, grad_norm, pause = self._agree(losses, grad_norm, pause)
         self._refuse_divergence(loss, grad_norm)
+        if self.counted_until is not None:
+            self.progress = count_pause(self.progress, pause)
+        self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -188,7 +196,8 @@ class Trainer:
         self.state = state
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
-        self.progress = count_step(self.progress, max(0.0, self.counted_until - begin))  # some clocks go back
+        seconds = self.processes.share_number(max(0.0, self.counted_until - begin))  # some clocks go back
+        self.progress = count_step(self.progress, seconds)
         return StepFacts(
             step=step + 1,
             chars=(step + 1) * self.batches.chars_per_step,
@@ -200,28 +209,63 @@ class Trainer:
             total_steps=self.progress.total_steps,
         )
 
-    def _backward(self, batch: Batch, step: int) -> tuple[float, State]:
-        """Set every gradient; return the loss and the state after the batch.
+    def _backward(self, batch: Batch, step: int) -> tuple[list[float], State]:
+        """Set every gradient; return the losses of this process's shards and the state after its lanes.
 
-        A shard is a function of the weights, its lanes and (seed, step, shard) alone, and gradients are added in the
-        order of shards, so it does not matter which threads computed them.
+        A shard is a function of the weights, its lanes and (seed, step, shard) alone, and gradients are added in an
+        order that depends on nothing but their number, so it does not matter which thread or process computed them.
         """
         parameters = list(self.model.parameters())
-        inputs, following, mask = (torch.from_numpy(part).to(self.machine.device) for part in batch[:3])  # (T, B)
+        lanes = batch.inputs.shape[1]
+        own = self.shards.own_lanes(lanes)
+        inputs, following, mask = (torch.from_numpy(part[:, own]).to(self.machine.device) for part in batch[:3])
         counted = int(batch.mask.sum())
-        state = reset_lanes(self.state, batch.fresh)
+        state = reset_lanes(self.state, batch.fresh[own])
+        exchanged = torch.bfloat16 if self.settings.gradient_compression == "bf16" else torch.float32
 
-        def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], State]:
+        def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, list[torch.Tensor], State]:
             ids = inputs[:, lanes]
             masks = self.model.core.draw_masks(ids.shape[1], self._generator(step, shard))
             logits, after = self.model(ids, lanes_of(state, lanes), masks=masks, dtype=self.machine.dtype)
             loss = self.objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
-            return loss.detach(), torch.autograd.grad(loss, parameters), tuple(part.detach() for part in after)
+            gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss, parameters)]
+            return loss.detach(), gradients, tuple(part.detach() for part in after)
 
-        losses, gradients, states = zip(*self.shards.map(compute_shard, inputs.shape[1]), strict=True)
-        for parameter, of_shards in zip(parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = functools.reduce(torch.add, of_shards)
-        return float(sum(losses)), join_lanes(states)
+        results = self.shards.map(compute_shard, lanes)
+        if self._local:
+            sums = [sum(of_shards) for of_shards in zip(*(gradients for _, gradients, _ in results), strict=True)]
+            sums = [each * (counted / max(1, int(batch.mask[:, own].sum()))) for each in sums]
+        else:
+            sums = self.shards.sum([gradients for _, gradients, _ in results], lanes, like=parameters)
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
+        states = [after for _, _, after in results] or [self.model.core.zero_state(0, like=self.model.output.bias)]
+        return [float(loss) for loss, _, _ in results], join_lanes(states)
+
+    def _agree(self, losses: list[float], grad_norm: float, pause: float) -> tuple[float, float, float]:
+        """The loss of all shards; the norm, or the mean of the processes' own; and the pause that rank 0 has measured.
+
+        Raises RunError if norms differ that must be the same: then so do the weights, by the processors' fault.
+        """
+        most = -(-self.shards.count // self.processes.size)  # of any process
+        found = self.processes.gather_numbers([pause, grad_norm, *losses, *[0.0] * (most - len(losses))])
+        norms = [norm for _, norm, *_ in found]
+        if not self._local and math.isfinite(grad_norm) and len(set(norms)) > 1:
+            raise RunError(
+                f"the processes no longer have the same weights: their gradients at step {self.progress.step + 1} have "
+                f"norms from {min(norms)} to {max(norms)}; go on from the last checkpoint on machines of one kind"
+            )
+        loss = float(sum(torch.tensor([loss for _, _, *of_process in found for loss in of_process])))
+        return loss, sum(norms) / len(norms) if self._local else grad_norm, found[0][0]
+
+    def _average(self) -> None:
+        """Average the weights of the processes, and Adam's moments, after local steps."""
+        tensors = [parameter.data for parameter in self.model.parameters()]
+        for parameter in self.model.parameters():
+            tensors += [value for name, value in self.optimizer.state[parameter].items() if name != "step"]
+        own = {self.processes.rank: tensors}
+        for tensor, total in zip(tensors, self.processes.sum(own, self.processes.size, like=tensors), strict=True):
+            tensor.copy_(total / self.processes.size)
 
     def _generator(self, step: int, shard: int) -> torch.Generator:
         """Random numbers that depend on the seed, the step and the shard alone."""
@@ -235,6 +279,11 @@ class Trainer:
                 f"step {self.progress.step + 1} gave a loss of {loss} and a gradient norm of {grad_norm}: the weights "
                 f"are left as they were; {DIVERGENCE_CURE}"
             )
+
+    @property
+    def _local(self) -> bool:
+        """Whether processes take steps by themselves."""
+        return self.processes.size > 1 and self.settings.local_steps > 1
 
     @property
     def _sizes(self) -> dict[str, int]:
@@ -259,8 +308,9 @@ class Trainer:
             )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
         self.counted_until = time.perf_counter()
+        seconds = self.processes.share_number(max(0.0, self.counted_until - begin))
         self.progress = msgspec.structs.replace(
-            count_validation(self.progress, max(0.0, self.counted_until - begin), **self._sizes),
+            count_validation(self.progress, seconds, **self._sizes),
             best_loss=tally.loss if is_best else self.progress.best_loss,
             best_step=facts.step if is_best else self.progress.best_step,
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,

@@ -145,3 +145,16 @@ def test_byte_and_cloze_runs_have_figures_of_their_own() -> None:
         raw = base64.b64decode(one["base64"])
         assert raw.decode("utf-8", "replace") == one["text"]
         assert len(raw) == 501
+
+
+def test_eval_in_parts_gives_the_same_rows(here: Path) -> None:
+    texts = []
+    for number in range(4):
+        texts.append(f"text{number}.txt")
+        (here / texts[-1]).write_text((here / "text.txt").read_text()[number * 100 :][:700])
+    rows = charlstm("eval", *texts, "--json").stdout.splitlines()
+    parts = [charlstm("eval", *texts, "--json", "--shard", f"{part}/3").stdout.splitlines() for part in (1, 2, 3)]
+    assert [parts[number % 3][number // 3] for number in range(4)] == rows[:4]
+    assert sum(map(len, parts)) == 4
+    assert charlstm("eval", *texts, "--json", "--shard", "5/5").stdout == ""
+    assert "name some" in charlstm("eval", "--shard", "1/2", expect=2).stderr

@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,24 @@ def test_sample_interactive_answers_each_line_afresh_and_goes_on_after_one_that_
     assert told.stdout == "".join(alone)
     assert told.stderr.startswith("charlstm: unknown to the vocabulary")
     assert told.stderr.endswith("1 of the prompts could not be read, and have no answer: correct them\n")
+
+
+@pytest.mark.usefixtures("here")
+def test_sample_in_parts_gives_the_same_texts() -> None:
+    def sample(*more: str) -> list[dict[str, Any]]:
+        lines = charlstm("sample", "--samples", 7, "-n", 20, "--seed", 3, "--json", "-q", *more).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    whole, parts = sample(), [sample("--shard", f"{part}/3") for part in (1, 2, 3)]
+    for part, found in enumerate(parts):
+        assert [(one["text"], one["seed"]) for one in found] == [(one["text"], one["seed"]) for one in whole[part::3]]
+        assert [one["mean_log_prob"] for one in found] == pytest.approx(
+            [one["mean_log_prob"] for one in whole[part::3]]
+        )
+    assert sample("--shard", "8/9") == []
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/3/2", "-1/3"])
+def test_sample_refuses_parts_that_are_none(shard: str) -> None:
+    assert "--shard is" in charlstm("sample", "--seed", 1, f"--shard={shard}", expect=2).stderr

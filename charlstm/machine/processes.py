@@ -1,0 +1,282 @@
+"""Processes that train one model together, on one machine or many, over torch.distributed.
+
+Rank 0 writes, prints and decides what depends on a clock, a signal or a disk; its decisions are shared before anyone
+acts on them, so that all ranks take the same steps. Bytes that are exchanged hold arrays and JSON, nothing pickled.
+
+Sums over shards are taken along a binary tree whose leaves are the shards in their order, so that a sum has the same
+bits however the shards are spread over processes. A process adds what it has as far as the tree goes and sends the
+slice of it that another owns; each owner adds up its slice of all, and the sums are gathered. That moves as many bytes
+as a ring all-reduce where every process has one shard, or a power of two of them.
+"""
+
+import operator
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlstm import errors
+from charlstm.environment import ProcessPlace
+from charlstm.errors import CharLSTMError, ProcessLostError
+
+T = TypeVar("T")
+ONLY_ONE = ProcessPlace(rank=0, size=1, local_rank=0, local_size=1)
+Node: TypeAlias = tuple[int, int]  # of the tree: its level, 0 for leaves, and its number there
+
+LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
+LONGEST_STEP = timedelta(minutes=10)  # that others wait for a process before it counts as lost, saving included
+MOST_AT_ONCE = 1 << 16  # numbers in a message: with larger ones two gloo processes wait for each other in turns
+LONGEST_START = timedelta(days=1)  # the same while a text is read and encoded
+
+
+class Processes:
+    """The processes of a training run; one alone exchanges nothing.
+
+    Every method but the properties is called by all of them, in the same order. Where one has ended, or did not answer
+    for long, the others raise ProcessLostError.
+    """
+
+    def __init__(self, place: ProcessPlace = ONLY_ONE, patient: Any = None) -> None:
+        """patient: the torch group in which those are waited for that read a long text."""
+        self.rank, self.size, self.local_rank, self.local_size = place
+        self._patient = patient
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and decides."""
+        return self.rank == 0
+
+    @property
+    def leads_machine(self) -> bool:
+        """Whether this process reads the text and tells of errors on its machine."""
+        return self.local_rank == 0
+
+    def spread(self, count: int) -> list[range]:
+        """Which of `count` shards each process computes."""
+        bounds = [count * rank // self.size for rank in range(self.size + 1)]
+        return [range(*ends) for ends in pairwise(bounds)]
+
+    def gather(self, data: bytes, *, patient: bool = False) -> list[bytes]:
+        """What each process gives, in the order of ranks. patient: to wait also for whoever reads a long text."""
+        if self.size == 1:
+            return [data]
+        group = self._patient if patient else None
+        with _lost_processes():
+            own = torch.tensor([len(data)])
+            sizes = torch.empty(self.size, dtype=own.dtype)
+            dist.all_gather_single(sizes, own, group=group)
+            room = torch.zeros(max(1, int(sizes.max())), dtype=torch.uint8)
+            room[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else room[:0]
+            found = torch.empty(self.size, len(room), dtype=torch.uint8)
+            dist.all_gather_single(found.view(-1), room, group=group)
+        return [row[:size].numpy().tobytes() for row, size in zip(found, sizes.tolist(), strict=True)]
+
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """As many numbers of each process, in the order of ranks; one short message."""
+        if self.size == 1:
+            return [list(numbers)]
+        own = torch.tensor(numbers, dtype=torch.float64)
+        found = torch.empty(self.size, len(own), dtype=torch.float64)
+        with _lost_processes():
+            dist.all_gather_single(found.view(-1), own)
+        return found.tolist()
+
+    def share_number(self, number: float) -> float:
+        """The number of rank 0."""
+        if self.size == 1:
+            return number
+        shared = torch.tensor([number], dtype=torch.float64)
+        with _lost_processes():
+            dist.broadcast(shared, 0)
+        return shared.item()
+
+    def share(self, data: bytes) -> bytes:
+        """The bytes of rank 0; what the others give is not looked at."""
+        if self.size == 1:
+            return data
+        size = int(self.share_number(len(data)))
+        shared = torch.frombuffer(bytearray(data if self.leads else size), dtype=torch.uint8)
+        with _lost_processes():
+            dist.broadcast(shared, 0)
+        return shared.numpy().tobytes()
+
+    def join(self, array: NDArray[Any], *, axis: int) -> NDArray[Any]:
+        """The arrays of all processes one after the other along an axis, the only one in which they may differ."""
+        if self.size == 1:
+            return array
+        shape = list(array.shape)
+        parts = []
+        for data in self.gather(np.ascontiguousarray(array).tobytes()):
+            shape[axis] = -1 if data else 0
+            parts.append(np.frombuffer(data, dtype=array.dtype).reshape(shape))
+        return np.concatenate(parts, axis=axis)
+
+    def sum(self, own: Mapping[int, Sequence[Tensor]], count: int, *, like: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of `count` lists of tensors, added along the tree.
+
+        own: those of this process by their numbers, as `spread` has them. like: tensors of the same shapes.
+        """
+        leaves: dict[Node, list[Tensor]] = {(0, number): list(tensors) for number, tensors in own.items()}
+        parts = add_neighbours(leaves, count, lambda a, b: [*map(operator.add, a, b)])
+        if self.size > 1:
+            return self._sum_slices(parts, count, like)
+        (total,) = parts.values()
+        return total
+
+    def _sum_slices(self, parts: Mapping[Node, list[Tensor]], count: int, like: Sequence[Tensor]) -> list[Tensor]:
+        nodes = [
+            list(add_neighbours(dict.fromkeys((0, n) for n in its), count, _nothing)) for its in self.spread(count)
+        ]
+        numbers = sum(tensor.numel() for tensor in like)
+        length = min(-(-numbers // self.size), MOST_AT_ONCE)  # of the slice that a process owns of each chunk
+        chunks = -(-numbers // (self.size * length))
+        kind = next((tensor for tensors in parts.values() for tensor in tensors), like[0])
+        flat = kind.new_zeros(len(parts), chunks * self.size * length)
+        for row, node in zip(flat, nodes[self.rank], strict=True):
+            torch.cat([tensor.flatten() for tensor in parts[node]], out=row[:numbers])
+        sent = flat.view(len(parts), chunks, self.size, length).permute(1, 2, 0, 3).contiguous()
+        received = flat.new_empty(chunks, sum(map(len, nodes)), length)
+        gathered = flat.new_empty(chunks, self.size * length)
+        theirs, own = [length * len(its) for its in nodes], [length * len(parts)] * self.size
+        order = [node for its in nodes for node in its]
+        with _lost_processes():
+            scattering = [
+                dist.all_to_all_single(room.view(-1), chunk.view(-1), theirs, own, async_op=True)
+                for room, chunk in zip(received, sent, strict=True)
+            ]
+            gathering = []
+            for scattered, slices, room in zip(scattering, received, gathered, strict=True):
+                scattered.wait()
+                (total,) = add_neighbours(dict(zip(order, slices, strict=True)), count, operator.add).values()
+                gathering.append(dist.all_gather_single(room, total, async_op=True))
+            for each in gathering:
+                each.wait()
+        pieces = torch.split(gathered.view(-1)[:numbers], [tensor.numel() for tensor in like])
+        return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Have an error of one process, within, be raised by all of them when it is left; nothing is exchanged within.
+
+        Raises it as it is on the process of each machine that tells the user, ToldElsewhereError on the others.
+        """
+        problem: CharLSTMError | None = None
+        try:
+            yield
+        except CharLSTMError as error:
+            problem = error
+        if self.size > 1:
+            told = (type(problem).__name__, str(problem)) if problem else None
+            found = [msgspec.json.decode(one) for one in self.gather(msgspec.json.encode(told), patient=True)]
+            first = next((one for one in found if one is not None), None)
+            if first is not None:
+                problem = getattr(errors, first[0])(first[1])
+        if problem is not None:
+            raise problem if self.leads_machine else errors.ToldElsewhereError(problem) from None
+
+
+ALONE = Processes()
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where processes meet that this program has started on its machine: a port, on which rank 0 listens."""
+
+    port: int
+    listening: socket.socket | None = None
+
+
+@contextmanager
+def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -> Iterator[Processes]:
+    """Meet the other processes of a training run; without a meeting, as the variables of torchrun say.
+
+    Raises ProcessLostError if one does not come.
+    """
+    if place is None or place.size == 1:
+        yield ALONE
+        return
+    with _lost_processes():
+        if meeting is None:
+            store, _, _ = next(
+                dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING)  # type: ignore[attr-defined]
+            )
+        else:
+            handle = None if meeting.listening is None else meeting.listening.detach()
+            leads = handle is not None
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                "127.0.0.1", meeting.port, None, leads, wait_for_workers=False, master_listen_fd=handle
+            )
+        store = dist.PrefixStore(_agree_on_attempt(store, place), store)  # type: ignore[attr-defined]
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
+        patient = dist.new_group(backend="gloo", timeout=LONGEST_START)
+    yield Processes(place, patient)
+    dist.destroy_process_group()
+
+
+def _agree_on_attempt(store: Any, place: ProcessPlace) -> str:
+    """A name that only those processes know that are alive now.
+
+    A store of torchrun keeps what an earlier attempt, of processes that have failed, has left in it. So rank 0 makes a
+    name up, and each of the others asks whether it is that of a process that answers.
+    """
+    store.set_timeout(LONGEST_MEETING)
+    name, own = os.urandom(8).hex(), os.urandom(8)
+    if place.rank == 0:
+        store.set("attempt", name)
+        for rank in range(1, place.size):
+            store.set(f"{name}/answer/{rank}", store.get(f"{name}/question/{rank}"))
+        return name
+    until = time.monotonic() + LONGEST_MEETING.total_seconds()
+    while time.monotonic() < until:
+        name = store.get("attempt").decode()
+        store.set(f"{name}/question/{place.rank}", own)
+        with suppress(dist.DistStoreError):  # of an earlier attempt
+            store.wait([f"{name}/answer/{place.rank}"], timedelta(seconds=1))
+            if store.get(f"{name}/answer/{place.rank}") == own:
+                return str(name)
+    raise RuntimeError("rank 0 does not answer")
+
+
+def add_neighbours(parts: Mapping[Node, T], count: int, add: Callable[[T, T], T]) -> dict[Node, T]:
+    """Add up what is there of a binary tree over `count` leaves, as far as both children of a node are.
+
+    A node without a right child, at the end of a level, is its left one. All leaves give one part, the root.
+    """
+    left = dict(parts)
+    for level in range((count - 1).bit_length()):
+        for node in [node for node in left if node[0] == level and node[1] % 2 == 0]:
+            beside, above = (level, node[1] + 1), (level + 1, node[1] // 2)
+            if beside in left:
+                left[above] = add(left.pop(node), left.pop(beside))
+            elif beside[1] << level >= count:
+                left[above] = left.pop(node)
+    return left
+
+
+def _nothing(_left: None, _right: None) -> None:
+    return None
+
+
+@contextmanager
+def _lost_processes() -> Iterator[None]:
+    """Turn what torch.distributed raises into ProcessLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(
+            "another process of this training run has ended, or did not answer; what was saved is whole, go on from it "
+            "with --resume"
+        ) from error

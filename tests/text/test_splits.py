@@ -89,7 +89,7 @@ def test_splits_in_the_order_of_the_text_say_how_many_flatter() -> None:
 
 
 def test_splits_need_a_document_to_train_on() -> None:
-    with pytest.raises(TextError, match="the text has 1 document, of which data[.]split leaves none to train on"):
+    with pytest.raises(TextError, match=r"the text has 1 document, of which data\.split leaves none to train on"):
         split([b"\1\2"])
     assert [len(part) for part in split([b"\1"] * 9)[0]] == [9, 0, 0]  # equal ones are one
 

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from charlstm.runs import open_run, read_checkpoint, read_split
@@ -141,6 +142,17 @@ def test_documents_gaps_are_filled_within_a_document() -> None:
     assert len(filled.strip()) == 3
     weights = read_checkpoint(open_run(Path("runs/cloze")), "best", model_only=True).weights
     assert weights["output.bias"].shape == (open_run(Path("runs/cloze")).vocab.size,)
+
+
+def test_documents_are_looked_into_each_from_its_beginning() -> None:
+    charlstm("train", "names.yaml", "--run", "runs/names")
+    charlstm("inspect", "names.txt", "--npz", "x.npz", "--html", "x.html")
+    arrays = np.load("x.npz")
+    ids, text = arrays["ids"], str(arrays["text"])
+    assert text == "\n".join([*NAMES, "ka", "kan", ""])
+    ends = np.flatnonzero(ids == ids[-1])
+    firsts = [(name[0], arrays["h"][end + 1]) for name, end in zip([*NAMES[1:], "ka", "kan"], ends, strict=False)]
+    assert len({(letter, state.tobytes()) for letter, state in firsts}) == len({letter for letter, _ in firsts})
 
 
 def test_documents_that_are_few_get_a_smaller_batch() -> None:

@@ -28,13 +28,13 @@ class Batch(NamedTuple):
     mask: NDArray[np.bool_]  # (T, B), what is predicted and counted
     fresh: NDArray[np.bool_]  # (B,), the lanes whose state begins at zero
 
+    def of_lanes(self, lanes: slice) -> "Batch":
+        """What some of the lanes read."""
+        return Batch(self.inputs[:, lanes], self.following[:, lanes], self.mask[:, lanes], self.fresh[lanes])
+
 
 class Batches(Protocol):
     """A training text, cut into steps that repeat every epoch."""
-
-    @property
-    def batch_size(self) -> int:
-        """B."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -42,7 +42,7 @@ class Batches(Protocol):
 
     @property
     def chars_per_step(self) -> int:
-        """Characters that a step trains on."""
+        """Characters that a step trains on, perhaps in the mean."""
 
     def batch(self, step: int) -> Batch:
         """The batch of a step counted from 0."""

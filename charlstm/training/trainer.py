@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import State
 from charlstm.errors import DivergedError, RunError
-from charlstm.evaluation import Tally, evaluate
+from charlstm.evaluation import DOCUMENTS, Tally, evaluate
 from charlstm.machine import Machine
 from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes
 from charlstm.runs import Checkpoint, Progress
@@ -75,15 +75,20 @@ class Trainer:
         batches: Batches,
         validation_ids: Ids,
         start_id: int,
+        end_id: int | None = None,
         machine: Machine,
     ) -> None:
-        """start_id: of the symbol that is read before the validation text (`text.start_id`)."""
+        """start_id: of the symbol that is read before the validation text (`text.start_id`).
+
+        end_id: of the symbol that ends each document of it; None for one stream.
+        """
         self.model = model.to(machine.device)
         self.objective = objective
         self.settings = settings
         self.batches = batches
         self.validation_ids = validation_ids
         self.start_id = start_id
+        self.end_id = end_id
         self.machine = machine
         self.processes = machine.processes
         self.shards = machine.make_shards()
@@ -153,7 +158,10 @@ class Trainer:
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
-        self.progress = begin_plan(checkpoint.progress, self.settings, self.max_steps)
+        progress = checkpoint.progress
+        if not progress.chars:  # an earlier version's, which trained on as many in each step
+            progress = msgspec.structs.replace(progress, chars=progress.step * self.batches.chars_per_step)
+        self.progress = begin_plan(progress, self.settings, self.max_steps)
         self.counted_until = None
 
     def _check_training(self, training: Arrays, step: int) -> None:
@@ -163,7 +171,8 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 shape = tuple(parameter.shape)
                 expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
-            state = self.model.core.zero_state(self.batches.batch_size, like=self.model.output.bias)
+            lanes = len(self.batches.batch(step - 1).fresh)
+            state = self.model.core.zero_state(lanes, like=self.model.output.bias)
             names = self.model.core.cell.state
             expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=False)}
         least = {"step": 1.0, "exp_avg_sq": 0.0}
@@ -181,7 +190,8 @@ class Trainer:
         """Forward, loss, backward, clip, update, on the next batch."""
         begin, step = time.perf_counter(), self.progress.step
         pause = 0.0 if self.counted_until is None else max(0.0, begin - self.counted_until)
-        losses, state = self._backward(self.batches.batch(step), step)
+        batch = self.batches.batch(step)
+        losses, state = self._backward(batch, step)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         loss, grad_norm, pause = self._agree(losses, grad_norm, pause)
@@ -197,10 +207,10 @@ class Trainer:
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
         seconds = self.processes.share_number(max(0.0, self.counted_until - begin))  # some clocks go back
-        self.progress = count_step(self.progress, seconds)
+        self.progress = count_step(self.progress, seconds, chars=int(batch.mask.sum()))
         return StepFacts(
             step=step + 1,
-            chars=(step + 1) * self.batches.chars_per_step,
+            chars=self.progress.chars,
             seconds=self.progress.seconds,
             loss=loss,
             learning_rate=rate,
@@ -217,10 +227,10 @@ class Trainer:
         """
         parameters = list(self.model.parameters())
         lanes = batch.inputs.shape[1]
-        own = self.shards.own_lanes(lanes)
-        inputs, following, mask = (torch.from_numpy(part[:, own]).to(self.machine.device) for part in batch[:3])
-        counted = int(batch.mask.sum())
-        state = reset_lanes(self.state, batch.fresh[own])
+        own = batch.of_lanes(self.shards.own_lanes(lanes))
+        inputs, following, mask = (torch.from_numpy(part).to(self.machine.device) for part in own[:3])
+        counted = max(1, int(batch.mask.sum()))
+        state = reset_lanes(self.state, own.fresh)
         exchanged = torch.bfloat16 if self.settings.gradient_compression == "bf16" else torch.float32
 
         def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, list[torch.Tensor], State]:
@@ -234,7 +244,7 @@ class Trainer:
         results = self.shards.map(compute_shard, lanes)
         if self._local:
             sums = [sum(of_shards) for of_shards in zip(*(gradients for _, gradients, _ in results), strict=True)]
-            sums = [each * (counted / max(1, int(batch.mask[:, own].sum()))) for each in sums]
+            sums = [each * (counted / max(1, int(own.mask.sum()))) for each in sums]
         else:
             sums = self.shards.sum([gradients for _, gradients, _ in results], lanes, like=parameters)
         for parameter, gradient in zip(parameters, sums, strict=True):
@@ -298,6 +308,8 @@ class Trainer:
             self.objective,
             self.validation_ids,
             start_id=self.start_id,
+            end_id=self.end_id,
+            protocol=DOCUMENTS if self.end_id is not None else None,
             machine=self.machine,
             shards=self.shards,
         ).tally

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from charlstm.environment import available_cores, load_average
 from charlstm.errors import SettingsError
 from charlstm.inference import (
+    LineScorer,
+    LineScores,
     Sample,
     SamplingParameters,
     build_directions,
@@ -103,6 +105,26 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     weights = read_checkpoint(run, "best", model_only=True).weights
     engines = build_directions(weights, run.settings.model)
     return fill_text(engines, run.vocab, text, mask=mask, temperature=temperature, seed=seed)
+
+
+def score(run: Run, lines: Sequence[str | bytes]) -> LineScores:
+    """What each line, given without its line end, costs by a run's best checkpoint, in nats (`inference.scoring`).
+
+    No line is refused. Raises RunError for a run of another objective or a damaged checkpoint.
+    """
+    encoded = [line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in lines]
+    return open_scorer(run)[0].score(encoded)
+
+
+def open_scorer(run: Run, *, threads: int | None = None) -> tuple[LineScorer, str]:
+    """What scores lines by a run's best checkpoint, and the name of that. Raises as `score`.
+
+    threads: None for one on each core that this process may use.
+    """
+    refuse_other_objective(run, "next")
+    checkpoint = read_checkpoint(run, "best", model_only=True)
+    threads = threads or available_cores()
+    return LineScorer(checkpoint.weights, run.settings.model, run.vocab, threads=threads), checkpoint.name
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":

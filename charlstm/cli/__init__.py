@@ -20,6 +20,7 @@ from charlstm.cli.inspect import inspect_command
 from charlstm.cli.plot import plot_command
 from charlstm.cli.runs import runs_command
 from charlstm.cli.sample import sample_command
+from charlstm.cli.score import score_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
@@ -71,6 +72,7 @@ app = typer.Typer(
 for command in (
     train_command,
     sample_command,
+    score_command,
     runs_command,
     eval_command,
     fill_command,

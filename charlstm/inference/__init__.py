@@ -3,6 +3,7 @@
 from charlstm.inference.engine import Engine, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
+from charlstm.inference.guess_rank import GuessRanks, draw_guess_ranks
 from charlstm.inference.sampling import (
     Sample,
     SamplingParameters,
@@ -11,4 +12,5 @@ from charlstm.inference.sampling import (
     log_probs,
     take_text,
 )
+from charlstm.inference.scoring import LineScorer, LineScores, decode_line
 from charlstm.inference.threads import numpy_threads, sampling_threads

@@ -12,7 +12,9 @@ from charlstm.text.corpus import (
     read_corpus,
     split_ids,
 )
+from charlstm.text.line_input import Line, LineReader, LongLine
 from charlstm.text.named_corpora import NAMED_CORPORA
+from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, open_format
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

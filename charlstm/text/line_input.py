@@ -1,0 +1,107 @@
+"""Lines from a file, a pipe or a terminal, as they come: all that can be read now, without waiting for more."""
+
+import os
+import select
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+CHUNK_BYTES = 1 << 18
+LONG_BYTES = 1_000_000  # a longer line is kept in a temporary file
+
+
+class LongLine(NamedTuple):
+    """A line of more than LONG_BYTES, without its line end, in an anonymous temporary file."""
+
+    file: BinaryIO
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes from the first on."""
+        self.file.seek(0)
+        while chunk := self.file.read(CHUNK_BYTES):
+            yield chunk
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes in pieces that end between two characters of UTF-8, and never between CR and LF."""
+        waiting = b""
+        for chunk in self.chunks():
+            data = waiting + chunk
+            cut = len(data) - _unfinished(data)
+            waiting = data[cut:]
+            yield data[:cut]
+        yield waiting
+
+
+Line: TypeAlias = bytes | LongLine
+
+
+class LineReader:
+    """Reads lines from an open file; the last one needs no line end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._ready: deque[Line] = deque()
+        self._rest = b""  # of a line whose end has not come
+        self._spooled: BinaryIO | None = None  # the beginning of a long one
+        self._ended = False
+
+    def take(self, most_lines: int, most_bytes: int) -> list[Line]:
+        """The next lines without their ends: at most so many, and no more bytes than a line above the limit.
+
+        Waits only if there is none, and gives none at the end of the input. A long line comes alone. Raises OSError.
+        """
+        while not self._ended and len(self._ready) < most_lines and (not self._ready or self._readable()):
+            self._read()
+        taken: list[Line] = []
+        size = 0
+        while self._ready and len(taken) < most_lines and size < most_bytes:
+            if isinstance(self._ready[0], LongLine):
+                return taken or [self._ready.popleft()]
+            taken.append(self._ready.popleft())
+            size += len(taken[-1])
+        return taken
+
+    def _readable(self) -> bool:
+        return bool(select.select([self._descriptor], [], [], 0)[0])
+
+    def _read(self) -> None:
+        chunk = os.read(self._descriptor, CHUNK_BYTES)
+        self._ended = not chunk
+        *complete, rest = chunk.split(b"\n")
+        if complete:
+            self._ready.append(self._end_line(complete[0]))
+            self._ready.extend(complete[1:])
+            self._rest = rest
+        elif self._spooled is not None:
+            self._spooled.write(rest)
+        else:
+            self._rest += rest
+            if len(self._rest) > LONG_BYTES:
+                self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its line
+                self._spooled.write(self._rest)
+                self._rest = b""
+        if self._ended and (self._rest or self._spooled is not None):
+            self._ready.append(self._end_line(b""))
+
+    def _end_line(self, last: bytes) -> Line:
+        if self._spooled is None:
+            line, self._rest = self._rest + last, b""
+            return line
+        file, self._spooled = self._spooled, None
+        file.write(last)
+        return LongLine(file)
+
+
+def _unfinished(data: bytes) -> int:
+    """How many of the last bytes begin a character of UTF-8 that goes on, or are a carriage return."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte == 0x0D and back == 1:
+            return 1
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if back < needed else 0
+        if byte < 0x80:
+            return 0
+    return 0

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from msgspec.structs import replace
 
 from charlstm.environment import available_cores, load_average
-from charlstm.errors import SettingsError
+from charlstm.errors import SettingsError, TextError
 from charlstm.inference import (
     LineScorer,
     LineScores,
@@ -18,6 +19,7 @@ from charlstm.inference import (
     SamplingParameters,
     build_directions,
     build_stepper,
+    encode_lines,
     encode_stop,
     fill_text,
     generate,
@@ -25,11 +27,16 @@ from charlstm.inference import (
     sampling_threads,
     take_text,
 )
-from charlstm.runs import Run, read_checkpoint, refuse_other_objective
+from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objective
 from charlstm.settings import Naming, SamplingSettings
-from charlstm.text import start_id
+from charlstm.text import Copies, Vocab, end_id, find_copies, start_id
+
+MOST_NOVEL_BYTES = 10_000_000  # of a text that is compared with the training text
+MOST_VALIDATION = 500_000  # symbols that are compared beside it
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from charlstm.evaluation import Evaluation
     from charlstm.machine import Machine
     from charlstm.networks import Model
@@ -125,6 +132,32 @@ def open_scorer(run: Run, *, threads: int | None = None) -> tuple[LineScorer, st
     checkpoint = read_checkpoint(run, "best", model_only=True)
     threads = threads or available_cores()
     return LineScorer(checkpoint.weights, run.settings.model, run.vocab, threads=threads), checkpoint.name
+
+
+def find_novelty(run: Run, text: bytes, *, trust_sources: bool = False) -> tuple[Copies, Copies | None]:
+    """What of a text stands in the run's training text; and what of its validation text does, None if it has none.
+
+    text: lines, or documents one a line. No character is refused: unknown ones are no copies. Raises RunError as
+    `own_corpus`, TextError for a text that is empty or too long.
+    """
+    if not 0 < len(text) <= MOST_NOVEL_BYTES:
+        raise TextError(f"a text to compare needs 1 to {MOST_NOVEL_BYTES:,} bytes, this one has {len(text):,}")
+    training = read_split(run, "train", trust_sources=trust_sources)
+    own = np.concatenate(list(_line_ids(run.vocab, text.removesuffix(b"\n").split(b"\n"))))
+    try:
+        validation = [read_split(run, "val", trust_sources=trust_sources)[:MOST_VALIDATION]]
+    except TextError:
+        validation = []
+    found = find_copies(training, [own, *validation], end=end_id(run.vocab), apart=run.vocab.has_boundary)
+    return found[0], found[1] if validation else None
+
+
+def _line_ids(vocab: Vocab, lines: Sequence[bytes]) -> "Iterator[NDArray[np.integer]]":
+    """The ids of lines, each with what ends it."""
+    encoded = encode_lines(vocab, lines)
+    end = end_id(vocab)
+    for line in np.split(encoded.ids, encoded.lengths.cumsum()[:-1]):
+        yield np.append(line, -1 if end is None else end)
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":

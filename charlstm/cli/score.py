@@ -69,10 +69,11 @@ def score_command(
 ) -> None:
     """Score lines: how surprising each is to a model.
 
-    score = -(ln p(x1 … xn) + ln p(end | x1 … xn)) / (n + 1) / ln 2, in bits per character: the average number of bits that
-    the model needs for each character of the line. The end of the line is counted as a character, the symbol before its
-    beginning is not; --normalize none leaves out the division by n + 1, --unit nats that by ln 2. A stream model
-    reads each line as it would after a line end, and its end is the next one.
+    score = -(ln p(x1 … xn) + ln p(end | x1 … xn)) / (n + 1) / ln 2: the bits that the model needs on average for each
+    character of the line, which it reads as a text of its own. The end of the line counts as a character, and the
+    symbol before its first is read but never counted: for a model of documents both are the boundary between documents,
+    for a model of one stream they are line ends. --normalize none leaves out the division by n + 1, --unit nats
+    that by ln 2.
     """
     check_field(form, field)
     rank_or_ratio = guess_rank or against is not None

@@ -12,5 +12,5 @@ from charlstm.inference.sampling import (
     log_probs,
     take_text,
 )
-from charlstm.inference.scoring import LineScorer, LineScores, decode_line
+from charlstm.inference.scoring import LineScorer, LineScores, decode_line, encode_lines
 from charlstm.inference.threads import numpy_threads, sampling_threads

@@ -16,6 +16,7 @@ from charlstm.text import Vocab, end_id
 DRAWN_LINES = 10_000
 LONGEST_CHARS = 1000  # of a drawn line; a longer one stands for strings that are less likely than all others
 DRAWN_LANES = 256
+ROUNDING_NATS = 1e-3  # a line is not likelier than itself
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class GuessRanks:
 
     def estimate(self, nats: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The number of strings likelier than each line of so many nats, and its standard error."""
-        likelier = np.searchsorted(self.nats, nats, side="left")
+        likelier = np.searchsorted(self.nats, nats - ROUNDING_NATS, side="left")
         log_sums, log_squares = (np.logaddexp.accumulate(times * self.nats) for times in (1.0, 2.0))
         ranks, errors = np.zeros(len(nats)), np.zeros(len(nats))
         some = likelier > 0

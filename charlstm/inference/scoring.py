@@ -1,8 +1,8 @@
 """Lines to the surprisal of each of their symbols, many lines side by side.
 
-A line x₁ … xₙ costs −Σ ln p(xₜ | s, x₁ … xₜ₋₁) − ln p(e | s, x₁ … xₙ) nats: s is the symbol that texts begin after, which is
-read and never counted, e the one with which lines end (`text.start_id`, `text.end_id`); without an e the second term
-is missing.
+A line x₁ … xₙ costs −Σ ln p(xₜ | s, x₁ … xₜ₋₁) − ln p(e | s, x₁ … xₙ) nats: s is the symbol that texts begin after,
+which is read and never counted, e the one with which lines end (`text.start_id`, `text.end_id`); without an e the
+second term is missing.
 
 Letters: `B` lanes, `T` steps, `V` vocabulary, `N` lines, `S` symbols of all lines, ends included.
 """
@@ -94,8 +94,8 @@ def decode_line(vocab: Vocab, line: bytes) -> str:
 class LineScorer:
     """Scores lines by a model of the next character, on as many threads as it is given.
 
-    A line's surprisals are the same bits whatever is scored beside it: OpenBLAS computes each row of a product alike if
-    there are a multiple of LANES_TOGETHER of them and the columns are a multiple of OUTPUT_MULTIPLE (tests compare them).
+    A line's surprisals are the same bits whatever is scored beside it: OpenBLAS computes each row of a product alike
+    if there are a multiple of LANES_TOGETHER of them and the columns are one of OUTPUT_MULTIPLE (tests compare them).
     What a long line costs, which is read alone, differs from them by rounding.
     """
 
@@ -163,6 +163,7 @@ class LineScorer:
         """The surprisals of lines (N,) of ids, end to end, with that of each line's end."""
         counts = lengths + (self.end is not None)
         starts, into = lengths.cumsum() - lengths, counts.cumsum() - counts
+        ids = np.append(ids, 0)  # read for lanes that have ended
         found = np.zeros(int(counts.sum()), dtype=np.float32)
         order = np.argsort(-counts, kind="stable")
         batches = [order[first : first + LANES] for first in range(0, len(order), LANES)]

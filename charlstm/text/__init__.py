@@ -2,6 +2,7 @@
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts, Segments, WithBeginnings
 from charlstm.text.beginnings import Beginnings, end_id, start_id
+from charlstm.text.copies import GRAMS, Copies, find_copies
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,

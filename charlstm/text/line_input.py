@@ -5,21 +5,29 @@ import select
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 CHUNK_BYTES = 1 << 18
 LONG_BYTES = 1_000_000  # a longer line is kept in a temporary file
 
 
-class LongLine(NamedTuple):
+class LongLine:
     """A line of more than LONG_BYTES, without its line end, in an anonymous temporary file."""
 
-    file: BinaryIO
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._file.seek(0, os.SEEK_END)
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes from the first on."""
-        self.file.seek(0)
-        while chunk := self.file.read(CHUNK_BYTES):
+        place = 0
+        while chunk := os.pread(self._file.fileno(), CHUNK_BYTES, place):
+            place += len(chunk)
             yield chunk
 
     def pieces(self) -> Iterator[bytes]:
@@ -90,6 +98,7 @@ class LineReader:
             return line
         file, self._spooled = self._spooled, None
         file.write(last)
+        file.flush()
         return LongLine(file)
 
 

@@ -66,8 +66,8 @@ class TextFormat:
 
     def with_values(self, record: Record, values: Values) -> bytes:
         """The values, each before a tab, and the line as it came."""
-        assert isinstance(record.raw, bytes)
-        return b"".join(f"{_shown(value)}\t".encode() for value in values.values()) + record.raw + b"\n"
+        raw = record.raw if isinstance(record.raw, bytes) else b"".join(record.raw.chunks())
+        return b"".join(f"{_shown(value)}\t".encode() for value in values.values()) + raw + b"\n"
 
 
 class JsonFormat:
@@ -220,7 +220,6 @@ def _in_json(value: str | float) -> str | float | None:
 def _in_memory(line: Line, number: int) -> bytes:
     if isinstance(line, bytes):
         return line
-    size = line.file.seek(0, 2)
-    if size > MAX_RECORD_BYTES:
+    if len(line) > MAX_RECORD_BYTES:
         raise BadRecordError(f"line {number} is longer than {MAX_RECORD_BYTES:,} bytes; shorten it, or give --skip-bad")
     return b"".join(line.chunks())

@@ -2,7 +2,7 @@
 
 python benchmarks/anomalies.py [--quick] [--json FILE]        needs nltk (`pip install -e ".[verify]"`)
 
-Of each of five formats 6,000 lines to train on, 5,000 usual lines to tell from 400 odd ones of four kinds. The 5-gram
+Of each of five formats 3,000 lines to train on, 2,000 usual lines to tell from 400 odd ones of four kinds. The 5-gram
 model is nltk's KneserNeyInterpolated, by character, with the end of the line; xz's figure is by how many bytes a line
 makes 40 KB of the training lines longer when they are compressed together.
 """
@@ -20,7 +20,7 @@ import measure
 from log_lines import FORMATS, KINDS, odd_line, usual_line
 from measure import CHARLSTM
 
-TRAINED, USUAL, ODD = 6_000, 5_000, 400
+TRAINED, USUAL, ODD = 3_000, 2_000, 400
 ALARMS = 0.001  # false ones, of the usual lines
 Scores = list[float]
 
@@ -102,6 +102,9 @@ def main() -> None:
             tested = [*usual, *(line for kind in KINDS for line in odd[kind])]
             sides = charlstm_scores(Path(folder), form, training, tested, 0.1 if args.quick else 1.0)
             sides["5-gram, Kneser-Ney"] = ngram_scores(training, tested)
+            sides["5-gram, per character"] = [
+                nats / (len(line) + 1) for nats, line in zip(sides["5-gram, Kneser-Ney"], tested, strict=True)
+            ]
             sides["xz"] = xz_scores(training, tested)
             found[form] = {}
             for side, scores in sides.items():

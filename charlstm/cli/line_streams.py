@@ -1,11 +1,10 @@
 """Lines and records that come in from a file or a pipe, and go out in their order."""
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
@@ -13,6 +12,8 @@ from charlstm.cli.terminal import print_diagnostic
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
+    import io
+
     from charlstm.text import Record, RecordFormat
 
 FIRST_LINES, MOST_LINES = 64, 4096  # scored together: few at first, so that `| head` need not wait
@@ -59,8 +60,8 @@ class RecordStream:
         """One list of records after another. Raises TextError for what cannot be read."""
         from charlstm.text import BadRecordError, LineReader
 
-        with _opened(self._source) as descriptor:
-            reader, most = LineReader(descriptor), FIRST_LINES
+        with _opened(self._source) as opened:
+            reader, most = LineReader(opened), FIRST_LINES
             first = True
             while lines := reader.take(most, MOST_BYTES):
                 if first and isinstance(lines[0], bytes):
@@ -96,27 +97,18 @@ class RecordStream:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[int]:
-    """The descriptor of a file, of stdin for "-". Raises TextError."""
-    if source == "-":
-        if sys.stdin is None:
-            raise TextError("could not read standard input: it is closed")
-        if sys.stdin.isatty():
-            print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
-        name, opened = "standard input", None
-    else:
-        name = source
+def _opened(source: str) -> "Iterator[io.BufferedReader]":
+    """A file, or stdin for "-". Raises TextError."""
+    if source == "-" and sys.stdin is not None and sys.stdin.isatty():
+        print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
     try:
-        descriptor = sys.stdin.fileno() if source == "-" else (opened := os.open(source, os.O_RDONLY))
-        try:
-            yield descriptor
-        finally:
-            if opened is not None:
-                os.close(opened)
+        with nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as file:
+            yield cast("io.BufferedReader", file)
     except BrokenPipeError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise TextError(f"could not read {name}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or (error if isinstance(error, ValueError) else "it is closed")
+        raise TextError(f"could not read {'standard input' if source == '-' else source}: {reason}") from None
 
 
 def _without_mark(line: bytes, source: str) -> bytes:

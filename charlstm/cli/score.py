@@ -136,6 +136,7 @@ def score_command(
         return
     for window in kept:
         write(window)
+    write([])  # the header of a table without rows
 
 
 def _is_coloured(colour: Colour) -> bool:

@@ -99,11 +99,9 @@ def open_writer(
 
     def write_lines(lines: Iterable[ScoredLine]) -> None:
         nonlocal begun
-        pieces = []
+        pieces = [] if begun else [form.header()]
+        begun = True
         for line in lines:
-            if not begun:
-                pieces.append(form.header())
-                begun = True
             if as_json:
                 pieces.append(_json_line(line, scale, vocab, chars=chars))
             elif not isinstance(line.record.raw, bytes):

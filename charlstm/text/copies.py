@@ -1,8 +1,8 @@
 """What of a text stands in another: n-grams, the longest run of symbols, and whole lines.
 
 No index is kept: one pass over the training text finds every n-gram of the other texts, which are small, by hashes of
-64 bits, in less time than building one would take. The hash of x₁ … xₙ is Σ r(xₜ)·Mⁿ⁻ᵗ mod 2⁶⁴, with a random number r of
-each symbol and an odd M (Karp & Rabin 1987); two grams that differ have the same one with a probability of about 2⁻⁶⁰.
+64 bits, in less time than building one would take. The hash of x₁ … xₙ is Σ r(xₜ)·Mⁿ⁻ᵗ mod 2⁶⁴, with a random number r
+of each symbol and an odd M (Karp & Rabin 1987); two grams that differ have the same one with a probability near 2⁻⁶⁰.
 
 Letters: `N` symbols, `n` those of a gram, `D` documents or lines.
 """

@@ -1,5 +1,6 @@
 """Lines from a file, a pipe or a terminal, as they come: all that can be read now, without waiting for more."""
 
+import io
 import os
 import select
 import tempfile
@@ -47,8 +48,9 @@ Line: TypeAlias = bytes | LongLine
 class LineReader:
     """Reads lines from an open file; the last one needs no line end."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, source: io.BufferedReader) -> None:
+        """source: nothing has been read from it, and nothing else reads from it."""
+        self._source = source
         self._ready: deque[Line] = deque()
         self._rest = b""  # of a line whose end has not come
         self._spooled: BinaryIO | None = None  # the beginning of a long one
@@ -71,10 +73,13 @@ class LineReader:
         return taken
 
     def _readable(self) -> bool:
-        return bool(select.select([self._descriptor], [], [], 0)[0])
+        try:
+            return bool(select.select([self._source], [], [], 0)[0])
+        except io.UnsupportedOperation:  # bytes in memory
+            return True
 
     def _read(self) -> None:
-        chunk = os.read(self._descriptor, CHUNK_BYTES)
+        chunk = self._source.read1(CHUNK_BYTES)  # one reading, which leaves nothing in the buffer
         self._ended = not chunk
         *complete, rest = chunk.split(b"\n")
         if complete:

@@ -106,7 +106,7 @@ def test_a_line_longer_than_a_piece_is_that_of_a_naive_reading_however_it_comes(
     line = (b"abcXa\xc3\xa9" * PIECE_STEPS)[: 3 * PIECE_STEPS + 5]
     scorer, wanted = scorer_of(STREAM), sum(naive_nats(STREAM, line))
     assert scorer.score([b"a", line]).nats[1] == pytest.approx(wanted, rel=1e-6)
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the line closes it
     file.write(line)
     file.flush()
     found = scorer.score([LongLine(file)])

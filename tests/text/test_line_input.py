@@ -25,11 +25,11 @@ def read_all(chunks: list[bytes], most_lines: int, most_bytes: int) -> list[byte
 
     writer = threading.Thread(target=feed)
     writer.start()
-    reader, found = LineReader(out), []
-    while lines := reader.take(most_lines, most_bytes):
-        found += lines
+    with open(out, "rb") as source:
+        reader, found = LineReader(source), []
+        while lines := reader.take(most_lines, most_bytes):
+            found += lines
     writer.join()
-    os.close(out)
     return found
 
 
@@ -55,12 +55,12 @@ def test_lines_are_whole_wherever_the_input_is_cut(chunks: list[bytes], most_lin
 
 def test_what_has_come_is_given_at_once_and_an_unfinished_line_is_waited_for() -> None:
     out, into = os.pipe()
-    reader = LineReader(out)
-    os.write(into, b"one\ntwo\nthr")
-    assert reader.take(10, 100) == [b"one", b"two"]
-    os.write(into, b"ee\nfour")
-    assert reader.take(10, 100) == [b"three"]
-    os.close(into)
-    assert reader.take(10, 100) == [b"four"]
-    assert reader.take(10, 100) == []
-    os.close(out)
+    with open(out, "rb") as source:
+        reader = LineReader(source)
+        os.write(into, b"one\ntwo\nthr")
+        assert reader.take(10, 100) == [b"one", b"two"]
+        os.write(into, b"ee\nfour")
+        assert reader.take(10, 100) == [b"three"]
+        os.close(into)
+        assert reader.take(10, 100) == [b"four"]
+        assert reader.take(10, 100) == []

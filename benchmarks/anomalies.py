@@ -21,17 +21,18 @@ from log_lines import FORMATS, KINDS, odd_line, usual_line
 from measure import CHARLSTM
 
 TRAINED, USUAL, ODD = 3_000, 2_000, 400
+STEPS = 600
 ALARMS = 0.001  # false ones, of the usual lines
 Scores = list[float]
 
 
 def charlstm_scores(
-    folder: Path, form: str, training: Sequence[str], tested: Sequence[str], minutes: float
+    folder: Path, form: str, training: Sequence[str], tested: Sequence[str], steps: int
 ) -> dict[str, Scores]:
-    """A model of one layer of 128 units, trained for so long."""
+    """A model of one layer of 128 units."""
     text = folder / f"{form}.log"
     text.write_text("".join(f"{line}\n" for line in training))
-    sizes = ["model.num_layers=1", "model.hidden_size=128", f"training.max_minutes={minutes}"]
+    sizes = ["model.num_layers=1", "model.hidden_size=128", f"training.max_steps={steps}"]
     sets = [option for size in sizes for option in ("--set", size)]
     subprocess.run([*CHARLSTM, "train", str(text), "--run", str(folder / form), *sets], check=True, capture_output=True)
     found = {}
@@ -100,7 +101,7 @@ def main() -> None:
             usual = [usual_line(form, rng) for _ in range(USUAL // (5 if args.quick else 1))]
             odd = {kind: [odd_line(form, kind, rng) for _ in range(ODD // len(KINDS))] for kind in KINDS}
             tested = [*usual, *(line for kind in KINDS for line in odd[kind])]
-            sides = charlstm_scores(Path(folder), form, training, tested, 0.1 if args.quick else 1.0)
+            sides = charlstm_scores(Path(folder), form, training, tested, 60 if args.quick else STEPS)
             sides["5-gram, Kneser-Ney"] = ngram_scores(training, tested)
             sides["5-gram, per character"] = [
                 nats / (len(line) + 1) for nats, line in zip(sides["5-gram, Kneser-Ney"], tested, strict=True)

@@ -79,14 +79,14 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the network learns, how long, and what is recorded on the way."""
 
-    batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 64
+    batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 32
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: an eighth"),
     ] = "auto"
     sequence_length: Annotated[
         Count, Meta(description="characters of each lane in a step, the reach of the gradient back in time")
-    ] = 128
+    ] = 64
     segment_steps: Annotated[
         Count | None,
         Meta(description="steps for which a lane reads on before it goes elsewhere; null: to the end of its part"),

@@ -17,6 +17,7 @@ class Began:
     trainer: Trainer
     parameters: int
     inherited: str | None  # whose weights it begins with
+    chosen: str | None  # the settings that were chosen automatically, and why
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Short texts: a batch that fits into one, and a model that is not too large for one."""
+"""Short texts: a batch that fits into one, a model that is not too large for one, and one that was learned by heart."""
 
 from msgspec.structs import replace
 
-from charlstm.settings import TrainingSettings
+from charlstm.runs import Progress
+from charlstm.settings import ModelSettings, TrainingSettings
 
 LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
 CHARS_A_MINUTE = 500_000  # of validation text; a slow machine needs a tenth of a minute or two for them
+TURNED_NATS = 0.01  # above the best validation loss, of two validations or more later: more than the noise of a step
 MOST_PARAMETERS = 10  # for each character; the table in configs/own-text.yaml goes from 2.5 down to 0.4
 
 
@@ -45,4 +47,17 @@ def validation_advice(training: TrainingSettings, validation_chars: int) -> list
     return [
         f"each validation reads {validation_chars:,} characters, which may take much of {training.max_minutes:g} min: "
         "data.split=[0.98, 0.02, 0.0] leaves more of it for training"
+    ]
+
+
+def overfitting_advice(model: ModelSettings, progress: Progress, last_loss: float | None) -> list[str]:
+    """A word to whoever trained on after the validation loss had turned. last_loss: of the last validation, in nats."""
+    best = progress.best_loss
+    if last_loss is None or best is None or progress.validations_since_best < 2 or last_loss < best + TURNED_NATS:
+        return []
+    return [
+        f"after step {progress.best_step} of {progress.step} the model only learned the training text by heart: the "
+        f"validation loss has risen by {last_loss - best:.2f} since. The best model is kept; more model.dropout "
+        f"(here {model.dropout:g}), more model.recurrent_dropout (here {model.recurrent_dropout:g}) or a smaller "
+        f"model.hidden_size (here {model.hidden_size}) lets it learn for longer"
     ]

@@ -18,7 +18,7 @@ from typing import Any
 import measure
 from measure import CHARLSTM
 
-LANGUAGES = ("de", "es", "fi", "fr", "pl")
+LANGUAGES = ("de", "es", "fi", "it", "pl")
 LENGTHS = (1, 10, 20, 40, 80, 10_000)  # bounds of the classes of length, in characters
 STEPS, MOST_LINES = 400, 3000
 
@@ -27,8 +27,11 @@ def messages(root: Path, language: str) -> list[str]:
     """The distinct lines of a language's translated messages, in the order of their hashes."""
     found: set[str] = set()
     for path in sorted(root.glob(f"**/{language}/LC_MESSAGES/*.mo")):
-        with path.open("rb") as file:
-            catalogue = gettext.GNUTranslations(file)
+        try:
+            with path.open("rb") as file:
+                catalogue = gettext.GNUTranslations(file)
+        except (UnicodeDecodeError, LookupError):  # another encoding than the catalogue says
+            continue
         for original, text in catalogue._catalog.items():  # type: ignore[attr-defined]
             if original and text != original:
                 found.update(line.strip() for line in text.splitlines() if line.strip())

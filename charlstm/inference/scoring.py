@@ -86,8 +86,10 @@ def encode_lines(vocab: Vocab, lines: Sequence[bytes]) -> Lines:
 def decode_line(vocab: Vocab, line: bytes) -> str:
     """The characters of a line as the vocabulary counts them."""
     text = line.decode("latin-1" if vocab.unit == "byte" else "utf-8", "surrogateescape")
+    if vocab.newline == "normalize" or vocab.has_boundary:  # of lines that are documents neither end is a part
+        text = text.removesuffix("\r")
     if vocab.newline == "normalize":
-        text = normalize_newlines(text.removesuffix("\r"))
+        text = normalize_newlines(text)
     return normalize_form(text, vocab.normalize)
 
 

@@ -88,6 +88,50 @@ def test_probabilities_of_all_lines_up_to_a_length_and_of_the_longer_ones_add_up
     assert ended + left == pytest.approx(1.0, abs=1e-5)
 
 
+def automaton(vocab: Vocab) -> tuple[Weights, ModelSettings, np.ndarray]:
+    """A model that is a probabilistic automaton, its state the last symbol, and ln p of each symbol after each.
+
+    Gates saturate: i and o are 1, f is 0, g is 1 in the unit of the symbol that was read and −1 in the others.
+    """
+    size = vocab.size
+    log_p = np.log(np.random.default_rng(2).dirichlet(np.ones(size), size=size))  # [last, next]
+    on, off = np.full(size, 40.0), np.full(size, -40.0)
+    h = np.tanh(1.0)
+    weights = {
+        "embedding.weight": np.eye(size),
+        "core.weight_ih_l0": np.concatenate([np.zeros((2 * size, size)), 80 * np.eye(size), np.zeros((size, size))]),
+        "core.weight_hh_l0": np.zeros((4 * size, size)),
+        "core.bias_ih_l0": np.concatenate([on, off, off, on]),
+        "core.bias_hh_l0": np.zeros(4 * size),
+        "output.weight": log_p.T / (2 * h),
+        "output.bias": log_p.sum(axis=0) / 2,
+    }
+    settings = ModelSettings(embedding_size=size, hidden_size=size, num_layers=1)
+    return {name: array.astype(np.float32) for name, array in weights.items()}, settings, log_p
+
+
+def test_scores_of_an_automaton_are_its_probabilities_and_its_lines_cost_its_entropy() -> None:
+    weights, settings, log_p = automaton(DOCUMENTS)
+    scorer, end = LineScorer(weights, settings, DOCUMENTS), DOCUMENTS.boundary_id
+    assert end is not None
+    rng = np.random.default_rng(3)
+    lines, true = [], []
+    for _ in range(3000):
+        states = [end]
+        while len(states) == 1 or states[-1] != end:
+            states.append(int(rng.choice(len(log_p), p=np.exp(log_p[states[-1]]))))
+        lines.append(DOCUMENTS.to_bytes(states))
+        true.append(-sum(log_p[last, after] for last, after in itertools.pairwise(states)))
+    found = scorer.score(lines)
+    assert found.nats == pytest.approx(true, rel=1e-5)
+    assert np.exp(-scorer.score([b""]).nats) == pytest.approx(np.exp(log_p[end, end]), rel=1e-5)  # that of the end
+    chain = np.exp(log_p)[:end, :end]
+    visits = np.exp(log_p[end, :end]) @ np.linalg.inv(np.eye(end) - chain)  # of each symbol, in a line on average
+    entropies = -(np.exp(log_p) * log_p).sum(axis=1)
+    expected = entropies[end] + visits @ entropies[:end]
+    assert abs(found.nats.mean() - expected) < 4 * found.nats.std() / math.sqrt(len(lines))
+
+
 @pytest.mark.parametrize(("size", "layers"), [(12, 2), (37, 1), (64, 2), (128, 2)])
 def test_scores_are_the_same_bits_in_any_company(size: int, layers: int) -> None:
     settings = ModelSettings(embedding_size=7, hidden_size=size, num_layers=layers)
@@ -131,7 +175,8 @@ def test_unknown_characters_cost_what_the_unknown_symbol_costs_or_any_code_point
 
 def test_carriage_returns_belong_to_the_line_end_where_the_vocabulary_normalizes_them() -> None:
     normal = scorer_of(vocab_of("\nabc", newline="normalize"))
-    assert normal.score([b"ab\r"]).nats == normal.score([b"ab"]).nats
+    for scorer in (normal, scorer_of(DOCUMENTS)):
+        assert scorer.score([b"ab\r"]).nats == scorer.score([b"ab"]).nats
     assert scorer_of(STREAM).score([b"ab\r"]).unknown == [1]
 
 

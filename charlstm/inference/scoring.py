@@ -8,7 +8,7 @@ Letters: `B` lanes, `T` steps, `V` vocabulary, `N` lines, `S` symbols of all lin
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -98,7 +98,7 @@ class LineScorer:
 
     A line's surprisals are the same bits whatever is scored beside it: OpenBLAS computes each row of a product alike
     if there are a multiple of LANES_TOGETHER of them and the columns are one of OUTPUT_MULTIPLE (tests compare them).
-    What a long line costs, which is read alone, differs from them by rounding.
+    Those of a long line, which is read alone, differ by rounding.
     """
 
     def __init__(self, weights: Weights, settings: ModelSettings, vocab: Vocab, *, threads: int = 1) -> None:
@@ -111,9 +111,12 @@ class LineScorer:
             self._steppers.put(build_stepper(_padded(weights), settings))
 
     def score(self, lines: Sequence[Line]) -> LineScores:
-        """What lines without their line ends cost, in their order. A long line comes alone (`LineReader.take`)."""
+        """What lines without their line ends cost, in their order.
+
+        A long line comes alone (`LineReader.take`); what counts is its beginning, without an end.
+        """
         if len(lines) == 1 and isinstance(lines[0], LongLine):
-            return self._score_long(lines[0].pieces())
+            return self._score_long(lines[0].head())
         return self._score_short([line for line in lines if isinstance(line, bytes)])
 
     def guess_ranks(self) -> GuessRanks:
@@ -141,25 +144,21 @@ class LineScorer:
         symbols[place[known]] = found[~is_end]
         return LineScores.of_symbols(symbols, chars, encoded.unknown)
 
-    def _score_long(self, pieces: Iterable[bytes]) -> LineScores:
-        """What one line costs that comes in pieces, none cut within a character."""
+    def _score_long(self, head: bytes) -> LineScores:
+        """What the beginning of a line costs that is too long to be read to its end."""
+        encoded = encode_lines(self.vocab, [head])
+        ids = encoded.ids[encoded.ids >= 0]
+        nats = UNKNOWN_NATS * (len(encoded.ids) - len(ids))
         stepper = self._steppers.get()
         try:
-            state, last, nats, chars, unknown = stepper.zero_state(1), self.start, 0.0, 0, 0
-            for piece in pieces:
-                encoded = encode_lines(self.vocab, [piece])
-                ids = encoded.ids[encoded.ids >= 0]
-                chars, unknown = chars + len(encoded.ids), unknown + int(encoded.unknown.sum())
-                nats += UNKNOWN_NATS * (len(encoded.ids) - len(ids))
-                read = np.concatenate([[last], ids])
-                sums, state = _read_alone(stepper, read, state)
-                nats, last = nats + sums, int(read[-1])
-            if self.end is not None:
-                sums, _ = _read_alone(stepper, np.array([last, self.end]), state)
-                nats, chars = nats + sums, chars + 1
-            return LineScores(np.array([nats]), np.array([chars]), np.array([unknown]))
+            state, read = stepper.zero_state(1), np.append(self.start, ids)[:, None]
+            for first in range(0, len(ids), PIECE_STEPS):
+                part = read[first : first + PIECE_STEPS + 1]
+                surprisals, state = _read(stepper, part[:-1], part[1:], state, [1] * (len(part) - 1))
+                nats += float(surprisals.sum(dtype=np.float64))
         finally:
             self._steppers.put(stepper)
+        return LineScores(np.array([nats]), encoded.lengths, encoded.unknown)
 
     def _score_ids(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
         """The surprisals of lines (N,) of ids, end to end, with that of each line's end."""
@@ -208,16 +207,6 @@ class LineScorer:
             last = targets[-1:]
             counted = steps < counts
             found[(into + steps)[counted]] = surprisals[counted]
-
-
-def _read_alone(stepper: Stepper, ids: NDArray[Any], state: State) -> tuple[float, State]:
-    """The nats of all ids but the first, each after those before it."""
-    nats = 0.0
-    for first in range(0, len(ids) - 1, PIECE_STEPS):
-        part = ids[first : first + PIECE_STEPS + 1, None]
-        surprisals, state = _read(stepper, part[:-1], part[1:], state, [1] * (len(part) - 1))
-        nats += float(surprisals.sum(dtype=np.float64))
-    return nats, state
 
 
 def _read(

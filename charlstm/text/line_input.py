@@ -31,15 +31,10 @@ class LongLine:
             place += len(chunk)
             yield chunk
 
-    def pieces(self) -> Iterator[bytes]:
-        """Its bytes in pieces that end between two characters of UTF-8, and never between CR and LF."""
-        waiting = b""
-        for chunk in self.chunks():
-            data = waiting + chunk
-            cut = len(data) - _unfinished(data)
-            waiting = data[cut:]
-            yield data[:cut]
-        yield waiting
+    def head(self) -> bytes:
+        """Its first LONG_BYTES, by which it is judged, less a character that they cut in two."""
+        data = os.pread(self._file.fileno(), LONG_BYTES, 0)
+        return data[: len(data) - _unfinished(data)]
 
 
 Line: TypeAlias = bytes | LongLine
@@ -86,36 +81,37 @@ class LineReader:
             self._ready.append(self._end_line(complete[0]))
             self._ready.extend(complete[1:])
             self._rest = rest
-        elif self._spooled is not None:
-            self._spooled.write(rest)
         else:
-            self._rest += rest
-            if len(self._rest) > LONG_BYTES:
-                self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its line
-                self._spooled.write(self._rest)
-                self._rest = b""
+            self._hold(rest)
         if self._ended and (self._rest or self._spooled is not None):
             self._ready.append(self._end_line(b""))
 
-    def _end_line(self, last: bytes) -> Line:
+    def _hold(self, part: bytes) -> None:
+        """Keep a part of a line whose end has not come, in memory as long as it is not long."""
         if self._spooled is None:
-            line, self._rest = self._rest + last, b""
+            self._rest += part
+            if len(self._rest) <= LONG_BYTES:
+                return
+            self._spooled = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its line
+            part, self._rest = self._rest, b""
+        self._spooled.write(part)
+
+    def _end_line(self, last: bytes) -> Line:
+        self._hold(last)
+        if self._spooled is None:
+            line, self._rest = self._rest, b""
             return line
         file, self._spooled = self._spooled, None
-        file.write(last)
         file.flush()
         return LongLine(file)
 
 
 def _unfinished(data: bytes) -> int:
-    """How many of the last bytes begin a character of UTF-8 that goes on, or are a carriage return."""
-    for back in range(1, min(4, len(data)) + 1):
+    """How many of the last bytes begin a character of UTF-8 that goes on."""
+    for back in range(1, min(3, len(data)) + 1):
         byte = data[-back]
-        if byte == 0x0D and back == 1:
-            return 1
         if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if back < needed else 0
+            return back if back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else 0
         if byte < 0x80:
             return 0
     return 0

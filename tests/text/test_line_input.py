@@ -48,9 +48,10 @@ def test_lines_are_whole_wherever_the_input_is_cut(chunks: list[bytes], most_lin
         assert list(map(bytes_of, found)) == whole.removesuffix(b"\n").split(b"\n") if whole else not found
         for line in found:
             if isinstance(line, LongLine):
-                assert b"".join(line.pieces()) == bytes_of(line)
-                for piece in line.pieces():
-                    piece.decode()
+                head = line.head()
+                head.decode()  # cuts no character in two
+                assert bytes_of(line).startswith(head)
+                assert min(long, len(bytes_of(line))) - len(head) < 2
 
 
 def test_what_has_come_is_given_at_once_and_an_unfinished_line_is_waited_for() -> None:

@@ -19,6 +19,7 @@ from charlstm.inference import (
     SamplingParameters,
     build_directions,
     build_stepper,
+    decode_line,
     encode_lines,
     encode_stop,
     fill_text,
@@ -29,7 +30,7 @@ from charlstm.inference import (
 )
 from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objective
 from charlstm.settings import Naming, SamplingSettings
-from charlstm.text import Copies, Vocab, end_id, find_copies, start_id
+from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_copies, start_id
 
 MOST_NOVEL_BYTES = 10_000_000  # of a text that is compared with the training text
 MOST_VALIDATION = 500_000  # symbols that are compared beside it
@@ -143,7 +144,7 @@ def find_novelty(run: Run, text: bytes, *, trust_sources: bool = False) -> tuple
     if not 0 < len(text) <= MOST_NOVEL_BYTES:
         raise TextError(f"a text to compare needs 1 to {MOST_NOVEL_BYTES:,} bytes, this one has {len(text):,}")
     training = read_split(run, "train", trust_sources=trust_sources)
-    own = np.concatenate(list(_line_ids(run.vocab, text.removesuffix(b"\n").split(b"\n"))))
+    own = _document_ids(run, text)
     try:
         validation = [read_split(run, "val", trust_sources=trust_sources)[:MOST_VALIDATION]]
     except TextError:
@@ -152,32 +153,52 @@ def find_novelty(run: Run, text: bytes, *, trust_sources: bool = False) -> tuple
     return found[0], found[1] if validation else None
 
 
-def _line_ids(vocab: Vocab, lines: Sequence[bytes]) -> "Iterator[NDArray[np.integer]]":
-    """The ids of lines, each with what ends it."""
-    encoded = encode_lines(vocab, lines)
+def _document_ids(run: Run, text: bytes) -> "NDArray[np.integer]":
+    """The ids of a text, each line with its end; of a run of paragraphs or files each of these, cut as its own text."""
+    vocab, cut = run.vocab, Cut.of(run.settings.data)
+    if cut.kind in ("paragraph", "file"):
+        pieces = cut_documents([decode_line(vocab, text)], cut, where="the text")
+        return vocab.lookup(code_points("".join(pieces)))
+    encoded = encode_lines(vocab, text.removesuffix(b"\n").split(b"\n"))
     end = end_id(vocab)
-    for line in np.split(encoded.ids, encoded.lengths.cumsum()[:-1]):
-        yield np.append(line, -1 if end is None else end)
+    lines = np.split(encoded.ids, encoded.lengths.cumsum()[:-1])
+    return np.concatenate([np.append(line, -1 if end is None else end) for line in lines])
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":
     """Measure a run's best checkpoint in float32 on ids, as `encode_text` and `read_split` give them.
 
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
+    "documents" is the only one of a model of documents; a model of next characters in a stream reads lines so.
     Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
     """
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 
     objective = OBJECTIVES[run.settings.model.objective]
-    if protocol not in (None, *objective.protocols):
-        known = " and ".join(objective.protocols)
+    protocols = _protocols(run, objective.protocols)
+    if protocol not in (None, *protocols):
+        known = " and ".join(protocols)
         raise SettingsError(f"{run.folder} is evaluated by the protocol {known}, not {protocol}: leave --protocol out")
     model, machine = _load_model(run, evaluation.EVALUATED_LANES)
     measured = evaluation.evaluate(
-        model, objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
+        model,
+        objective,
+        ids,
+        start_id=start_id(run.vocab),
+        end_id=end_id(run.vocab),
+        protocol=protocol or protocols[0],
+        machine=machine,
     )
     return replace_field(measured, naming=Naming.of(run.settings))
+
+
+def _protocols(run: Run, of_objective: Sequence[str]) -> Sequence[str]:
+    """Those by which a run is evaluated, the default first."""
+    if run.vocab.has_boundary:
+        return ("documents",)
+    by_lines = run.settings.model.objective == "next" and end_id(run.vocab) is not None
+    return (*of_objective, "documents") if by_lines else of_objective
 
 
 def evaluate_dynamic(
@@ -195,6 +216,10 @@ def evaluate_dynamic(
     empty text.
     """
     refuse_other_objective(run, "next")
+    if run.vocab.has_boundary:
+        raise SettingsError(
+            f"{run.folder} was trained on documents, but only a stream is read dynamically: name another"
+        )
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 

@@ -21,7 +21,7 @@ from charlstm import environment
 from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic, printable
 from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
-from charlstm.text import STDIN, Corpus, split_ids
+from charlstm.text import STDIN, Corpus, DocumentBatches, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
@@ -148,13 +148,12 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     """What is trained, on what, until when and where: the rows of the header."""
     trainer, corpus = began.trainer, began.corpus
     settings, machine = began.run.settings, trainer.machine
-    train, val, _ = (len(part) for part in split_ids(corpus.ids, settings.data.split))
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
     cores = f"{_count(machine.shards, 'shard')} on {_count(min(machine.threads, machine.shards), 'thread')}"
     rows = [
         ("text", f"{', '.join(sources)}: {_count(corpus.chars, settings.data.unit)}"),
-        ("", f"{train:,} to train, {val:,} to validate"),
+        ("", _parts(began)),
         ("vocabulary", _vocabulary(corpus)),
         ("model", f"{settings.model.cell} {shape}, {_count(began.parameters, 'parameter')}"),
         ("device", f"{machine.device.type}, {cores}, {machine.precision}"),
@@ -168,6 +167,16 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     if began.inherited is not None:
         rows.append(("begins with", began.inherited))
     return rows
+
+
+def _parts(began: Began) -> str:
+    """How much of the text there is to train and to validate on, and what part of batches of documents is empty."""
+    batches, counts = began.trainer.batches, began.documents
+    if counts is None or not isinstance(batches, DocumentBatches):
+        train, val, _ = map(len, split_ids(began.corpus.ids, began.run.settings.data.split))
+        return f"{train:,} to train, {val:,} to validate"
+    padding = f"{batches.padding:.1%} of a batch is padding"
+    return f"{_count(counts.train, 'document')} to train, {counts.val:,} to validate; {padding}"
 
 
 def _step_of(facts: StepFacts) -> str:
@@ -192,12 +201,14 @@ def _limits(settings: TrainingSettings, steps_per_epoch: int) -> str:
 def _vocabulary(corpus: Corpus) -> str:
     """Its size, and how much of the text is left to the unknown symbol."""
     vocab = corpus.vocab
+    size = f"{_count(vocab.size - vocab.has_unknown_symbol - vocab.has_boundary, vocab.unit)}"
+    size += " and the end of documents" * vocab.has_boundary
     if vocab.unknown_id is None:
-        return _count(vocab.size, vocab.unit)
+        return size
     firsts = range(0, corpus.chars, COUNTED_AT_ONCE)
     rare = sum(np.count_nonzero(corpus.ids[at : at + COUNTED_AT_ONCE] == vocab.unknown_id) for at in firsts)
     return (
-        f"{_count(vocab.size - 1, vocab.unit)} and the unknown symbol, which stands for {_count(int(rare), 'char')} "
+        f"{size} and the unknown symbol, which stands for {_count(int(rare), 'char')} "
         f"of the text ({rare / corpus.chars:.2%})"
     )
 

@@ -12,6 +12,7 @@ from charlstm.text import (
     NAMED_CORPORA,
     STDIN,
     Corpus,
+    Cut,
     EncodedText,
     Ids,
     encode_source,
@@ -19,7 +20,7 @@ from charlstm.text import (
     is_stream,
     open_corpus,
     read_corpus,
-    split_ids,
+    split_corpus,
 )
 
 
@@ -54,9 +55,13 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
 
 
 def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> Ids:
-    """The ids of the "train", "val" or "test" split of the run's text. Raises as `own_corpus`, TextError if empty."""
+    """The ids of the "train", "val" or "test" split of the run's text, of documents each with its end.
+
+    Raises as `own_corpus`, TextError if it is empty.
+    """
     corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
-    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
+    parts, _ = split_corpus(corpus, run.settings.data, seed=run.settings.training.seed)
+    ids: Ids = getattr(parts, split)
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(
@@ -66,8 +71,9 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
 
 
 def encode_text(run: Run, source: str, *, stdin: BinaryIO | None = None) -> EncodedText:
-    """A text from a source, in the run's vocabulary. Raises TextError as `text.encode_source` does."""
-    return encode_source(run.vocab, source, cache_folder=cache_folder(), data_folder=data_folder(), stdin=stdin)
+    """A text from a source in the run's vocabulary, cut as its own. Raises TextError as `text.encode_source` does."""
+    cut, folder = Cut.of(run.settings.data), cache_folder()
+    return encode_source(run.vocab, source, cache_folder=folder, data_folder=data_folder(), stdin=stdin, cut=cut)
 
 
 def read_lines(run: Run, split: str, most: int, *, trust_sources: bool = False) -> list[bytes]:

@@ -6,16 +6,17 @@ from charlstm.text.copies import GRAMS, Copies, find_copies
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,
-    Splits,
     encode_source,
     open_corpus,
     prepare_corpus,
     read_corpus,
-    split_ids,
 )
+from charlstm.text.cutting import Cut, cut_documents
+from charlstm.text.documents import DocumentBatches, find_bounds
 from charlstm.text.line_input import Line, LineReader, LongLine
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, open_format
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
+from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

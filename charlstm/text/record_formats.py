@@ -12,7 +12,6 @@ from charlstm.text.line_input import Line
 
 MAX_RECORD_BYTES = 100_000_000  # of JSON lines, CSV and TSV, which are held in memory
 LARGE = 1e6  # from which numbers have an exponent
-csv.field_size_limit(MAX_RECORD_BYTES)
 
 
 Values: TypeAlias = Mapping[str, str | float]  # that are added to a record, by their names
@@ -117,6 +116,7 @@ class TableFormat:
 
     def __init__(self, field: str, added: Sequence[str], *, delimiter: str, quoting: bool) -> None:
         self._field, self._added, self._delimiter, self._quoting = field, added, delimiter, quoting
+        csv.field_size_limit(MAX_RECORD_BYTES)
         self._columns: list[str] = []
         self._head = b""
         self._waiting: list[bytes] = []  # lines of a record whose quoted field goes on

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from charlstm.runs import Progress, Run
-from charlstm.text import Corpus
+from charlstm.text import Corpus, DocumentCounts
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -17,6 +17,7 @@ class Began:
     trainer: Trainer
     parameters: int
     inherited: str | None  # whose weights it begins with
+    documents: DocumentCounts | None  # of a text of many
     chosen: str | None  # the settings that were chosen automatically, and why
 
 

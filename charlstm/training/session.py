@@ -28,21 +28,31 @@ from charlstm.text import (
     Batches,
     Beginnings,
     Corpus,
+    DocumentBatches,
+    DocumentCounts,
     Ids,
     Lanes,
     Segments,
+    Splits,
     Vocab,
     WithBeginnings,
     absolute_sources,
     read_corpus,
     shared_ids,
-    split_ids,
+    split_corpus,
     start_id,
 )
 from charlstm.training.automatic import choose_settings
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
-from charlstm.training.short_texts import fit_batch, overfitting_advice, size_advice, validation_advice
+from charlstm.training.short_texts import (
+    duplicates_advice,
+    fit_batch,
+    fit_document_batch,
+    overfitting_advice,
+    size_advice,
+    validation_advice,
+)
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -68,6 +78,7 @@ class Session:
     corpus: Corpus
     trainer: Trainer
     open_folder: Callable[[], AbstractContextManager[Run]]
+    documents: DocumentCounts | None
     inherited: str | None = None
     chosen: str | None = None
     warnings: list[str] = field(default_factory=list)
@@ -87,7 +98,7 @@ class Session:
             for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
-            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.chosen))
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.documents, self.chosen))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
             last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
@@ -144,15 +155,17 @@ def start_session(
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    parts = split_ids(corpus.ids, settings.data.split)
+    parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
     chars = len(parts.train)
     chosen = None
     if given is not None:
         settings, chosen = choose_settings(
             settings, given, chars=chars, vocab_size=corpus.vocab.size, flop_per_second=_speed_here(settings)
         )
-    training, warnings = fit_batch(settings.training, chars)
-    settings, trainer = build_trainer(replace(settings, training=training), corpus)
+    fit = fit_batch if documents is None else fit_document_batch
+    training, warnings = fit(settings.training, chars)
+    settings, trainer = build_trainer(replace(settings, training=training), corpus, parts)
+    warnings += duplicates_advice(settings.data, documents) if documents is not None else []
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
@@ -168,7 +181,7 @@ def start_session(
                     runs.discard_run(run)
                 raise
 
-    yield Session(settings, corpus, trainer, open_folder, inherited, chosen, warnings)
+    yield Session(settings, corpus, trainer, open_folder, documents, inherited, chosen, warnings)
 
 
 @contextmanager
@@ -187,7 +200,8 @@ def resume_session(
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
         corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
-        settings, trainer = build_trainer(settings, corpus)
+        parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
+        settings, trainer = build_trainer(settings, corpus, parts)
         trainer.restore(checkpoint)
 
         @contextmanager
@@ -198,13 +212,12 @@ def resume_session(
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
-        yield Session(settings, corpus, trainer, open_folder, warnings=warnings)
+        yield Session(settings, corpus, trainer, open_folder, documents, warnings=warnings)
 
 
-def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer]:
+def build_trainer(settings: Settings, corpus: Corpus, parts: Splits) -> tuple[Settings, Trainer]:
     """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
     _refuse_too_large(settings, corpus.vocab.size)
-    parts = split_ids(corpus.ids, settings.data.split)
     objective = OBJECTIVES[settings.model.objective]
     layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
     machine = prepare_training(
@@ -215,9 +228,10 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        batches=_make_batches(parts.train, corpus.vocab, settings.training, beginning_lanes),
+        batches=_make_batches(parts.train, corpus.vocab, settings, beginning_lanes),
         validation_ids=parts.val,
         start_id=start_id(corpus.vocab),
+        end_id=corpus.vocab.boundary_id,
         machine=machine,
     )
     resolved = _with_training(
@@ -236,8 +250,12 @@ def _speed_here(settings: Settings) -> float:
     return training_speed(training, layer, lambda: build_core(layer))
 
 
-def _make_batches(ids: Ids, vocab: Vocab, training: TrainingSettings, beginning_lanes: int) -> Batches:
+def _make_batches(ids: Ids, vocab: Vocab, settings: Settings, beginning_lanes: int) -> Batches:
+    training = settings.training
     lanes, window = training.batch_size - beginning_lanes, training.sequence_length
+    if vocab.boundary_id is not None:
+        around = not OBJECTIVES[settings.model.objective].carries_state
+        return DocumentBatches(ids, start_id(vocab), vocab.boundary_id, lanes, window, training.seed, around)
     if training.segment_steps is None:
         others: Lanes | Segments = Lanes(ids, lanes, window)
     else:
@@ -248,9 +266,9 @@ def _make_batches(ids: Ids, vocab: Vocab, training: TrainingSettings, beginning_
 
 
 def _beginning_lanes(settings: Settings) -> int:
-    """How many lanes read beginnings: none where no state is carried, so that every window begins afresh."""
+    """How many lanes read beginnings: none of documents, and none where no state is carried and all begin afresh."""
     wanted, lanes = settings.training.beginning_lanes, settings.training.batch_size
-    if not OBJECTIVES[settings.model.objective].carries_state:
+    if not OBJECTIVES[settings.model.objective].carries_state or settings.data.documents != "stream":
         return 0
     if wanted != "auto":
         return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have

@@ -1,9 +1,10 @@
-"""Short texts: a batch that fits into one, a model that is not too large for one, and one that was learned by heart."""
+"""Short texts: a batch that fits, a model that is not too large, one that was learned by heart; and duplicates."""
 
 from msgspec.structs import replace
 
 from charlstm.runs import Progress
-from charlstm.settings import ModelSettings, TrainingSettings
+from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
+from charlstm.text import DocumentCounts
 
 LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
 CHARS_A_MINUTE = 500_000  # of validation text; a slow machine needs a tenth of a minute or two for them
@@ -28,6 +29,28 @@ def fit_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings,
         f"{training.sequence_length}: training.batch_size is {lanes} and training.sequence_length {window} instead"
     )
     return replace(training, batch_size=lanes, sequence_length=window), [told]
+
+
+def fit_document_batch(training: TrainingSettings, chars: int) -> tuple[TrainingSettings, list[str]]:
+    """The settings, with fewer lanes where so many characters of documents are fewer than four batches."""
+    lanes, window = training.batch_size, training.sequence_length
+    while lanes > 1 and LEAST_BATCHES * lanes * window > chars:
+        lanes //= 2
+    if lanes == training.batch_size:
+        return training, []
+    told = f"the {chars:,} characters to train on are few: training.batch_size is {lanes} instead of"
+    return replace(training, batch_size=lanes), [f"{told} {training.batch_size}"]
+
+
+def duplicates_advice(data: DataSettings, counts: DocumentCounts) -> list[str]:
+    """A word on documents that occur more than once, and to whoever validates on what was trained on."""
+    if not counts.duplicates:
+        return []
+    done = "are left out" if data.deduplicate == "drop" else "stay, all equal ones in one part of the split"
+    if counts.shared:
+        done = f"stay, {counts.shared:,} of them to validate or test on though they are trained on, which flatters"
+    advice = "" if data.deduplicate == "drop" else " (data.deduplicate=drop leaves them out)"
+    return [f"{counts.duplicates:,} documents occurred before: they {done}{advice}"]
 
 
 def size_advice(parameters: int, chars: int) -> list[str]:

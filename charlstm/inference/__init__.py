@@ -3,7 +3,7 @@
 from charlstm.inference.engine import Engine, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
-from charlstm.inference.guess_rank import GuessRanks, draw_guess_ranks
+from charlstm.inference.guess_rank import GuessRanks
 from charlstm.inference.sampling import (
     Sample,
     SamplingParameters,

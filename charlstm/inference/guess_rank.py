@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.inference.engine import Stepper
-from charlstm.inference.sampling import SamplingParameters, generate
+from charlstm.inference.sampling import SamplingParameters, generate, take_text
 from charlstm.text import Vocab, end_id
 
 DRAWN_LINES = 10_000
 LONGEST_CHARS = 1000  # of a drawn line; a longer one stands for strings that are less likely than all others
 DRAWN_LANES = 256
-ROUNDING_NATS = 1e-3  # a line is not likelier than itself
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class GuessRanks:
 
     def estimate(self, nats: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The number of strings likelier than each line of so many nats, and its standard error."""
-        likelier = np.searchsorted(self.nats, nats - ROUNDING_NATS, side="left")
+        likelier = np.searchsorted(self.nats, nats, side="left")
         log_sums, log_squares = (np.logaddexp.accumulate(times * self.nats) for times in (1.0, 2.0))
         ranks, errors = np.zeros(len(nats)), np.zeros(len(nats))
         some = likelier > 0
@@ -40,8 +39,8 @@ class GuessRanks:
         return ranks, errors
 
 
-def draw_guess_ranks(stepper: Stepper, vocab: Vocab, *, seed: int = 1, lines: int = DRAWN_LINES) -> GuessRanks:
-    """Draw lines from a model whose lines end (`end_id` is not None)."""
+def draw_lines(stepper: Stepper, vocab: Vocab, *, seed: int = 1) -> list[bytes]:
+    """DRAWN_LINES lines as a model makes them whose lines end (`end_id` is not None), less those that never did."""
     end = end_id(vocab)
     assert end is not None
     drawn = generate(
@@ -51,13 +50,10 @@ def draw_guess_ranks(stepper: Stepper, vocab: Vocab, *, seed: int = 1, lines: in
         prompt=[],
         length=LONGEST_CHARS,
         seed=seed,
-        samples=lines,
+        samples=DRAWN_LINES,
         stop_ids=[end],
         lanes=DRAWN_LANES,
+        scored=False,
     )
-    nats = []
-    for live in drawn:
-        for sample in live:
-            if sample.finished and sample.chars < LONGEST_CHARS:
-                nats.append(-sample.log_prob - sample.last_log_probs[-1])  # of the line with its end
-    return GuessRanks(np.sort(nats), lines)
+    ended = (one for live in drawn for one in live if one.finished and one.chars < LONGEST_CHARS)
+    return [take_text(one, vocab) for one in ended]

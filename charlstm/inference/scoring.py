@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from charlstm.cells import State
 from charlstm.inference.engine import Stepper
 from charlstm.inference.fast_lstm import build_stepper
-from charlstm.inference.guess_rank import GuessRanks, draw_guess_ranks
+from charlstm.inference.guess_rank import DRAWN_LINES, GuessRanks, draw_lines
 from charlstm.settings import ModelSettings
 from charlstm.text import Line, LongLine, Vocab, code_points, end_id, start_id
 from charlstm.text.vocabulary import CODE_POINTS, normalize_form, normalize_newlines
@@ -123,9 +123,10 @@ class LineScorer:
         """Ranks of lines among all that the model can make, from lines that it makes."""
         stepper = self._steppers.get()
         try:
-            return draw_guess_ranks(stepper, self.vocab)
+            lines = draw_lines(stepper, self.vocab)
         finally:
             self._steppers.put(stepper)
+        return GuessRanks(np.sort(self.score(lines).nats), DRAWN_LINES)
 
     def _score_short(self, lines: Sequence[bytes]) -> LineScores:
         encoded = encode_lines(self.vocab, lines)

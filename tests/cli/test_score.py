@@ -46,6 +46,24 @@ def test_score_of_a_stream_model_is_what_eval_measures() -> None:
         assert one["chars"] == len(line) + 1
 
 
+def test_scores_of_a_model_of_documents_are_what_eval_measures_on_them() -> None:
+    names = "".join(f"{a}{b}{c}\n" for a in "ABC" for b in "aeiou" for c in ("n", "nna", "lf", "rik"))
+    Path("text.txt").write_text(names)
+    charlstm("train", "tiny.yaml", "--run", "names", "--set", "data.documents=line", "--set", "training.batch_size=2")
+    told = json.loads(charlstm("eval", "--run", "names", "--json").stdout)
+    lines = runs.read_lines(runs.open_run(Path("names")), "val", 10**6)
+    found = api.score(runs.open_run(Path("names")), lines)
+    assert len(lines) == told["documents"]
+    assert found.chars.sum() == told["chars"]
+    assert found.nats.mean() == pytest.approx(told["nats_per_document"], rel=1e-5)
+    assert found.chars.tolist() == [len(line) + 1 for line in lines]
+    ranked = charlstm("score", "--run", "names", "--guess-rank", stdin="Anna\nzzzzzz\n").stdout
+    first, second = (float(line.partition("\t")[0]) for line in ranked.splitlines())
+    assert first < second
+    copied = json.loads(charlstm("novelty", "--run", "names", "--json", stdin=names).stdout)
+    assert copied["copied_documents"] == pytest.approx(0.8, abs=0.02)  # the share that was trained on
+
+
 def test_score_json_has_every_figure() -> None:
     rows = [json.loads(line) for line in charlstm("score", "--json", "--chars", stdin=LINES).stdout_bytes.splitlines()]
     assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6]

@@ -58,7 +58,9 @@ def test_copies_are_those_found_by_brute_force(
     assert found.share_of_documents == sum(line in set(lines_of(training)) for line in lines) / len(lines)
 
 
-def test_several_texts_are_each_measured_alone() -> None:
+@pytest.mark.parametrize("piece", [1 << 17, 37])
+def test_several_texts_are_each_measured_alone(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "PIECE", piece)
     rng = np.random.default_rng(1)
     training: Any = rng.integers(1, 200, 5000).astype(np.uint8)
     one, other = training[100:400], rng.integers(1, 200, 300)

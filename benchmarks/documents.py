@@ -5,17 +5,19 @@ python benchmarks/documents.py [--quick] [--json FILE] [--only names|truth|speed
 `names`  trains on 32,000 different names (`names.py`), as documents and as a stream, the same model for as many epochs,
          and measures others by `--protocol documents`: per character, ends counted, from the zero state.
 `truth`  trains on draws with their repetitions, and compares with the exact probabilities of others.
-`speed`  characters a second of training steps, ends or line ends counted.
+`speed`  characters a second of processor time in training steps, ends or line ends counted; one shard.
 `size`   peak memory and time until the first steps of training are over, by the number of lines.
 """
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import random
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -28,6 +30,7 @@ import numpy as np
 SMALL = ["model.hidden_size=128", "model.embedding_size=64", "model.dropout=0.0", "training.learning_rate=0.008"]
 SMALL += ["training.batch_size=32", "training.sequence_length=64", "training.validate_every_steps=100000"]
 AS_DOCUMENTS = ["data.documents=line"]
+WARM_UP_STEPS, TIMED_STEPS = 60, 70
 
 SIZE = """
 import json, resource, sys, time
@@ -150,17 +153,21 @@ def compare_truth(folder: Path, epochs: int) -> dict[str, float]:
 
 
 def train_speed(overrides: Sequence[str]) -> tuple[float, float]:
-    """Characters a second of steps on the whole text, and the share of padding in their batches."""
+    """Characters a second of processor time, once every shape of batch has been seen, and the share of padding."""
     from charlstm import load_settings, start_session
 
-    limits = ["training.max_steps=16", "training.validate_every_steps=1000000", "data.split=[1.0, 0.0, 0.0]"]
+    limits = [f"training.max_steps={WARM_UP_STEPS + TIMED_STEPS}", "training.validate_every_steps=1000000"]
+    limits += ["data.split=[1.0, 0.0, 0.0]", "training.shards=1", "training.threads=1"]
     with start_session(load_settings(None, [*overrides, *limits])) as session:
-        facts = list(session.trainer.steps())[3:]
-        padding = getattr(session.trainer.batches, "padding", 0.0)
-    return (facts[-1].chars - facts[0].chars) / sum(one.step_seconds for one in facts[1:]), padding
+        steps = session.trainer.steps()
+        *_, before = itertools.islice(steps, WARM_UP_STEPS)
+        begin = time.process_time()
+        *_, last = steps
+        speed = (last.chars - before.chars) / (time.process_time() - begin)
+        return speed, getattr(session.trainer.batches, "padding", 0.0)
 
 
-def compare_speed(folder: Path, rounds: int) -> list[dict[str, Any]]:
+def compare_speed(folder: Path, shapes: Sequence[measure.Shape], rounds: int) -> list[dict[str, Any]]:
     """Steps of training on the same lines as documents and as a stream, in turns."""
     lines = names.draw_names(32_000, seed=1)
     rng = random.Random(1)
@@ -168,7 +175,7 @@ def compare_speed(folder: Path, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for name, text in {"names": lines, "log": log}.items():
         path = write(folder / f"{name}-speed.txt", text)
-        for shape in measure.SHAPES[:2]:
+        for shape in shapes:
             model = ["hidden_size", "embedding_size", "num_layers"]
             sizes = [f"model.{size}={getattr(shape, size)}" for size in model]
             sizes += [f"training.{size}={getattr(shape, size)}" for size in ("batch_size", "sequence_length")]
@@ -247,7 +254,7 @@ def main() -> None:
         parts = {
             "names": lambda: compare_names(folder, 3 if args.quick else 10, (1,) if args.quick else (1, 2)),
             "truth": lambda: compare_truth(folder, 1 if args.quick else 3),
-            "speed": lambda: compare_speed(folder, 1 if args.quick else 3),
+            "speed": lambda: compare_speed(folder, measure.SHAPES[: 1 if args.quick else 2], 1 if args.quick else 3),
             "size": lambda: compare_sizes(folder, (20_000, 200_000) if args.quick else (20_000, 2_000_000)),
         }
         for name in args.only or parts:

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charlstm.api import evaluate, evaluate_dynamic, fill, sample
+    from charlstm.api import evaluate, evaluate_dynamic, fill, find_novelty, sample, score
     from charlstm.runs import Run, encode_text, open_run, read_metrics, read_split
     from charlstm.settings import Settings, load_settings
     from charlstm.training import resume_session, start_session
@@ -27,12 +27,14 @@ __all__ = [
     "evaluate",
     "evaluate_dynamic",
     "fill",
+    "find_novelty",
     "load_settings",
     "open_run",
     "read_metrics",
     "read_split",
     "resume_session",
     "sample",
+    "score",
     "start_session",
 ]
 

@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from msgspec.structs import replace
 
 from charlstm.environment import available_cores, load_average
-from charlstm.errors import SettingsError
+from charlstm.errors import SettingsError, TextError
 from charlstm.inference import (
     EVERY,
+    LineScorer,
+    LineScores,
     Sample,
     SamplingParameters,
     build_directions,
     build_stepper,
+    decode_line,
+    encode_lines,
     encode_stop,
     fill_text,
     generate,
@@ -24,11 +29,16 @@ from charlstm.inference import (
     sampling_threads,
     take_text,
 )
-from charlstm.runs import Run, read_checkpoint, refuse_other_objective
+from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objective
 from charlstm.settings import Naming, SamplingSettings
-from charlstm.text import end_id, start_id
+from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_copies, start_id
+
+MOST_NOVEL_BYTES = 10_000_000  # of a text that is compared with the training text
+MOST_VALIDATION = 500_000  # symbols that are compared beside it
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from charlstm.evaluation import Evaluation
     from charlstm.machine import Machine
     from charlstm.networks import Model
@@ -107,6 +117,56 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     weights = read_checkpoint(run, "best", model_only=True).weights
     engines = build_directions(weights, run.settings.model)
     return fill_text(engines, run.vocab, text, mask=mask, temperature=temperature, seed=seed)
+
+
+def score(run: Run, lines: Sequence[str | bytes]) -> LineScores:
+    """What each line, given without its line end, costs by a run's best checkpoint, in nats (`inference.scoring`).
+
+    No line is refused. Raises RunError for a run of another objective or a damaged checkpoint.
+    """
+    encoded = [line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in lines]
+    return open_scorer(run)[0].score(encoded)
+
+
+def open_scorer(run: Run, *, threads: int | None = None) -> tuple[LineScorer, str]:
+    """What scores lines by a run's best checkpoint, and the name of that. Raises as `score`.
+
+    threads: None for one on each core that this process may use.
+    """
+    refuse_other_objective(run, "next")
+    checkpoint = read_checkpoint(run, "best", model_only=True)
+    threads = threads or available_cores()
+    return LineScorer(checkpoint.weights, run.settings.model, run.vocab, threads=threads), checkpoint.name
+
+
+def find_novelty(run: Run, text: bytes, *, trust_sources: bool = False) -> tuple[Copies, Copies | None]:
+    """What of a text stands in the run's training text; and what of its validation text does, None if it has none.
+
+    text: lines, or documents one a line. No character is refused: unknown ones are no copies. Raises RunError as
+    `own_corpus`, TextError for a text that is empty or too long.
+    """
+    if not 0 < len(text) <= MOST_NOVEL_BYTES:
+        raise TextError(f"a text to compare needs 1 to {MOST_NOVEL_BYTES:,} bytes, this one has {len(text):,}")
+    training = read_split(run, "train", trust_sources=trust_sources)
+    own = _document_ids(run, text)
+    try:
+        validation = [read_split(run, "val", trust_sources=trust_sources)[:MOST_VALIDATION]]
+    except TextError:
+        validation = []
+    found = find_copies(training, [own, *validation], end=end_id(run.vocab), apart=run.vocab.has_boundary)
+    return found[0], found[1] if validation else None
+
+
+def _document_ids(run: Run, text: bytes) -> "NDArray[np.integer]":
+    """The ids of a text, each line with its end; of a run of paragraphs or files each of these, cut as its own text."""
+    vocab, cut = run.vocab, Cut.of(run.settings.data)
+    if cut.kind in ("paragraph", "file"):
+        pieces = cut_documents([decode_line(vocab, text)], cut, where="the text")
+        return vocab.lookup(code_points("".join(pieces)))
+    encoded = encode_lines(vocab, text.removesuffix(b"\n").split(b"\n"))
+    end = end_id(vocab)
+    lines = np.split(encoded.ids, encoded.lengths.cumsum()[:-1])
+    return np.concatenate([np.append(line, -1 if end is None else end) for line in lines])
 
 
 def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluation":

@@ -11,15 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from charlstm import __version__
+from charlstm.cli.classify import classify_command
 from charlstm.cli.compare import compare_command
 from charlstm.cli.config import config_app
 from charlstm.cli.eval import eval_command
 from charlstm.cli.fill import fill_command
 from charlstm.cli.help import PlainHelp, add_command, by_rich
 from charlstm.cli.inspect import inspect_command
+from charlstm.cli.novelty import novelty_command
 from charlstm.cli.plot import plot_command
 from charlstm.cli.runs import runs_command
 from charlstm.cli.sample import sample_command
+from charlstm.cli.score import score_command
 from charlstm.cli.terminal import prepare_streams, print_diagnostic, report_errors, write_line
 from charlstm.cli.trace import trace_command
 from charlstm.cli.train import train_command
@@ -71,6 +74,9 @@ app = typer.Typer(
 for command in (
     train_command,
     sample_command,
+    score_command,
+    classify_command,
+    novelty_command,
     runs_command,
     eval_command,
     fill_command,

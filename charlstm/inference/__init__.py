@@ -3,6 +3,7 @@
 from charlstm.inference.engine import Engine, build_directions
 from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.filling import fill_gaps, fill_text
+from charlstm.inference.guess_rank import GuessRanks
 from charlstm.inference.sampling import (
     EVERY,
     Sample,
@@ -12,4 +13,5 @@ from charlstm.inference.sampling import (
     log_probs,
     take_text,
 )
+from charlstm.inference.scoring import LineScorer, LineScores, decode_line, encode_lines
 from charlstm.inference.threads import numpy_threads, sampling_threads

@@ -1,5 +1,6 @@
 """The run folder: settings, vocabulary, metrics and checkpoints on disk."""
 
+from charlstm.runs.calibration import Calibration, read_calibration, save_calibration
 from charlstm.runs.checkpoints import (
     Checkpoint,
     point_best,
@@ -26,4 +27,4 @@ from charlstm.runs.folder import (
 from charlstm.runs.listing import RunSummary, list_runs
 from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_bits_name, read_metrics
 from charlstm.runs.progress import MOST_STEPS, Pace, Plan, Progress
-from charlstm.runs.texts import encode_text, own_corpus, read_split
+from charlstm.runs.texts import encode_text, own_corpus, read_lines, read_split

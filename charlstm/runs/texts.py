@@ -2,6 +2,8 @@
 
 from typing import BinaryIO
 
+import numpy as np
+
 from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.runs.folder import Run
@@ -14,6 +16,7 @@ from charlstm.text import (
     EncodedText,
     Ids,
     encode_source,
+    end_id,
     is_stream,
     open_corpus,
     read_corpus,
@@ -71,3 +74,18 @@ def encode_text(run: Run, source: str, *, stdin: BinaryIO | None = None) -> Enco
     """A text from a source in the run's vocabulary, cut as its own. Raises TextError as `text.encode_source` does."""
     cut, folder = Cut.of(run.settings.data), cache_folder()
     return encode_source(run.vocab, source, cache_folder=folder, data_folder=data_folder(), stdin=stdin, cut=cut)
+
+
+def read_lines(run: Run, split: str, most: int, *, trust_sources: bool = False) -> list[bytes]:
+    """At most so many documents of a split, spread over it; of a stream its lines, but for those that the cut halved.
+
+    Raises as `read_split`, and TextError for a text without line ends.
+    """
+    ids, end = read_split(run, split, trust_sources=trust_sources), end_id(run.vocab)
+    ends = np.flatnonzero(ids == end) if end is not None else np.zeros(0, np.intp)
+    first = 0 if run.vocab.has_boundary else 1
+    count = len(ends) - first
+    if count < 1:
+        raise TextError(f"the {split} split of {run.folder} holds no whole line: name a file of lines")
+    chosen = first + np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.intp))
+    return [run.vocab.to_bytes(ids[(ends[one - 1] + 1 if one else 0) : ends[one]]) for one in chosen]

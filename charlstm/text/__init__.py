@@ -2,6 +2,7 @@
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts, Segments, WithBeginnings
 from charlstm.text.beginnings import Beginnings, end_id, start_id
+from charlstm.text.copies import GRAMS, Copies, find_copies
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,
@@ -10,9 +11,11 @@ from charlstm.text.corpus import (
     prepare_corpus,
     read_corpus,
 )
-from charlstm.text.cutting import Cut
+from charlstm.text.cutting import Cut, cut_documents
 from charlstm.text.documents import DocumentBatches, find_bounds
+from charlstm.text.line_input import Line, LineReader, LongLine
 from charlstm.text.named_corpora import NAMED_CORPORA
+from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, open_format
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions

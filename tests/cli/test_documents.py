@@ -147,7 +147,8 @@ def test_documents_gaps_are_filled_within_a_document() -> None:
 def test_documents_are_looked_into_each_from_its_beginning() -> None:
     charlstm("train", "names.yaml", "--run", "runs/names")
     charlstm("inspect", "names.txt", "--npz", "x.npz", "--html", "x.html")
-    arrays = np.load("x.npz")
+    with np.load("x.npz") as loaded:
+        arrays = dict(loaded)
     ids, text = arrays["ids"], str(arrays["text"])
     assert text == "\n".join([*NAMES, "ka", "kan", ""])
     ends = np.flatnonzero(ids == ids[-1])

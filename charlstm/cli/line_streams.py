@@ -1,0 +1,118 @@
+"""Lines and records that come in from a file or a pipe, and go out in their order."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
+
+import typer
+
+from charlstm.cli.terminal import print_diagnostic
+from charlstm.errors import SettingsError, TextError
+
+if TYPE_CHECKING:
+    import io
+
+    from charlstm.text import Record, RecordFormat
+
+FIRST_LINES, MOST_LINES = 64, 4096  # scored together: few at first, so that `| head` need not wait
+MOST_BYTES = 256_000
+
+
+class Format(StrEnum):
+    """What a line or record of the input is."""
+
+    text = "text"
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+
+
+FormatOption: TypeAlias = Annotated[
+    Format, typer.Option("--format", help="Lines of text, JSON objects, or CSV or TSV with a header.")
+]
+FieldOption: TypeAlias = Annotated[
+    str | None, typer.Option("--field", metavar="NAME", help="The field or column that holds the text.")
+]
+SkipOption: TypeAlias = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out records that cannot be read, and count them.")
+]
+
+
+def check_field(form: Format, field: str | None) -> None:
+    """Raise SettingsError unless there is a field if, and only if, the format has fields."""
+    if (form is Format.text) != (field is None):
+        wrong = "has no fields: leave --field out" if form is Format.text else "needs --field NAME"
+        raise SettingsError(f"--format {form} {wrong}")
+
+
+class RecordStream:
+    """The records of one input, as many at a time as can be read without waiting."""
+
+    def __init__(self, source: str, form: "RecordFormat", *, skip_bad: bool) -> None:
+        self.form = form
+        self._source, self._skip_bad = source, skip_bad
+        self._skipped = 0
+        self._first_problem = ""
+
+    def windows(self) -> Iterator[list["Record"]]:
+        """One list of records after another. Raises TextError for what cannot be read."""
+        from charlstm.text import BadRecordError, LineReader
+
+        with _opened(self._source) as opened:
+            reader, most = LineReader(opened), FIRST_LINES
+            first = True
+            while lines := reader.take(most, MOST_BYTES):
+                if first and isinstance(lines[0], bytes):
+                    lines[0] = _without_mark(lines[0], self._source)
+                first = False
+                records = []
+                for line in lines:
+                    try:
+                        record = self.form.feed(line)
+                    except BadRecordError as problem:
+                        self._refuse(problem)
+                    else:
+                        if record is not None:
+                            records.append(record)
+                if records:
+                    yield records
+                if len(lines) == most:
+                    most = min(2 * most, MOST_LINES)
+            try:
+                self.form.finish()
+            except BadRecordError as problem:
+                self._refuse(problem)
+        if self._skipped:
+            print_diagnostic(
+                f"left out {self._skipped:,} records that cannot be read; the first: {self._first_problem}"
+            )
+
+    def _refuse(self, problem: TextError) -> None:
+        if not self._skip_bad:
+            raise problem
+        self._skipped += 1
+        self._first_problem = self._first_problem or str(problem).partition(";")[0]
+
+
+@contextmanager
+def _opened(source: str) -> "Iterator[io.BufferedReader]":
+    """A file, or stdin for "-". Raises TextError."""
+    if source == "-" and sys.stdin is not None and sys.stdin.isatty():
+        print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
+    try:
+        with nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as file:
+            yield cast("io.BufferedReader", file)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or (error if isinstance(error, ValueError) else "it is closed")
+        raise TextError(f"could not read {'standard input' if source == '-' else source}: {reason}") from None
+
+
+def _without_mark(line: bytes, source: str) -> bytes:
+    """The first line without its byte-order mark. Raises TextError for UTF-16."""
+    from charlstm.text.vocabulary import drop_byte_order_mark
+
+    return drop_byte_order_mark(line, where="standard input" if source == "-" else source)

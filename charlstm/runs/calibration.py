@@ -1,0 +1,44 @@
+"""The scores of lines on which thresholds stand, kept with the run: calibration.json in its folder."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from charlstm.errors import RunError
+from charlstm.files import disk_errors, read_bounded, write_file
+from charlstm.runs.folder import Run, refuse_replaced
+
+CALIBRATION = "calibration.json"
+MAX_CALIBRATION_BYTES = 10_000_000
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lines cost by a checkpoint: nats and counted characters of each."""
+
+    checkpoint: str
+    source: str  # "validation", or the file that was named
+    nats: list[float]
+    chars: list[int]
+
+
+def save_calibration(run: Run, calibration: Calibration) -> Path:
+    """Keep a calibration with the run, in the place of an earlier one. Raises InputOutputError, RunError."""
+    refuse_replaced(run)
+    path = run.folder / CALIBRATION
+    with disk_errors(str(path)):
+        write_file(path, msgspec.json.encode(calibration))
+    return path
+
+
+def read_calibration(run: Run, checkpoint: str) -> Calibration | None:
+    """The calibration kept with the run, None if there is none of this checkpoint. Raises RunError if it is damaged."""
+    path = run.folder / CALIBRATION
+    if not path.exists():
+        return None
+    found = None
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        found = msgspec.json.decode(read_bounded(path, MAX_CALIBRATION_BYTES), type=Calibration)
+    if found is None or len(found.nats) != len(found.chars) or not found.nats:
+        raise RunError(f"{path} is damaged: remove it, and store it again with --store")
+    return found if found.checkpoint == checkpoint else None

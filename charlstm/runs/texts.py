@@ -1,9 +1,11 @@
 """Texts in a run's vocabulary: a split of the one it was trained on, or any other."""
 
+from hashlib import sha256
 from typing import BinaryIO
 
 from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
+from charlstm.files import disk_errors
 from charlstm.runs.folder import Run
 from charlstm.settings import plain
 from charlstm.text import (
@@ -12,11 +14,15 @@ from charlstm.text import (
     Corpus,
     EncodedText,
     Ids,
+    KnownDocuments,
     encode_source,
+    end_id,
     is_stream,
     open_corpus,
+    open_known,
     read_corpus,
     split_ids,
+    write_known,
 )
 
 
@@ -60,6 +66,24 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
             f"the run's text has no {split} split (data.split is [{fractions}]): choose another, or name a text"
         )
     return ids
+
+
+def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> KnownDocuments:
+    """The documents, or lines, that the run was trained on; read once, then kept in the cache. Raises as `read_split`.
+
+    The run's texts must have an end symbol.
+    """
+    end = end_id(run.vocab)
+    if end is None:
+        raise RunError(f"{run.folder} was trained on a text without documents or lines, so none of them are known")
+    text = run.text.fingerprint if run.text is not None else ""  # of which `read_split` knows nothing
+    key = sha256(f"charlstm known 1 {text} {run.settings.data.split}".encode()).hexdigest()
+    path = cache_folder() / f"{key}.known"
+    if (known := open_known(path)) is None:
+        ids = read_split(run, "train", stdin=stdin, trust_sources=trust_sources)
+        with disk_errors(f"to the cache {str(cache_folder())!r}"):
+            known = write_known(path, ids, end)
+    return known
 
 
 def encode_text(run: Run, source: str, *, stdin: BinaryIO | None = None) -> EncodedText:

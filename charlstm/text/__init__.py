@@ -12,6 +12,7 @@ from charlstm.text.corpus import (
     read_corpus,
     split_ids,
 )
+from charlstm.text.known_documents import KnownDocuments, open_known, write_known
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.stored_ids import permissions

@@ -73,7 +73,7 @@ def sample_command(
         typer.Option("--lines", help="One whole line or document each; so does a model of documents, and all below."),
     ] = False,
     unique: Annotated[bool, typer.Option("--unique", help="No document twice.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="None that stands among the training documents.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="None that stands in the text of the run.")] = False,
     match: Annotated[
         str | None,
         typer.Option(
@@ -179,10 +179,7 @@ def sample_command(
                 "--seed": seed,
             }
             _refuse(draws, "--best, which draws nothing")
-        first_seed = secrets.randbelow(2**32) if seed is None else seed
-        if seed is None and best is None and not quiet:
-            print_diagnostic(f"seed {first_seed}")
-        write_documents(opened, sampling, documents, wanted=samples, seed=first_seed, cores=cores)
+        write_documents(opened, sampling, documents, wanted=samples, seed=seed, cores=cores)
         return
     if sampling.length == 0 and (samples > 1 or as_json):
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")

@@ -44,9 +44,14 @@ class DocumentOptions:
 
 
 def write_documents(
-    run: "Run", sampling: "SamplingSettings", options: DocumentOptions, *, wanted: int, seed: int, cores: int
+    run: "Run", sampling: "SamplingSettings", options: DocumentOptions, *, wanted: int, seed: int | None, cores: int
 ) -> None:
-    """Write documents to stdout, one a line, and on stderr what was left out. Raises RunError if there are too few."""
+    """Write documents to stdout, one a line, and on stderr what was left out. Raises RunError if there are too few.
+
+    seed: None for a new one, which is told.
+    """
+    import secrets
+
     from charlstm.api import likeliest_documents, sample_documents
     from charlstm.inference import Tally
 
@@ -62,7 +67,10 @@ def write_documents(
     if options.best is not None:
         documents = likeliest_documents(run, options.best, length=sampling.length or None, **how)
     else:
-        documents = sample_documents(run, sampling, wanted=wanted, seed=seed, scored=options.as_json, **how)
+        chosen = secrets.randbelow(2**32) if seed is None else seed
+        documents = sample_documents(run, sampling, wanted=wanted, seed=chosen, scored=options.as_json, **how)
+        if seed is None and not options.quiet:
+            print_diagnostic(f"seed {chosen}")
     write = text_writer(raw=options.raw)
     for document in documents:
         text = run.vocab.to_bytes(document.ids)
@@ -115,7 +123,7 @@ def _filters(run: "Run", options: DocumentOptions, columns: Columns | None) -> "
         yield repeated()
     if options.new:
         known = known_documents(run, trust_sources=options.trust_sources)
-        yield Filter("known from training", lambda document: document.ids.astype(vocab.id_dtype) not in known)
+        yield Filter("known from the text", lambda document: document.ids.astype(vocab.id_dtype) not in known)
 
 
 def _fields(
@@ -147,8 +155,7 @@ def _escaped(text: bytes) -> bytes:
 
 def _report(tally: "Tally", options: DocumentOptions) -> None:
     if options.best is not None:
-        print_diagnostic(
-            f"{tally.kept:,} with {tally.mass:.6g} of the probability" + " after the prefix" * bool(options.prefix)
-        )
+        what = " of what begins so" if options.prefix or options.given else ""
+        print_diagnostic(f"{tally.kept:,} documents, {tally.mass:.6g} of the probability{what}")
     if tally.left_out:
         print_diagnostic(f"left out: {tally}")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charlstm.errors import SettingsError
 from charlstm.text import Vocab, end_id
 
-_parser: Any = import_module("re._parser")  # private to `re`, and the one parser that cannot differ from it
+_parser: Any = import_module("re._parser")  # private to `re`, and the ones that cannot differ from it
 _compiler: Any = import_module("re._compiler")
 
 MOST_STATES = 20_000  # also of positions: some seconds and some megabytes
@@ -148,7 +148,8 @@ class _Builder:
             return _either(found)
         if name == "SUBPATTERN":
             _, added, removed, inner = argument
-            return self.build(inner, (flags | added) & ~removed, at_start=at_start, at_end=at_end)
+            flags = _compiler._combine_flags(flags, added, removed)
+            return self.build(inner, flags, at_start=at_start, at_end=at_end)
         if name in ("MAX_REPEAT", "MIN_REPEAT"):
             least, most, inner = argument
             return self._repeat(least, most, inner, flags)

@@ -69,20 +69,19 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
 
 
 def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> KnownDocuments:
-    """The documents, or lines, that the run was trained on; read once, then kept in the cache. Raises as `read_split`.
+    """The documents, or lines, of the run's text, all its splits; read once, then kept in the cache.
 
-    The run's texts must have an end symbol.
+    Raises as `own_corpus`, and RunError for a text without an end symbol.
     """
     end = end_id(run.vocab)
     if end is None:
         raise RunError(f"{run.folder} was trained on a text without documents or lines, so none of them are known")
-    text = run.text.fingerprint if run.text is not None else ""  # of which `read_split` knows nothing
-    key = sha256(f"charlstm known 1 {text} {run.settings.data.split}".encode()).hexdigest()
-    path = cache_folder() / f"{key}.known"
+    text = run.text.fingerprint if run.text is not None else ""  # of which `own_corpus` knows nothing
+    path = cache_folder() / f"{sha256(f'known 1 {text}'.encode()).hexdigest()}.known"
     if (known := open_known(path)) is None:
-        ids = read_split(run, "train", stdin=stdin, trust_sources=trust_sources)
+        corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
         with disk_errors(f"to the cache {str(cache_folder())!r}"):
-            known = write_known(path, ids, end)
+            known = write_known(path, corpus.ids, end)
     return known
 
 

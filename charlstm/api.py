@@ -187,20 +187,36 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     """Measure a run's best checkpoint in float32 on ids, as `encode_text` and `read_split` give them.
 
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
+    "documents" is the only one of a model of documents; a model of next characters in a stream reads lines so.
     Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
     """
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 
     objective = OBJECTIVES[run.settings.model.objective]
-    if protocol not in (None, *objective.protocols):
-        known = " and ".join(objective.protocols)
+    protocols = _protocols(run, objective.protocols)
+    if protocol not in (None, *protocols):
+        known = " and ".join(protocols)
         raise SettingsError(f"{run.folder} is evaluated by the protocol {known}, not {protocol}: leave --protocol out")
     model, machine = _load_model(run, evaluation.EVALUATED_LANES)
     measured = evaluation.evaluate(
-        model, objective, ids, start_id=start_id(run.vocab), protocol=protocol, machine=machine
+        model,
+        objective,
+        ids,
+        start_id=start_id(run.vocab),
+        end_id=end_id(run.vocab),
+        protocol=protocol or protocols[0],
+        machine=machine,
     )
     return replace_field(measured, naming=Naming.of(run.settings))
+
+
+def _protocols(run: Run, of_objective: Sequence[str]) -> Sequence[str]:
+    """Those by which a run is evaluated, the default first."""
+    if run.vocab.has_boundary:
+        return ("documents",)
+    by_lines = run.settings.model.objective == "next" and end_id(run.vocab) is not None
+    return (*of_objective, "documents") if by_lines else of_objective
 
 
 def evaluate_dynamic(
@@ -218,6 +234,10 @@ def evaluate_dynamic(
     empty text.
     """
     refuse_other_objective(run, "next")
+    if run.vocab.has_boundary:
+        raise SettingsError(
+            f"{run.folder} was trained on documents, but only a stream is read dynamically: name another"
+        )
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 

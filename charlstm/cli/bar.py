@@ -14,7 +14,7 @@ from charlstm.training import StepFacts, Trainer
 
 SECONDS_BETWEEN = 0.1  # of two drawings
 SHORTEST, LONGEST = 8, 30  # columns of the bar itself
-DROPPED = ("speed", "place", "bits")  # where there is no room for every figure, the first first
+DROPPED = ("speed", "place", "bits")  # where there is not every figure fits, the first first
 
 
 class Bar:
@@ -55,7 +55,7 @@ class Bar:
         return progress.seconds / (progress.seconds + left), left
 
     def clear(self) -> None:
-        """Make room for a line; `refresh` draws the bar again below it."""
+        """Clear the bar away for a line; `refresh` draws the bar again below it."""
         self.bar.clear()
 
     def refresh(self) -> None:
@@ -80,11 +80,11 @@ class Bar:
         for name in ("", *DROPPED):
             pieces.pop(name, None)
             line = "".join(f"  {piece}" for piece in pieces.values())
-            room = columns - len("100% ") - len(line)
-            if room >= SHORTEST:
+            width = columns - len("100% ") - len(line)
+            if width >= SHORTEST:
                 break
         with suppress(OSError):
             self.bar.n = share or 0.0
-            bar = "" if share is None else f"{share:4.0%} {{bar:{max(1, min(room, LONGEST))}}}"
+            bar = "" if share is None else f"{share:4.0%} {{bar:{max(1, min(width, LONGEST))}}}"
             self.bar.bar_format = bar + line.removeprefix("" if bar else "  ")
             self.bar.refresh()

@@ -31,9 +31,10 @@ class ProtocolName(StrEnum):
 
     stream = "stream"
     windows = "windows"
+    documents = "documents"
 
 
-FORMATS = (".4f", ".4f", ".3f", ".2%")  # of loss, bits per character, perplexity and accuracy
+FORMATS = (".4f", ".4f", ".3f", ".2%", ".4f", ".4f", ".3f", ".3f")  # of all figures, the last four of documents alone
 
 
 @report_errors
@@ -50,7 +51,8 @@ def eval_command(
     protocol: Annotated[
         ProtocolName | None,
         typer.Option(
-            "--protocol", help="stream (default) carries the state; windows starts anew every 256 characters."
+            "--protocol",
+            help="stream carries the state; windows starts anew every 256 characters; documents at each (or line).",
         ),
     ] = None,
     dynamic: Annotated[
@@ -62,8 +64,8 @@ def eval_command(
     """Measure loss, bits per character, perplexity and accuracy."""
     if texts and split is not None:
         raise SettingsError("--split names a part of the run's own text: give it or TEXT, not both")
-    if dynamic and protocol is ProtocolName.windows:
-        raise SettingsError("--dynamic reads the text as one stream: leave --protocol windows out")
+    if dynamic and protocol not in (None, ProtocolName.stream):
+        raise SettingsError(f"--dynamic reads the text as one stream: leave --protocol {protocol} out")
     from charlstm.cli.texts import split_of, text_of
     from charlstm.text import EncodedText
 
@@ -158,6 +160,8 @@ def _fields(run: "Run", row: _Row, *, count: int) -> dict[str, Any]:
         "text": row.text,
         "run": str(run.folder),
     }
+    if evaluation.tally.documents:
+        facts["documents"] = evaluation.tally.documents
     if (rule := evaluation.rule) is not None:
         facts |= {"rate": rule.rate, "decay": rule.decay, "tuned_split": "train", "tuned_chars": rule.tuned_chars}
     if row.text is None and row.split is None:
@@ -172,7 +176,7 @@ def _write_table(rows: "Sequence[_Row]") -> None:
     names = (f"{naming.prefix}loss", f"bits/{naming.unit}", "perplexity", "accuracy", naming.name("chars"), "text")
     cells = [
         (
-            *(f"{value:{form}}" for value, form in zip(row.evaluation.figures.values(), FORMATS, strict=True)),
+            *(f"{value:{form}}" for value, form in zip(row.evaluation.figures.values(), FORMATS[:4], strict=False)),
             f"{row.evaluation.tally.chars:,}",
             row.text or "all of them",
         )
@@ -183,8 +187,10 @@ def _write_table(rows: "Sequence[_Row]") -> None:
 
 def _write_lines(run: "Run", row: _Row) -> None:
     evaluation, chars = row.evaluation, row.evaluation.naming.name("chars")
-    lines = {name: f"{value:{form}}" for (name, value), form in zip(evaluation.figures.items(), FORMATS, strict=True)}
+    lines = {name: f"{value:{form}}" for (name, value), form in zip(evaluation.figures.items(), FORMATS, strict=False)}
     lines[chars] = f"{evaluation.tally.chars:,}"
+    if documents := evaluation.tally.documents:
+        lines[chars] += f", {documents:,} of them ends of documents"
     if row.unknown_chars:
         lines["skipped" if run.vocab.unknown == "skip" else "replaced"] = f"{row.unknown_chars:,}"
     lines["protocol"] = evaluation.protocol

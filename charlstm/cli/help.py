@@ -1,4 +1,4 @@
-"""How help is laid out: by rich on a terminal with room for its columns, else plain, as wide as there is room."""
+"""How help is laid out: by rich on a terminal wide enough for its columns, else plain, as wide as the terminal."""
 
 import shutil
 import sys
@@ -29,7 +29,7 @@ _Formatter: Any = TyperGroup.context_class.formatter_class
 
 
 class PlainHelp(_Formatter):  # type: ignore[misc]
-    """Typer's formatter, down to 40 columns: what has no room beside an option stands below it."""
+    """Typer's formatter, down to 40 columns: what does not fit beside an option stands below it."""
 
     def __init__(self, **_sizes: int | None) -> None:
         super().__init__(width=min(shutil.get_terminal_size().columns, WIDEST_COLUMNS) - 2)

@@ -21,7 +21,7 @@ from charlstm import environment
 from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic, printable
 from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
-from charlstm.text import STDIN, Corpus, split_ids
+from charlstm.text import STDIN, Corpus, DocumentBatches
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
@@ -148,12 +148,14 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     """What is trained, on what, until when and where: the rows of the header."""
     trainer, corpus = began.trainer, began.corpus
     settings, machine = began.run.settings, trainer.machine
-    train, val, _ = (len(part) for part in split_ids(corpus.ids, settings.data.split))
+    parts = began.parts
+    train, val, *_ = parts.documents or map(len, parts[:3])
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
     cores = f"{_count(machine.shards, 'shard')} on {_count(min(machine.threads, machine.shards), 'thread')}"
     rows = [
         ("text", f"{', '.join(sources)}: {_count(corpus.chars, settings.data.unit)}"),
+        *_documents(began),
         ("", f"{train:,} to train, {val:,} to validate"),
         ("vocabulary", _vocabulary(corpus)),
         ("model", f"{settings.model.cell} {shape}, {_count(began.parameters, 'parameter')}"),
@@ -166,6 +168,15 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     if began.inherited is not None:
         rows.append(("begins with", began.inherited))
     return rows
+
+
+def _documents(began: Began) -> list[tuple[str, str]]:
+    """How many documents the text is, and what part of their batches is empty."""
+    parts, batches = began.parts, began.trainer.batches
+    if parts.documents is None or not isinstance(batches, DocumentBatches):
+        return []
+    count = _count(sum(parts.documents), "document")
+    return [("", f"{count} ({began.run.settings.data.documents}), {batches.padding:.1%} of each batch is padding")]
 
 
 def _step_of(facts: StepFacts) -> str:

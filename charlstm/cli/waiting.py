@@ -31,9 +31,9 @@ def working(what: str, done: Callable[[], float] | None = None) -> Iterator[None
         while not ended.wait(pause):
             share = f" {done():.0%}," if done else ""
             seconds = f" …{share} {time.monotonic() - begin:.0f} s"
-            room = shutil.get_terminal_size().columns - len(seconds) - 1
+            width = shutil.get_terminal_size().columns - len(seconds) - 1
             # the cursor goes back to the beginning, so that a message takes the place of this line
-            _draw(f"{CLEAR_LINE}{what[:room]}{seconds}\r")
+            _draw(f"{CLEAR_LINE}{what[:width]}{seconds}\r")
             pause = SECONDS_BETWEEN
         _draw(CLEAR_LINE)
 

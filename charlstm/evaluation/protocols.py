@@ -3,6 +3,7 @@
     stream    the whole text once, as texts begin in training: from the zero state and the start symbol
     windows   windows of 256 predictions cut end to end, each from the zero state
     cloze     every character from the 128 or more on either side of it, as far as the text reaches
+    documents each document from its beginning, to its end, which is predicted too (`documents.py`)
     dynamic   the stream, by a model that learns from each segment of it once it has been predicted (`dynamic.py`)
 
 Letters: `T` steps, `B` lanes, `N` characters of the text.
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from charlstm.errors import TextError
+from charlstm.evaluation.documents import tally_documents
 from charlstm.evaluation.dynamic import DynamicRule
 from charlstm.evaluation.reader import Reader
 from charlstm.evaluation.stream import tally_stream
@@ -27,6 +29,7 @@ from charlstm.networks import Model, Objective
 from charlstm.settings import PLAIN, Naming
 from charlstm.text import Ids, Parts
 
+DOCUMENTS = "documents"  # the protocol of texts that are many, whatever the objective
 WINDOW_CHARS = 256  # of the protocol "windows"; nanoGPT's character model sees as many
 EVALUATED_LANES = 64  # read side by side
 
@@ -54,6 +57,7 @@ def evaluate(
     ids: Ids,
     *,
     start_id: int,
+    end_id: int | None = None,
     protocol: str | None = None,
     machine: Machine | None = None,
     shards: Shards | None = None,
@@ -63,17 +67,22 @@ def evaluate(
     """Tally a model over a whole text, every character once.
 
     ids: (N,), perhaps memory-mapped. start_id: of the symbol that is read before a text (`text.start_id`).
-    protocol: one of the objective's, None for its first.
+    end_id: of the symbol that ends each document, for the protocol "documents".
+    protocol: that or one of the objective's, None for its first.
     machine: where and in which precision; None for one core, float32. shards: the machine's, if they are there already.
     lanes, sequence_length: how the work is batched; the result is that of one stream as far as `stream` can tell.
     Raises TextError for an empty text, and by `windows` for one of a single character.
     """
     protocol = protocol or objective.protocols[0]
-    assert protocol in objective.protocols
+    assert protocol in (*objective.protocols, DOCUMENTS)
     if len(ids) < (needed := 2 if protocol == "windows" else 1):
         raise TextError(f"a text to evaluate by {protocol} needs {needed} or more characters, this one has {len(ids)}")
     machine = machine or Machine(torch.device("cpu"), "fp32", shards=1, threads=1)
     shards = shards or machine.make_shards()
+    if protocol == DOCUMENTS:
+        length = sequence_length if objective.carries_state else 2 * WINDOW_CHARS
+        reader = Reader(model, objective, machine.dtype, shards, length, end_id)
+        return Evaluation(tally_documents(reader, ids, lanes, start_id=start_id), protocol, lanes)
     if protocol == "stream":
         reader = Reader(model, objective, machine.dtype, shards, sequence_length)
         stream = tally_stream(reader, ids, lanes, start_id=start_id)

@@ -24,17 +24,19 @@ class Reader:
     dtype: torch.dtype
     shards: Shards
     sequence_length: int  # T
+    end_id: int | None = None  # of the symbol that ends a document, whose predictions are tallied apart as well
 
     def read(self, parts: Parts, state: State | None = None) -> tuple[LaneTallies, State]:
         """The tallies of B parts, and the state (each L, B, H) after their last characters."""
         tallies = []
         for batch in parts.batches(self.sequence_length):
-            tally, state = self._read_batch(batch, reset_lanes(state, batch.fresh))
+            tally, state = self.read_batch(batch, reset_lanes(state, batch.fresh))
             tallies.append(tally)
         assert state is not None
         return LaneTallies(*(np.sum(sums, axis=0) for sums in zip(*tallies, strict=True))), state
 
-    def _read_batch(self, batch: Batch, state: State | None) -> tuple[LaneTallies, State]:
+    def read_batch(self, batch: Batch, state: State | None) -> tuple[LaneTallies, State]:
+        """The tallies of a batch's lanes, and the state after it; state: that before it, None for zeros."""
         device = self.model.output.weight.device
         inputs, following, mask = (torch.from_numpy(part).to(device) for part in batch[:3])  # (T, B)
 
@@ -42,7 +44,7 @@ class Reader:
         def read_shard(_shard: int, lanes: slice) -> tuple[LaneTallies, State]:
             logits, after = self.model(inputs[:, lanes], lanes_of(state, lanes), dtype=self.dtype)
             targets = self.objective.counted_targets(inputs[:, lanes], following[:, lanes], mask[:, lanes])
-            return tally_lanes(logits, targets), after
+            return tally_lanes(logits, targets, self.end_id), after
 
         tallies, states = zip(*self.shards.map(read_shard, inputs.shape[1]), strict=True)
         return LaneTallies(*map(np.concatenate, zip(*tallies, strict=True))), join_lanes(states)

@@ -17,6 +17,7 @@ from charlstm.networks import UNCOUNTED
 from charlstm.settings import Naming
 
 FIGURES = ("loss", "bits_per_char", "perplexity", "accuracy")
+END_FIGURES = ("loss_without_end", "bits_per_char_without_end", "nats_per_document", "bits_per_document")
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Tally:
 
     nats: float = 0.0
     hits: int = 0
-    chars: int = 0
+    chars: int = 0  # with the ends of documents
+    end_nats: float = 0.0
+    documents: int = 0  # whose ends are counted
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.nats + other.nats, self.hits + other.hits, self.chars + other.chars)
+        return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
     @property
     def loss(self) -> float:
@@ -50,9 +53,31 @@ class Tally:
         """Fraction of characters that were the most probable one."""
         return self.hits / self.chars
 
+    @property
+    def loss_without_end(self) -> float:
+        """Cross-entropy of the characters alone, in nats per character; NaN of none."""
+        chars = self.chars - self.documents
+        return (self.nats - self.end_nats) / chars if chars else math.nan
+
+    @property
+    def bits_per_char_without_end(self) -> float:
+        """Cross-entropy of the characters alone, in bits per character."""
+        return self.loss_without_end / math.log(2)
+
+    @property
+    def nats_per_document(self) -> float:
+        """Cross-entropy of a whole document and its end, in nats."""
+        return self.nats / self.documents
+
+    @property
+    def bits_per_document(self) -> float:
+        """Cross-entropy of a whole document and its end, in bits."""
+        return self.nats_per_document / math.log(2)
+
     def figures(self, naming: Naming) -> dict[str, float]:
         """Every figure by its name."""
-        return {naming.name(figure): getattr(self, figure) for figure in FIGURES}
+        figures = FIGURES + END_FIGURES if self.documents else FIGURES
+        return {naming.name(figure): getattr(self, figure) for figure in figures}
 
 
 class LaneTallies(NamedTuple):
@@ -61,10 +86,12 @@ class LaneTallies(NamedTuple):
     nats: NDArray[np.float64]
     hits: NDArray[np.int64]
     chars: NDArray[np.int64]
+    end_nats: NDArray[np.float64]
+    documents: NDArray[np.int64]
 
     def total(self) -> Tally:
         """Their sum over lanes."""
-        return Tally(float(self.nats.sum()), int(self.hits.sum()), int(self.chars.sum()))
+        return Tally(*(sums.sum().item() for sums in self))
 
     def put(self, lanes: NDArray[np.intp], of_lanes: "LaneTallies") -> None:
         """Set the sums of some lanes."""
@@ -72,14 +99,21 @@ class LaneTallies(NamedTuple):
             sums[lanes] = of_some
 
 
-def tally_lanes(logits: Tensor, targets: Tensor) -> LaneTallies:
-    """The tallies of one batch's lanes. logits (T, B, V); targets (T, B), UNCOUNTED where nothing is predicted."""
+def tally_lanes(logits: Tensor, targets: Tensor, end_id: int | None = None) -> LaneTallies:
+    """The tallies of one batch's lanes. logits (T, B, V); targets (T, B), UNCOUNTED where nothing is predicted.
+
+    end_id: the target that ends a document; None for none.
+    """
     counted = targets != UNCOUNTED
     nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNCOUNTED, reduction="none")
+    nats = nats.view(targets.shape)
     hits = (logits.argmax(dim=-1) == targets) & counted
-    return LaneTallies(
-        _array(nats.view(targets.shape).sum(dim=0, dtype=torch.float64)), _array(hits.sum(0)), _array(counted.sum(0))
-    )
+    ends = targets == end_id if end_id is not None else torch.zeros_like(counted)
+    of_lanes = (nats, hits, counted, nats * ends, ends)
+    return LaneTallies(*(_array(part.sum(0, dtype=_SUMS[part.dtype.is_floating_point])) for part in of_lanes))
+
+
+_SUMS = {True: torch.float64, False: torch.int64}
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -34,7 +34,10 @@ def fill_text(
     encoded = [vocab.encode_text(piece, where="the text") for piece in pieces]
     ids = np.concatenate([encoded[0], *(np.append([0], piece) for piece in encoded[1:])]).astype(np.intp)
     gaps = (np.cumsum([len(piece) + 1 for piece in encoded])[:-1] - 1).tolist()
-    parameters = SamplingParameters(temperature=temperature, never=vocab.unknown_id)
+    never = [symbol for symbol in (vocab.unknown_id, vocab.boundary_id) if symbol is not None]
+    parameters = SamplingParameters(temperature=temperature, never=never or None)
+    if vocab.boundary_id is not None:  # a text is one document, which begins after the boundary and ends with it
+        ids, gaps = np.concatenate([[vocab.boundary_id], ids, [vocab.boundary_id]]), [gap + 1 for gap in gaps]
     filled = fill_gaps(engines, ids, gaps, parameters=parameters, seed=seed)
     fillings = [vocab.to_bytes(filled[[gap]]) for gap in gaps]
     return b"".join(part for pair in zip(pieces, [*fillings, b""], strict=True) for part in pair)

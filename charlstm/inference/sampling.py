@@ -33,7 +33,7 @@ class SamplingParameters:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    never: int | None = None  # an id that is never drawn: the unknown symbol
+    never: int | list[int] | None = None  # an id that is never drawn, the unknown symbol, or several
 
     @classmethod
     def from_settings(cls, settings: SamplingSettings) -> "SamplingParameters":
@@ -85,7 +85,8 @@ def generate(
     model's probabilities are renormalised at each step.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
-    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
+    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn. The boundary of
+    documents ends a sample too, and is left out of it.
     """
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
@@ -102,16 +103,22 @@ def generate(
     start = 0 if constraint is None else constraint.start
     states = np.full(len(live), start)
     while live:
+<<<<<<< HEAD
         possible = logits
         if constraint is not None:
             left = np.array([MOST_LEFT if length is None else length - sample.chars for sample in live])
             possible = np.where(constraint.allowed(states, left), logits, -np.inf)
         ids = pick(possible, np.array([next(sample.draws) for sample in live]), parameters)
         for sample, score in zip(live, log_probs(logits, ids).tolist(), strict=True) if scored else ():
+=======
+        ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
+        scores = log_probs(logits, ids) * (ids != vocab.boundary_id) if scored else np.zeros(0)
+        for sample, score in zip(live, scores.tolist(), strict=scored):
+>>>>>>> docs12
             sample.log_prob += score
             if stop:
                 sample.last_log_probs = [*sample.last_log_probs, score][-len(stop) :]
-        _extend(live, ids.tolist(), stop, length)
+        _extend(live, ids.tolist(), stop, length, vocab.boundary_id)
         yield live
         logits, state = stepper.step(ids, state)
         if constraint is not None:
@@ -216,9 +223,12 @@ def _draws(seed: int) -> Iterator[float]:
         yield from rng.random(DRAWS).tolist()
 
 
-def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | None) -> None:
+def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | None, end_id: int | None) -> None:
     """Give each live sample its next id, and mark those that this finishes."""
     for sample, chosen in zip(live, ids, strict=True):
+        if chosen == end_id:
+            sample.finished = True
+            continue
         pending = sample.pending
         pending.append(chosen)
         sample.chars += 1

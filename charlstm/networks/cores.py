@@ -164,11 +164,16 @@ class Bidirectional(nn.Module):
         self.backwards = backwards
         self.cell = forwards.cell
 
-    def forward(self, x: Tensor, *, masks: tuple[Masks, Masks] = (NO_MASKS, NO_MASKS)) -> Tensor:
-        """Outputs at each step, forwards then backwards, both from a zero state at their end of the text."""
+    def forward(
+        self, x: Tensor, *, lengths: Tensor | None = None, masks: tuple[Masks, Masks] = (NO_MASKS, NO_MASKS)
+    ) -> Tensor:
+        """Outputs at each step, forwards then backwards, both from a zero state at their end of the text.
+
+        lengths: (B,) of texts that end before T, None for none; what is put out after their ends means nothing.
+        """
         ahead, _ = self.forwards(x, masks=masks[0])
-        back, _ = self.backwards(x.flip(0), masks=masks[1])
-        return torch.cat([ahead, back.flip(0)], dim=-1)
+        back, _ = self.backwards(_reverse(x, lengths), masks=masks[1])
+        return torch.cat([ahead, _reverse(back, lengths)], dim=-1)
 
     def zero_state(self, _lanes: int, *, like: Tensor) -> State:  # noqa: ARG002 - as `Core.zero_state`
         """No state is carried: the backward direction would need the text to come."""
@@ -182,6 +187,15 @@ class Bidirectional(nn.Module):
         """As `Core.initialise`, each direction with its own random numbers."""
         self.forwards.initialise(forget_bias=forget_bias, generator=generator)
         self.backwards.initialise(forget_bias=forget_bias, generator=generator)
+
+
+def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Each lane's text (T, B, …) from its end to its beginning, what follows its end left where it is."""
+    if lengths is None:
+        return x.flip(0)
+    at = torch.arange(len(x), device=x.device)[:, None]  # (T, 1)
+    places = torch.where(at < lengths, lengths - 1 - at, at)  # (T, B)
+    return x.gather(0, places[..., None].expand_as(x))
 
 
 def build_core(settings: ModelSettings) -> Core:

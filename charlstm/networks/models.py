@@ -71,10 +71,13 @@ class ClozeLM(nn.Module):
     ) -> tuple[Tensor, State]:
         """Logits (T, B, V) of each of the given characters (T, B) from those around it, and an empty state.
 
-        No state is carried: the backward direction would need the text to come.
+        No state is carried: the backward direction would need the text to come. An id below 0 is no character but
+        comes after the end of a lane's text.
         """
-        x = self.embedding(ids).to(dtype)  # (T, B, E)
-        ahead, back = self.core(x, masks=masks).chunk(2, dim=-1)  # (T, B, O) each
+        empty = ids < 0
+        lengths = (~empty).sum(0) if bool(empty.any()) else None
+        x = self.embedding(ids.clamp(min=0)).to(dtype)  # (T, B, E)
+        ahead, back = self.core(x, lengths=lengths, masks=masks).chunk(2, dim=-1)  # (T, B, O) each
         nothing = torch.zeros_like(ahead[:1])
         around = torch.cat([torch.cat([nothing, ahead[:-1]]), torch.cat([back[1:], nothing])], dim=-1)  # (T, B, 2·O)
         return _logits(self.output, around), ()

@@ -182,6 +182,8 @@ def read_checkpoint_named(run: Run, name: str, *, model_only: bool = False) -> C
     if checkpoint_name(progress.step) != name:
         raise RunError(f"{folder / PROGRESS} is damaged: it is that of step {progress.step}, not of {name}")
     model, lanes = run.settings.model, run.settings.training.batch_size
+    if run.settings.data.documents != "stream":
+        lanes *= run.settings.training.sequence_length  # as many documents of one character
     model_bytes = 4 * count_weights(model, run.vocab.size) + MAX_HEADER_BYTES
     weights = _arrays(folder / MODEL, manifest, run, model_bytes)
     check_weights(weights, model, run.vocab.size, where=str(folder / MODEL))

@@ -14,7 +14,7 @@ Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Few: TypeAlias = Annotated[tuple[Amount, ...], Meta(max_length=100)]
 
 _OF_EARLIER_VERSIONS = ("text_sha256", "total_is_estimate", "validation_seconds")
-_SINCE = {"plan", "pace"}  # an earlier version
+_SINCE = {"plan", "pace", "chars"}  # an earlier version
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +39,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """With the arrays of a checkpoint, all that a training run needs to go on."""
 
     step: Count = 0  # steps taken
+    chars: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # trained on; unknown of an earlier version, which has 0 here
     seconds: Amount = 0.0  # spent from the first step on, without those for which the process was stopped
     total_steps: Count | None = None  # None until it is known, or when only a patience ends the run
     plan: Plan = Plan()

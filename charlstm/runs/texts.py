@@ -12,6 +12,7 @@ from charlstm.text import (
     NAMED_CORPORA,
     STDIN,
     Corpus,
+    Cut,
     EncodedText,
     Ids,
     KnownDocuments,
@@ -21,7 +22,7 @@ from charlstm.text import (
     open_corpus,
     open_known,
     read_corpus,
-    split_ids,
+    split_corpus,
     write_known,
 )
 
@@ -57,9 +58,12 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
 
 
 def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> Ids:
-    """The ids of the "train", "val" or "test" split of the run's text. Raises as `own_corpus`, TextError if empty."""
+    """The ids of the "train", "val" or "test" split of the run's text, of documents each with its end.
+
+    Raises as `own_corpus`, TextError if it is empty.
+    """
     corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
-    ids: Ids = getattr(split_ids(corpus.ids, run.settings.data.split), split)
+    ids: Ids = getattr(split_corpus(corpus, run.settings.data, seed=run.settings.training.seed), split)
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(
@@ -86,5 +90,6 @@ def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: b
 
 
 def encode_text(run: Run, source: str, *, stdin: BinaryIO | None = None) -> EncodedText:
-    """A text from a source, in the run's vocabulary. Raises TextError as `text.encode_source` does."""
-    return encode_source(run.vocab, source, cache_folder=cache_folder(), data_folder=data_folder(), stdin=stdin)
+    """A text from a source in the run's vocabulary, cut as its own. Raises TextError as `text.encode_source` does."""
+    cut, folder = Cut.of(run.settings.data), cache_folder()
+    return encode_source(run.vocab, source, cache_folder=folder, data_folder=data_folder(), stdin=stdin, cut=cut)

@@ -27,10 +27,24 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             description="one or a list of files, folders, globs, - for stdin, corpora: python-stdlib, tinyshakespeare",
         ),
     ] = ("python-stdlib",)
+    documents: Annotated[
+        Literal["stream", "line", "paragraph", "file", "record"],
+        Meta(description="one text, or many that begin and end: lines, paragraphs, files, one field of records"),
+    ] = "stream"
+    field: Annotated[Text | None, Meta(description="of a record that is a line of JSON: where its text is")] = None
+    column: Annotated[Text | None, Meta(description="of a record that is a row of CSV or TSV: where its text is")] = (
+        None
+    )
+    shuffle: Annotated[
+        bool, Meta(description="draw at random by the seed which documents validate; false: the last ones do")
+    ] = True
+    deduplicate: Annotated[
+        Literal["keep", "drop"], Meta(description="what becomes of a document that occurred before, which is counted")
+    ] = "keep"
     unit: Annotated[Literal["char", "byte"], Meta(description="what one id stands for")] = "char"
     split: Annotated[
         tuple[Fraction, Fraction, Fraction],
-        Meta(description="fractions of the text, in order, that train, validate and test; they sum to 1"),
+        Meta(description="fractions of the text or documents that train, validate and test, in order; they sum to 1"),
     ] = (0.9, 0.1, 0.0)
     min_count: Annotated[
         Count, Meta(description="characters met fewer times than this become the one unknown symbol (char only)")
@@ -79,7 +93,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the network learns, how long, and what is recorded on the way."""
 
-    batch_size: Annotated[Count, Meta(description="lanes: contiguous parts of the text read side by side")] = 64
+    batch_size: Annotated[
+        Count, Meta(description="lanes: parts of the text read side by side; more where documents are short")
+    ] = 64
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: an eighth"),
@@ -181,11 +197,24 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     if data.unit == "byte" and data.min_count > 1:
         yield "data.min_count", f"is {data.min_count}, but must be 1 where data.unit is byte"
 
+    if data.documents == "record" and (data.field is None) == (data.column is None):
+        given = "neither data.field nor data.column is" if data.field is None else "data.field and data.column are both"
+        yield "data.documents", f"is record, but {given} set: one of them must name where the text of a record is"
+    for name in ("field", "column"):
+        if data.documents != "record" and getattr(data, name) is not None:
+            yield (
+                f"data.{name}",
+                f"is set, but means something only where data.documents is record, not {data.documents}",
+            )
     if data.unit == "byte" and data.normalize != "none":
         yield "data.normalize", f"is {data.normalize}, but must be none where data.unit is byte"
     if training.beginning_lanes != "auto" and training.beginning_lanes >= training.batch_size:
         problem = f"is {training.beginning_lanes}, but must be below training.batch_size, {training.batch_size}"
         yield "training.beginning_lanes", f"{problem}: the other lanes read the text from end to end"
+
+    if data.documents != "stream" and training.beginning_lanes not in ("auto", 0):
+        problem = f"is {training.beginning_lanes}, but must be auto or 0 where data.documents is {data.documents}"
+        yield "training.beginning_lanes", f"{problem}: every document is read from its beginning"
 
     if model.kernel == "builtin" and model.cell.startswith("peephole"):
         yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"

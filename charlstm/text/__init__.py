@@ -5,15 +5,16 @@ from charlstm.text.beginnings import Beginnings, end_id, start_id
 from charlstm.text.corpus import (
     Corpus,
     EncodedText,
-    Splits,
     encode_source,
     open_corpus,
     prepare_corpus,
     read_corpus,
-    split_ids,
 )
+from charlstm.text.cutting import Cut
+from charlstm.text.documents import DocumentBatches, find_ends
 from charlstm.text.known_documents import KnownDocuments, open_known, write_known
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
+from charlstm.text.splits import Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

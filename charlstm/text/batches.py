@@ -33,16 +33,12 @@ class Batches(Protocol):
     """A training text, cut into steps that repeat every epoch."""
 
     @property
-    def batch_size(self) -> int:
-        """B."""
-
-    @property
     def steps_per_epoch(self) -> int:
         """Steps after which the text begins again."""
 
     @property
     def chars_per_step(self) -> int:
-        """Characters that a step trains on."""
+        """Characters that a step trains on, perhaps in the mean."""
 
     def batch(self, step: int) -> Batch:
         """The batch of a step counted from 0."""

@@ -1,4 +1,4 @@
-"""Sources → ids on disk, memory-mapped: encoded once, kept by content and settings, split into contiguous parts."""
+"""Sources → ids on disk, memory-mapped: encoded once, kept by content and settings."""
 
 import functools
 import json
@@ -6,12 +6,12 @@ import operator
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,31 +20,15 @@ from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.files import atomic_file, disk_errors, remove_abandoned, write_file
 from charlstm.settings import DataSettings
+from charlstm.text.cutting import STREAM, Cut
+from charlstm.text.decoding import Digest, read_text
 from charlstm.text.sources import STDIN, open_sources
 from charlstm.text.stored_ids import map_ids, open_own
-from charlstm.text.text_files import TextFile, read_chunks
-from charlstm.text.vocabulary import (
-    CODE_POINTS,
-    Ids,
-    NormalForm,
-    Vocab,
-    build_vocab,
-    code_points,
-    decode_utf8,
-    drop_byte_order_mark,
-    normalize_form,
-    normalize_newlines,
-    stable_prefix,
-)
+from charlstm.text.text_files import TextFile
+from charlstm.text.vocabulary import BOUNDARY, CODE_POINTS, Ids, Vocab, build_vocab, code_points
 
 MAX_RECORD_BYTES = 100_000_000  # of what the cache keeps beside the ids, mostly a vocabulary
 ENCODINGS = 3  # attempts, where another machine removes files that it takes for abandoned
-
-
-class _Digest(Protocol):
-    def update(self, data: Any, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -70,14 +54,6 @@ class EncodedText(NamedTuple):
     unknown: tuple[str, ...]
 
 
-class Splits(NamedTuple):
-    """Contiguous views of the ids, in this order in the text."""
-
-    train: Ids
-    val: Ids
-    test: Ids
-
-
 def read_corpus(data: DataSettings, *, stdin: BinaryIO | None) -> Corpus:
     """The corpus of a run's settings, with the cache and the well-known corpora where this machine has them."""
     return prepare_corpus(data, cache_folder=cache_folder(), data_folder=data_folder(), stdin=stdin)
@@ -95,23 +71,25 @@ def prepare_corpus(
     _prepare_cache(cache_folder)
     sources = data.sources
     form = "" if data.normalize == "none" else f" {data.normalize}"  # without it the key is that of earlier versions
-    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}{form}\n".encode()
+    cut = Cut.of(data)
+    how = f"charlstm ids 1 {data.unit} {data.min_count} {data.unknown} {data.newline}{form}{cut.key}\n".encode()
     with open_sources(sources, cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files:
         mode = _mode_of(files)
         digest = sha256(how)
-        counts = _count_codes(_read_text(files, data, digest))
+        counts = _count_codes(read_text(files, data, digest, cut))
+        counts[ord(BOUNDARY)] = 0
         if not counts.any():
             raise TextError(f"the text is empty ({_listed(sources)}); give one with characters in it")
         fingerprint = digest.hexdigest()
         if (cached := open_corpus(fingerprint, cache_folder)) is not None:
             return replace(cached, sources=sources)
-        vocab = build_vocab(counts, data)
+        vocab = replace(build_vocab(counts, data), has_boundary=cut.kind != "stream")
         for attempt in range(ENCODINGS):
             again = sha256(how)
-            with _cache_errors(cache_folder):
+            with cache_errors(cache_folder):
                 try:
                     with atomic_file(cache_folder / f"{fingerprint}.ids", mode=mode) as file:
-                        checksum = _write_training_ids(file, _read_text(files, data, again), vocab)
+                        checksum = _write_training_ids(file, read_text(files, data, again, cut), vocab)
                         if again.hexdigest() != fingerprint:
                             raise TextError(
                                 f"the text changed while it was being read ({_listed(sources)}); "
@@ -124,7 +102,7 @@ def prepare_corpus(
                     if attempt == ENCODINGS - 1:
                         raise
         record = {"sources": list(sources), "vocab": vocab.to_json(), "fingerprint": fingerprint}
-        with _cache_errors(cache_folder):
+        with cache_errors(cache_folder):
             entry = {**record, "checksum": _checksum_of(checksum, record)}
             write_file(cache_folder / f"{fingerprint}.json", json.dumps(entry).encode(), mode=mode)
     return Corpus(vocab=vocab, ids=ids, fingerprint=fingerprint, sources=sources)
@@ -152,10 +130,17 @@ def open_corpus(fingerprint: str, cache_folder: Path) -> Corpus | None:
 
 
 def encode_source(
-    vocab: Vocab, source: str, *, cache_folder: Path, data_folder: Path | None, stdin: BinaryIO | None
+    vocab: Vocab,
+    source: str,
+    *,
+    cache_folder: Path,
+    data_folder: Path | None,
+    stdin: BinaryIO | None,
+    cut: Cut = STREAM,
 ) -> EncodedText:
     """A text to measure, in an existing vocabulary: its unit, line ends and policy for unknown characters.
 
+    cut: how the texts of the vocabulary are cut into documents.
     Reads what `prepare_corpus` reads, in bounded memory: the ids lie in an anonymous temporary file in `cache_folder`.
     Raises TextError also if nothing of the text is left.
     """
@@ -164,10 +149,10 @@ def encode_source(
     unknown_chars, unknown = 0, set[int]()
     with (
         open_sources([source], cache_folder=cache_folder, data_folder=data_folder, stdin=stdin) as files,
-        _cache_errors(cache_folder),
+        cache_errors(cache_folder),
         tempfile.TemporaryFile(dir=cache_folder) as file,
     ):
-        for text in _read_text(files, vocab, sha256()):
+        for text in read_text(files, vocab, sha256(), cut):
             codes = code_points(text)
             strange = codes[vocab.lookup(codes) < 0]
             unknown_chars += len(strange)
@@ -181,67 +166,9 @@ def encode_source(
     return EncodedText(ids=ids, unknown_chars=unknown_chars, unknown=tuple(map(chr, sorted(unknown))))
 
 
-def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
-    """The ids cut by (train, val, test) fractions that sum to 1.
-
-    Training takes ⌊n · train⌋ from the start (nanoGPT's cut), testing ⌊n · test⌋ from the end, validation all between;
-    without a validation fraction, testing takes the remainder.
-    """
-    train, val, test = fractions
-    end_of_train = int(len(ids) * train)
-    end_of_val = len(ids) - int(len(ids) * test) if val else end_of_train
-    return Splits(ids[:end_of_train], ids[end_of_train:end_of_val], ids[end_of_val:])
-
-
-def _read_text(files: Sequence[TextFile], how: DataSettings | Vocab, digest: _Digest) -> Iterator[str]:
-    r"""The files' text in pieces; bytes become the characters U+0000 … U+00FF. Feeds `digest` what was read."""
-    decoded = _decoded if how.unit == "char" else _as_bytes
-    pieces: Iterator[str] = (piece for file in files for piece in decoded(file, digest))
-    pieces = _normalized(pieces) if how.newline == "normalize" else pieces
-    return pieces if how.normalize == "none" else _in_form(pieces, how.normalize)
-
-
-def _as_bytes(file: TextFile, digest: _Digest) -> Iterator[str]:
-    for chunk in read_chunks(file):
-        digest.update(chunk)
-        yield chunk.decode("latin-1")
-
-
-def _decoded(file: TextFile, digest: _Digest) -> Iterator[str]:
-    """A file's text without its byte-order mark; a character that a chunk cuts in two waits for the next chunk."""
-    waiting, offset, line = b"", 0, 1
-    for chunk in read_chunks(file):
-        body = chunk
-        if offset == 0:
-            body = drop_byte_order_mark(chunk, where=file.name)
-            offset = len(chunk) - len(body)
-        digest.update(body)
-        data = waiting + body
-        text, used = decode_utf8(data, final=False, where=file.name, offset=offset, line=line)
-        yield text
-        waiting, offset, line = data[used:], offset + used, line + data.count(b"\n", 0, used)
-    decode_utf8(waiting, final=True, where=file.name, offset=offset, line=line)
-
-
-def _normalized(pieces: Iterable[str]) -> Iterator[str]:
-    r"""The pieces with \r\n and \r as \n, as if they were one; a final \r waits to see what follows."""
-    waiting = ""
-    for piece in pieces:
-        text = waiting + piece
-        waiting = "\r" if text.endswith("\r") else ""
-        yield normalize_newlines(text.removesuffix("\r"))
-    yield normalize_newlines(waiting)
-
-
-def _in_form(pieces: Iterable[str], form: NormalForm) -> Iterator[str]:
-    """The pieces in a normal form, as if they were one; what may be joined with what follows waits for it."""
-    waiting = ""
-    for piece in pieces:
-        text = waiting + piece
-        stable = stable_prefix(text)
-        yield normalize_form(text[:stable], form)
-        waiting = text[stable:]
-    yield normalize_form(waiting, form)
+def cache_errors(cache_folder: Path) -> AbstractContextManager[None]:
+    """A context in which a refusal of the disk is an InputOutputError that names the cache."""
+    return disk_errors(f"to the cache {str(cache_folder)!r}", advice="make room there or choose another folder")
 
 
 def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:
@@ -252,7 +179,7 @@ def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:
     return counts
 
 
-def _write_training_ids(file: BinaryIO, texts: Iterable[str], vocab: Vocab) -> _Digest:
+def _write_training_ids(file: BinaryIO, texts: Iterable[str], vocab: Vocab) -> Digest:
     """Write the ids and return their sha256; here what is not in the vocabulary is what `min_count` left out."""
     # A character that was not in the text before is dropped here, and shows in the digest of the second reading.
     training = replace(vocab, unknown="replace" if vocab.has_unknown_symbol else "skip")
@@ -264,7 +191,7 @@ def _write_training_ids(file: BinaryIO, texts: Iterable[str], vocab: Vocab) -> _
     return checksum
 
 
-def _checksum_of(ids_digest: _Digest, record: dict[str, Any]) -> str:
+def _checksum_of(ids_digest: Digest, record: dict[str, Any]) -> str:
     ids_digest.update(json.dumps(record, sort_keys=True).encode())
     return ids_digest.hexdigest()
 
@@ -281,10 +208,6 @@ def _mode_of(files: Sequence[TextFile]) -> int:
 
 def _prepare_cache(cache_folder: Path) -> None:
     """Make the cache folder, and remove what processes that are gone left unfinished in it."""
-    with _cache_errors(cache_folder):
+    with cache_errors(cache_folder):
         cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_abandoned(cache_folder)
-
-
-def _cache_errors(cache_folder: Path) -> AbstractContextManager[None]:
-    return disk_errors(f"to the cache {str(cache_folder)!r}", advice="make room there or choose another folder")

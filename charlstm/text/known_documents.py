@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.files import atomic_file
+from charlstm.text.documents import find_ends
 from charlstm.text.stored_ids import open_own, permissions
 from charlstm.text.vocabulary import Ids
 
 HASH_BYTES = 16  # two of a billion documents have the same one with a probability of 1e-21
 CHECKSUM_BYTES = 32
-SEARCHED_IDS = 1 << 24  # for ends at a time
 
 
 class KnownDocuments:
@@ -70,10 +70,9 @@ def write_known(path: Path, ids: Ids, end: int) -> KnownDocuments:
 
 def _documents(ids: Ids, end: int) -> Iterator[Ids]:
     begin = 0
-    for first in range(0, len(ids), SEARCHED_IDS):
-        for place in (np.flatnonzero(ids[first : first + SEARCHED_IDS] == end) + first).tolist():
-            yield ids[begin:place]
-            begin = place + 1
+    for place in find_ends(ids, end):
+        yield ids[begin:place]
+        begin = place + 1
     if begin < len(ids):
         yield ids[begin:]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from charlstm.runs import Progress, Run
-from charlstm.text import Corpus
+from charlstm.text import Corpus, Splits
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -17,6 +17,7 @@ class Began:
     trainer: Trainer
     parameters: int
     inherited: str | None  # whose weights it begins with
+    parts: Splits
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,17 @@ class Recorder:
         self.trainer = trainer
         self.warn = warn
         self.chars_per_second = math.nan  # of the last log interval
-        self._steps, self._seconds = 0, 0.0
+        self._chars, self._seconds = trainer.progress.chars, 0.0  # at the last interval, and since then
         self._unwritten: deque[MetricsRow] = deque()
         self._unsaved_best: Checkpoint | None = None
         self._failed_saves = 0
 
     def log(self, facts: StepFacts) -> None:
         """Log a step if it is time to."""
-        self._steps += 1
         self._seconds += facts.step_seconds
         at_interval = facts.step % self.run.settings.training.log_every_steps == 0
         if at_interval or math.isnan(self.chars_per_second):
-            self.chars_per_second = self._steps * self.trainer.batches.chars_per_step / (self._seconds or math.inf)
+            self.chars_per_second = (facts.chars - self._chars) / (self._seconds or math.inf)
         if at_interval or facts.validation is not None or facts.stopped_by is not None:
             self._unwritten.append(_metrics_row(facts, self.chars_per_second))
             try:
@@ -44,7 +43,7 @@ class Recorder:
             except InputOutputError as error:
                 self.warn(f"{error}; training goes on and will write it with the next line")
         if at_interval:
-            self._steps, self._seconds = 0, 0.0
+            self._chars, self._seconds = facts.chars, 0.0
 
     def save(self, facts: StepFacts, *, must: bool) -> None:
         """Save after a step if it is time to, or if it must be; then a failure raises InputOutputError.

@@ -82,8 +82,8 @@ def plan_steps(
     return replace(progress, total_steps=total, plan=replace(plan, step=step, fraction=fraction))
 
 
-def count_step(progress: Progress, seconds: float) -> Progress:
-    """Count a step that was taken."""
+def count_step(progress: Progress, seconds: float, *, chars: int = 0) -> Progress:
+    """Count a step that was taken on so many characters."""
     pace = progress.pace
     counted = _without_stall(seconds, _usual(pace.recent_steps) if pace.recent_steps else seconds)
     if len(pace.recent_steps) == 1:
@@ -95,7 +95,9 @@ def count_step(progress: Progress, seconds: float) -> Progress:
         seconds=pace.seconds * weight + counted,
         recent_steps=(*pace.recent_steps, seconds)[-RECENT_STEPS:],
     )
-    return replace(progress, step=progress.step + 1, seconds=progress.seconds + counted, pace=pace)
+    return replace(
+        progress, step=progress.step + 1, chars=progress.chars + chars, seconds=progress.seconds + counted, pace=pace
+    )
 
 
 def count_validation(progress: Progress, seconds: float, *, chars_per_step: int, validation_chars: int) -> Progress:

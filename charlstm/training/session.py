@@ -28,20 +28,29 @@ from charlstm.text import (
     Batches,
     Beginnings,
     Corpus,
+    DocumentBatches,
     Ids,
     Lanes,
     Segments,
+    Splits,
     Vocab,
     WithBeginnings,
     absolute_sources,
     read_corpus,
     shared_ids,
-    split_ids,
+    split_corpus,
     start_id,
 )
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
-from charlstm.training.short_texts import fit_batch, size_advice, validation_advice
+from charlstm.training.short_texts import (
+    duplicates_advice,
+    fit_batch,
+    fit_document_batch,
+    overfitting_advice,
+    size_advice,
+    validation_advice,
+)
 from charlstm.training.trainer import StepFacts, Trainer
 from charlstm.weights import count_weights
 
@@ -66,6 +75,7 @@ class Session:
     corpus: Corpus
     trainer: Trainer
     open_folder: Callable[[], AbstractContextManager[Run]]
+    parts: Splits
     inherited: str | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -84,8 +94,9 @@ class Session:
             for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
-            tell(Began(run, self.corpus, trainer, parameters, self.inherited))
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.parts))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
+            last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
             for facts in _within_memory(trainer.steps(), self.settings.training):
                 if facts.step == 1:
@@ -97,8 +108,12 @@ class Session:
                 asked = stop()
                 recorder.save(facts, must=asked or facts.stopped_by is not None)
                 ended = Ended(run, trainer.progress, facts, facts.stopped_by)
+                if facts.validation is not None:
+                    last_loss = facts.validation.loss
                 if asked:
                     break
+            for message in overfitting_advice(self.settings.model, trainer.progress, last_loss):
+                tell(Warned(message))
             tell(ended)
             return ended
 
@@ -133,10 +148,12 @@ def start_session(
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    parts = split_ids(corpus.ids, settings.data.split)
+    parts = split_corpus(corpus, settings.data, seed=settings.training.seed)
     chars = len(parts.train)
-    training, warnings = fit_batch(settings.training, chars)
-    settings, trainer = build_trainer(replace(settings, training=training), corpus)
+    fit = fit_batch if parts.documents is None else fit_document_batch
+    training, warnings = fit(settings.training, chars)
+    settings, trainer = build_trainer(replace(settings, training=training), corpus, parts)
+    warnings += duplicates_advice(settings.data, parts)
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
@@ -152,7 +169,7 @@ def start_session(
                     runs.discard_run(run)
                 raise
 
-    yield Session(settings, corpus, trainer, open_folder, inherited, warnings)
+    yield Session(settings, corpus, trainer, open_folder, parts, inherited, warnings)
 
 
 @contextmanager
@@ -171,7 +188,8 @@ def resume_session(
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
         corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
-        settings, trainer = build_trainer(settings, corpus)
+        parts = split_corpus(corpus, settings.data, seed=settings.training.seed)
+        settings, trainer = build_trainer(settings, corpus, parts)
         trainer.restore(checkpoint)
 
         @contextmanager
@@ -182,13 +200,12 @@ def resume_session(
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
-        yield Session(settings, corpus, trainer, open_folder, warnings=warnings)
+        yield Session(settings, corpus, trainer, open_folder, parts, warnings=warnings)
 
 
-def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer]:
+def build_trainer(settings: Settings, corpus: Corpus, parts: Splits) -> tuple[Settings, Trainer]:
     """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
     _refuse_too_large(settings, corpus.vocab.size)
-    parts = split_ids(corpus.ids, settings.data.split)
     objective = OBJECTIVES[settings.model.objective]
     layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
     machine = prepare_training(
@@ -199,9 +216,10 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        batches=_make_batches(parts.train, corpus.vocab, settings.training, beginning_lanes),
+        batches=_make_batches(parts.train, corpus.vocab, settings, beginning_lanes),
         validation_ids=parts.val,
         start_id=start_id(corpus.vocab),
+        end_id=corpus.vocab.boundary_id,
         machine=machine,
     )
     resolved = _with_training(
@@ -213,8 +231,12 @@ def build_trainer(settings: Settings, corpus: Corpus) -> tuple[Settings, Trainer
     return resolved, trainer
 
 
-def _make_batches(ids: Ids, vocab: Vocab, training: TrainingSettings, beginning_lanes: int) -> Batches:
+def _make_batches(ids: Ids, vocab: Vocab, settings: Settings, beginning_lanes: int) -> Batches:
+    training = settings.training
     lanes, window = training.batch_size - beginning_lanes, training.sequence_length
+    if vocab.boundary_id is not None:
+        around = not OBJECTIVES[settings.model.objective].carries_state
+        return DocumentBatches(ids, start_id(vocab), vocab.boundary_id, lanes, window, training.seed, around)
     if training.segment_steps is None:
         others: Lanes | Segments = Lanes(ids, lanes, window)
     else:
@@ -225,9 +247,9 @@ def _make_batches(ids: Ids, vocab: Vocab, training: TrainingSettings, beginning_
 
 
 def _beginning_lanes(settings: Settings) -> int:
-    """How many lanes read beginnings: none where no state is carried, so that every window begins afresh."""
+    """How many lanes read beginnings: none of documents, and none where no state is carried and all begin afresh."""
     wanted, lanes = settings.training.beginning_lanes, settings.training.batch_size
-    if not OBJECTIVES[settings.model.objective].carries_state:
+    if not OBJECTIVES[settings.model.objective].carries_state or settings.data.documents != "stream":
         return 0
     if wanted != "auto":
         return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have

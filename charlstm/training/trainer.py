@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import State
 from charlstm.errors import DivergedError, RunError
-from charlstm.evaluation import Tally, evaluate
+from charlstm.evaluation import DOCUMENTS, Tally, evaluate
 from charlstm.machine import Machine
 from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes
 from charlstm.runs import Checkpoint, Progress
@@ -76,15 +76,20 @@ class Trainer:
         batches: Batches,
         validation_ids: Ids,
         start_id: int,
+        end_id: int | None = None,
         machine: Machine,
     ) -> None:
-        """start_id: of the symbol that is read before the validation text (`text.start_id`)."""
+        """start_id: of the symbol that is read before the validation text (`text.start_id`).
+
+        end_id: of the symbol that ends each document of it; None for one stream.
+        """
         self.model = model.to(machine.device)
         self.objective = objective
         self.settings = settings
         self.batches = batches
         self.validation_ids = validation_ids
         self.start_id = start_id
+        self.end_id = end_id
         self.machine = machine
         self.shards = machine.make_shards()
         self.optimizer = build_optimizer(model, settings)
@@ -146,7 +151,10 @@ class Trainer:
             else:
                 self.optimizer.state[parameters[name]][kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
-        self.progress = begin_plan(checkpoint.progress, self.settings, self.max_steps)
+        progress = checkpoint.progress
+        if not progress.chars:  # an earlier version's, which trained on as many in each step
+            progress = msgspec.structs.replace(progress, chars=progress.step * self.batches.chars_per_step)
+        self.progress = begin_plan(progress, self.settings, self.max_steps)
         self.counted_until = None
 
     def _check_training(self, training: Arrays, step: int) -> None:
@@ -156,7 +164,8 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 shape = tuple(parameter.shape)
                 expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
-            state = self.model.core.zero_state(self.batches.batch_size, like=self.model.output.bias)
+            lanes = len(self.batches.batch(step - 1).fresh)
+            state = self.model.core.zero_state(lanes, like=self.model.output.bias)
             names = self.model.core.cell.state
             expected |= {f"state.{name}": tuple(part.shape) for name, part in zip(names, state, strict=False)}
         least = {"step": 1.0, "exp_avg_sq": 0.0}
@@ -177,7 +186,8 @@ class Trainer:
             self.progress = count_pause(self.progress, max(0.0, begin - self.counted_until))
         self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         step = self.progress.step
-        loss, state = self._backward(self.batches.batch(step), step)
+        batch = self.batches.batch(step)
+        loss, state = self._backward(batch, step)
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         self._refuse_divergence(loss, grad_norm)
@@ -188,10 +198,12 @@ class Trainer:
         self.state = state
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
-        self.progress = count_step(self.progress, max(0.0, self.counted_until - begin))  # some clocks go back
+        self.progress = count_step(  # some clocks go back
+            self.progress, max(0.0, self.counted_until - begin), chars=int(batch.mask.sum())
+        )
         return StepFacts(
             step=step + 1,
-            chars=(step + 1) * self.batches.chars_per_step,
+            chars=self.progress.chars,
             seconds=self.progress.seconds,
             loss=loss,
             learning_rate=rate,
@@ -208,7 +220,7 @@ class Trainer:
         """
         parameters = list(self.model.parameters())
         inputs, following, mask = (torch.from_numpy(part).to(self.machine.device) for part in batch[:3])  # (T, B)
-        counted = int(batch.mask.sum())
+        counted = max(1, int(batch.mask.sum()))
         state = reset_lanes(self.state, batch.fresh)
 
         def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], State]:
@@ -249,6 +261,8 @@ class Trainer:
             self.objective,
             self.validation_ids,
             start_id=self.start_id,
+            end_id=self.end_id,
+            protocol=DOCUMENTS if self.end_id is not None else None,
             machine=self.machine,
             shards=self.shards,
         ).tally

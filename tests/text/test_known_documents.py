@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text import known_documents as module
 from charlstm.text import open_known, write_known
 
 END = 3
@@ -20,14 +19,12 @@ def ids_of(texts: list[list[int]], *, ended: bool = True) -> np.ndarray:
     return np.array(joined if ended else joined[:-1], dtype=np.uint16)
 
 
-@given(documents, st.lists(st.sampled_from([0, 1, 2]), max_size=5), st.sampled_from([2, 7, 1 << 24]))
+@given(documents, st.lists(st.sampled_from([0, 1, 2]), max_size=5))
 def test_known_documents_are_those_of_the_text_and_no_others(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], other: list[int], searched: int
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[int]], other: list[int]
 ) -> None:
     path = tmp_path_factory.mktemp("known") / "text.known"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SEARCHED_IDS", searched)
-        written = write_known(path, ids_of(texts), END)
+    written = write_known(path, ids_of(texts), END)
     opened = open_known(path)
     assert opened is not None
     assert len(opened) == len(written) == len(texts)

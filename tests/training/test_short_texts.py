@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.settings import TrainingSettings
+from charlstm.runs import Progress
+from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.text import Lanes
-from charlstm.training.short_texts import LEAST_BATCHES, fit_batch, size_advice, validation_advice
+from charlstm.training.short_texts import (
+    LEAST_BATCHES,
+    TURNED_NATS,
+    fit_batch,
+    overfitting_advice,
+    size_advice,
+    validation_advice,
+)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(2, 20_000))
@@ -37,3 +45,17 @@ def test_short_texts_and_large_models_get_advice(parameters: int, chars: int, ad
 )
 def test_much_validation_in_few_minutes_gets_advice(minutes: float | None, chars: int, advised: bool) -> None:
     assert bool(validation_advice(TrainingSettings(max_minutes=minutes), chars)) == advised
+
+
+@pytest.mark.parametrize(
+    ("since_best", "risen", "advised"),
+    [(2, 2 * TURNED_NATS, True), (1, 9.0, False), (2, TURNED_NATS / 2, False), (0, 0.0, False)],
+)
+def test_overfitting_is_told_with_the_step_at_which_validation_turned(
+    since_best: int, risen: float, advised: bool
+) -> None:
+    progress = Progress(step=900, best_step=300, best_loss=1.5, validations_since_best=since_best)
+    told = overfitting_advice(ModelSettings(dropout=0.25), progress, 1.5 + risen)
+    assert bool(told) == advised
+    assert all("step 300 of 900" in message and "0.25" in message for message in told)
+    assert overfitting_advice(ModelSettings(), progress, None) == []

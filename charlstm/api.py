@@ -73,7 +73,7 @@ def sample_stepwise(
 ) -> Iterator[list[Sample]]:
     """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
 
-    sampling: its length 0 is without end. stop: without one a model of documents stops at the end of the first.
+    sampling: its length 0 is without end; a model of documents ends each itself.
     cores: that NumPy may use, None for all of this process.
     cold: whether to read nothing before the prompt, instead of what training texts begin with.
     Everything is read and checked before this returns; raises RunError and TextError.
@@ -81,8 +81,6 @@ def sample_stepwise(
     refuse_other_objective(run, "next")
     prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
     stop_ids = encode_known(run.vocab, stop)
-    if run.vocab.boundary_id is not None:
-        stop_ids = stop_ids or [run.vocab.boundary_id]
     steps = generate(
         _stepper(run),
         run.vocab,
@@ -128,7 +126,7 @@ def sample_documents(
         length=sampling.length + 1 if sampling.length else None,  # the end symbol is one more
         seed=seed,
         samples=None,
-        stop_ids=[end],
+        end_id=end,
         constraint=None if constraint is None else _after(constraint, prefix_ids, sampling.length),
         lanes=min(wanted, SAMPLED_LANES),
         scored=scored,

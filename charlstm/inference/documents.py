@@ -70,18 +70,18 @@ def collect_documents(
 ) -> Iterator[Document]:
     """The first documents, by the numbers of their samples, that ended and that all filters keep.
 
-    steps: `generate` with the end symbol as its stop, without end. prefix: the ids that it was prompted with.
+    steps: of `generate`, without end. prefix: the ids that it was prompted with.
     Raises RunError, after those that were found, if very many in a row have been left out.
     """
     misses = 0
     for sample in in_order(steps):
         document = Document(
             np.array([*prefix, *sample.pending], dtype=np.intp),
-            sample.log_prob + sample.stop_log_prob,
+            sample.log_prob + sample.end_log_prob,
             sample.chars + 1,
             sample.seed,
         )
-        if not sample.stopped:
+        if not sample.ended:
             tally.left_out[UNFINISHED] += 1
         elif tally.keeps(document, filters):
             misses = 0

@@ -52,9 +52,9 @@ class Sample:
     chars: int = 0  # generated; in the end without the stop
     log_prob: float = 0.0  # the model's own, in nats, whatever the temperature and the filters; NaN if not wanted
     last_log_probs: list[float] = field(default_factory=list)  # of as many characters as the stop has
-    stop_log_prob: float = 0.0  # of the stop that ended it
+    end_log_prob: float = 0.0  # of the end symbol
     finished: bool = False
-    stopped: bool = False  # finished by the stop, not by the length
+    ended: bool = False  # finished by the end symbol
 
     @property
     def mean_log_prob(self) -> float | None:
@@ -72,6 +72,7 @@ def generate(
     seed: int,
     samples: int | None = 1,
     stop_ids: Sequence[int] = (),
+    end_id: int | None = None,
     constraint: Constraint | None = None,
     lanes: int = SAMPLED_LANES,
     scored: bool = True,
@@ -81,13 +82,14 @@ def generate(
 
     prompt: ids to read first, after the start symbol, with which texts begin in training. cold: to leave that out.
     length: characters to generate, None for no end. samples: None for as many as are asked for.
-    stop_ids: a text that ends a sample and is left out of it. constraint: which symbols may come next; among those the
-    model's probabilities are renormalised at each step.
+    stop_ids: a text that ends a sample and is left out of it. end_id: a symbol that does so too, None for the boundary
+    of documents; with length + 1 symbols to generate, documents of that length can still be ended by it.
+    constraint: which symbols may come next; among those the model's probabilities are renormalised at each step.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
-    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn. The boundary of
-    documents ends a sample too, and is left out of it.
+    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
     """
+    end_id = vocab.boundary_id if end_id is None else end_id
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
     head = [*([] if cold else [start_id(vocab)]), *prompt]
@@ -103,22 +105,19 @@ def generate(
     start = 0 if constraint is None else constraint.start
     states = np.full(len(live), start)
     while live:
-<<<<<<< HEAD
         possible = logits
         if constraint is not None:
             left = np.array([MOST_LEFT if length is None else length - sample.chars for sample in live])
             possible = np.where(constraint.allowed(states, left), logits, -np.inf)
         ids = pick(possible, np.array([next(sample.draws) for sample in live]), parameters)
-        for sample, score in zip(live, log_probs(logits, ids).tolist(), strict=True) if scored else ():
-=======
-        ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
-        scores = log_probs(logits, ids) * (ids != vocab.boundary_id) if scored else np.zeros(0)
-        for sample, score in zip(live, scores.tolist(), strict=scored):
->>>>>>> docs12
+        for sample, score, one in zip(live, log_probs(logits, ids).tolist(), ids, strict=True) if scored else ():
+            if one == end_id:
+                sample.end_log_prob = score
+                continue
             sample.log_prob += score
             if stop:
                 sample.last_log_probs = [*sample.last_log_probs, score][-len(stop) :]
-        _extend(live, ids.tolist(), stop, length, vocab.boundary_id)
+        _extend(live, ids.tolist(), stop, length, end_id)
         yield live
         logits, state = stepper.step(ids, state)
         if constraint is not None:
@@ -227,7 +226,7 @@ def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | N
     """Give each live sample its next id, and mark those that this finishes."""
     for sample, chosen in zip(live, ids, strict=True):
         if chosen == end_id:
-            sample.finished = True
+            sample.finished = sample.ended = True
             continue
         pending = sample.pending
         pending.append(chosen)
@@ -235,9 +234,8 @@ def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | N
         if stop and pending[-len(stop) :] == stop:
             del pending[-len(stop) :]
             sample.chars -= len(stop)
-            sample.stop_log_prob = sum(sample.last_log_probs)
-            sample.log_prob -= sample.stop_log_prob
-            sample.finished = sample.stopped = True
+            sample.log_prob -= sum(sample.last_log_probs)
+            sample.finished = True
         elif sample.chars == length:
             sample.finished = True
 

@@ -43,7 +43,6 @@ def draw(
     constraint = None if match is None else compile_expression(match, vocab).after(start)
     settings = {"parameters": SamplingParameters(), "seed": 3, **how}
     parameters = settings.pop("parameters")
-    stop_ids = [end_id(vocab)]
     steps = generate(
         model,
         vocab,
@@ -51,7 +50,7 @@ def draw(
         prompt=start,
         length=length + 1,
         samples=None,
-        stop_ids=stop_ids,  # type: ignore[arg-type]
+        end_id=end_id(vocab),
         constraint=constraint,
         **settings,  # type: ignore[arg-type]
     )

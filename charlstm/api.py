@@ -28,6 +28,7 @@ from charlstm.inference import (
     fill_text,
     find_likeliest,
     generate,
+    known_end,
     numpy_threads,
     sampling_threads,
     take_text,
@@ -117,7 +118,7 @@ def sample_documents(
     later, after the documents found, if there are not enough.
     """
     refuse_other_objective(run, "next")
-    end, prefix_ids = _end_of(run), _prefix_ids(run, prefix)
+    end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
     steps = generate(
         _stepper(run),
         run.vocab,
@@ -152,7 +153,7 @@ def likeliest_documents(
     length: characters after the prefix at most, None for any number. The rest is as in `sample_documents`.
     """
     refuse_other_objective(run, "next")
-    end, prefix_ids = _end_of(run), _prefix_ids(run, prefix)
+    end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
     found = find_likeliest(
         _stepper(run),
         start=start_id(run.vocab),
@@ -258,18 +259,9 @@ def _with_threads(run: Run, cores: int | None, made: Iterator[T]) -> Iterator[T]
         yield from made
 
 
-def _end_of(run: Run) -> int:
-    if (end := end_id(run.vocab)) is None:
-        raise SettingsError(
-            f"the texts of {run.folder} have no end: lines and documents need a model of documents (data.documents), "
-            "or one whose vocabulary has line ends"
-        )
-    return end
-
-
 def _prefix_ids(run: Run, prefix: bytes) -> list[int]:
     found = encode_known(run.vocab, prefix, option="--prefix")
-    if end_id(run.vocab) in found:
+    if known_end(run.vocab) in found:
         raise SettingsError(
             "--prefix holds a line end, with which a line of this model ends: give the beginning of one line"
         )

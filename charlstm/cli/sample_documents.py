@@ -53,8 +53,9 @@ def write_documents(
     import secrets
 
     from charlstm.api import likeliest_documents, sample_documents
-    from charlstm.inference import Tally
+    from charlstm.inference import Tally, known_end
 
+    known_end(run.vocab)
     columns = _columns(options)
     prefix = columns.prefix(options.given) if columns is not None and options.given else options.prefix
     how: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Trained models without torch: one step at a time, sampling, whole documents, the likeliest ones, filling gaps."""
 
-from charlstm.inference.automaton import Automaton, compile_expression
+from charlstm.inference.automaton import Automaton, compile_expression, known_end
 from charlstm.inference.documents import Document, Filter, Tally, collect_documents, in_order, repeated
 from charlstm.inference.engine import Engine, Stepper, build_directions
 from charlstm.inference.fast_lstm import build_stepper

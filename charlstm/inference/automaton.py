@@ -101,10 +101,20 @@ def compile_expression(expression: str, vocab: Vocab, *, option: str = "--match"
         raise SettingsError(f"{option} is no expression of Python's re: {error}") from None
     except RecursionError:
         raise SettingsError(f"{option} is nested too deeply: give a flatter expression") from None
-    automaton = _determine(whole, builder, vocab, option)
+    automaton = _determine(whole, builder, vocab)
     if automaton.needs[0].min() == UNREACHABLE:
         raise SettingsError(f"{option} matches nothing that can be written with the model's {vocab.size} symbols")
     return automaton
+
+
+def known_end(vocab: Vocab) -> int:
+    """The symbol with which documents or lines end. Raises SettingsError where the vocabulary has none."""
+    if (end := end_id(vocab)) is None:
+        raise SettingsError(
+            "the texts of this model have no end: lines and documents need a run trained on documents "
+            "(data.documents), or on a text with line ends"
+        )
+    return end
 
 
 class _Part(NamedTuple):
@@ -222,11 +232,9 @@ def _bits(places: int) -> list[int]:
     return found
 
 
-def _determine(whole: _Part, builder: _Builder, vocab: Vocab, option: str) -> Automaton:
+def _determine(whole: _Part, builder: _Builder, vocab: Vocab) -> Automaton:
     """The automaton whose states are sets of positions that may come next, with what each step needs to be ended."""
-    end = end_id(vocab)
-    if end is None:
-        raise SettingsError(f"{option} needs a model whose texts end, of documents or with line ends in its vocabulary")
+    end = known_end(vocab)
     class_of, members = _classes(builder, vocab, end)
     finished = (0, False)  # after the end symbol
     numbers = {(whole.first, whole.empty): 0, finished: 1}

@@ -153,5 +153,5 @@ def test_automaton_refuses_in_a_sentence(expression: str, sentence: str) -> None
 
 
 def test_automaton_needs_an_end() -> None:
-    with pytest.raises(SettingsError, match="texts end"):
+    with pytest.raises(SettingsError, match="have no end"):
         compile_expression("a", Vocab("char", "keep", "error", False, ("a",)))

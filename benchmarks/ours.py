@@ -52,7 +52,7 @@ def _trainer(args: argparse.Namespace, *, shards: Any) -> Any:
     import numpy as np
 
     from charlstm.settings import DataSettings, Settings, TrainingSettings
-    from charlstm.text import Corpus
+    from charlstm.text import Corpus, split_ids
     from charlstm.training import build_trainer
 
     training = TrainingSettings(
@@ -63,7 +63,8 @@ def _trainer(args: argparse.Namespace, *, shards: Any) -> Any:
     )
     settings = Settings(data=DataSettings(split=(1, 0, 0)), model=_model_settings(args), training=training)
     ids = np.memmap(args.ids, np.uint8, "r") if args.ids else _random_ids(1_000_000)
-    return build_trainer(settings, Corpus(vocab=random_vocab(), ids=ids, fingerprint="", sources=()))[1]
+    corpus = Corpus(vocab=random_vocab(), ids=ids, fingerprint="", sources=())
+    return build_trainer(settings, corpus, split_ids(ids, settings.data.split))[1]
 
 
 def generate(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from charlstm import environment
 from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic, printable
 from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
-from charlstm.text import STDIN, Corpus, DocumentBatches
+from charlstm.text import STDIN, Corpus, DocumentBatches, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw a bar on
@@ -148,15 +148,12 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     """What is trained, on what, until when and where: the rows of the header."""
     trainer, corpus = began.trainer, began.corpus
     settings, machine = began.run.settings, trainer.machine
-    parts = began.parts
-    train, val, *_ = parts.documents or map(len, parts[:3])
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
     cores = f"{_count(machine.shards, 'shard')} on {_count(min(machine.threads, machine.shards), 'thread')}"
     rows = [
         ("text", f"{', '.join(sources)}: {_count(corpus.chars, settings.data.unit)}"),
-        *_documents(began),
-        ("", f"{train:,} to train, {val:,} to validate"),
+        ("", _parts(began)),
         ("vocabulary", _vocabulary(corpus)),
         ("model", f"{settings.model.cell} {shape}, {_count(began.parameters, 'parameter')}"),
         ("device", f"{machine.device.type}, {cores}, {machine.precision}"),
@@ -170,13 +167,14 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     return rows
 
 
-def _documents(began: Began) -> list[tuple[str, str]]:
-    """How many documents the text is, and what part of their batches is empty."""
-    parts, batches = began.parts, began.trainer.batches
-    if parts.documents is None or not isinstance(batches, DocumentBatches):
-        return []
-    count = _count(sum(parts.documents), "document")
-    return [("", f"{count} ({began.run.settings.data.documents}), {batches.padding:.1%} of each batch is padding")]
+def _parts(began: Began) -> str:
+    """How much of the text there is to train and to validate on, and what part of batches of documents is empty."""
+    batches, counts = began.trainer.batches, began.documents
+    if counts is None or not isinstance(batches, DocumentBatches):
+        train, val, _ = map(len, split_ids(began.corpus.ids, began.run.settings.data.split))
+        return f"{train:,} to train, {val:,} to validate"
+    padding = f"{batches.padding:.1%} of a batch is padding"
+    return f"{_count(counts.train, 'document')} to train, {counts.val:,} to validate; {padding}"
 
 
 def _step_of(facts: StepFacts) -> str:
@@ -201,12 +199,14 @@ def _limits(settings: TrainingSettings, steps_per_epoch: int) -> str:
 def _vocabulary(corpus: Corpus) -> str:
     """Its size, and how much of the text is left to the unknown symbol."""
     vocab = corpus.vocab
+    size = f"{_count(vocab.size - vocab.has_unknown_symbol - vocab.has_boundary, vocab.unit)}"
+    size += " and the end of documents" * vocab.has_boundary
     if vocab.unknown_id is None:
-        return _count(vocab.size, vocab.unit)
+        return size
     firsts = range(0, corpus.chars, COUNTED_AT_ONCE)
     rare = sum(np.count_nonzero(corpus.ids[at : at + COUNTED_AT_ONCE] == vocab.unknown_id) for at in firsts)
     return (
-        f"{_count(vocab.size - 1, vocab.unit)} and the unknown symbol, which stands for {_count(int(rare), 'char')} "
+        f"{size} and the unknown symbol, which stands for {_count(int(rare), 'char')} "
         f"of the text ({rare / corpus.chars:.2%})"
     )
 

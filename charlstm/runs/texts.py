@@ -63,7 +63,8 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
     Raises as `own_corpus`, TextError if it is empty.
     """
     corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
-    ids: Ids = getattr(split_corpus(corpus, run.settings.data, seed=run.settings.training.seed), split)
+    parts, _ = split_corpus(corpus, run.settings.data, seed=run.settings.training.seed)
+    ids: Ids = getattr(parts, split)
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(

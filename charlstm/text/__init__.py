@@ -11,10 +11,10 @@ from charlstm.text.corpus import (
     read_corpus,
 )
 from charlstm.text.cutting import Cut
-from charlstm.text.documents import DocumentBatches, find_ends
+from charlstm.text.documents import DocumentBatches, find_bounds
 from charlstm.text.known_documents import KnownDocuments, open_known, write_known
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
-from charlstm.text.splits import Splits, split_corpus, split_ids
+from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

@@ -42,7 +42,7 @@ class _Epoch(NamedTuple):
     """What an epoch reads, and when."""
 
     number: int
-    order: NDArray[np.int32]  # (D,) the documents, bucket by bucket
+    order: NDArray[np.unsignedinteger]  # (D,) the documents, bucket by bucket
     batches: NDArray[np.int64]  # the numbers of the batches in the order in which they are read
     until: NDArray[np.int64]  # the step before which each of these is read
 
@@ -84,17 +84,17 @@ class DocumentBatches:
     @property
     def chars(self) -> int:
         """Characters that are predicted in an epoch: all, and by a reader of one side the ends."""
-        return self._read - self.documents * 2 * self.around
+        return self._plan.read - self.documents * 2 * self.around
 
     @property
     def documents(self) -> int:
         """D."""
-        return len(self._order)
+        return len(self._plan.order)
 
     @property
     def padding(self) -> float:
         """The fraction of the places of an epoch's batches that are empty."""
-        return 1 - self._read / sum(bucket.documents * bucket.windows * bucket.length for bucket in self._buckets)
+        return 1 - self._plan.read / sum(bucket.documents * bucket.windows * bucket.length for bucket in self._buckets)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
@@ -109,13 +109,14 @@ class DocumentBatches:
         window = within - int(epoch.until[place]) + bucket.windows
         return self._read_window(epoch.order[bucket.places(batch)], window * bucket.length, bucket.length)
 
-    def _read_window(self, documents: NDArray[np.int32], offset: int, length: int) -> Batch:
+    def _read_window(self, documents: NDArray[np.unsignedinteger], offset: int, length: int) -> Batch:
         """T steps of documents (B,) from an offset in each, where 0 is the start symbol."""
-        before, sizes = self._bounds[documents], self._sizes_of(documents)
+        begins = self._bounds[documents].astype(np.int64)
+        sizes = self._bounds[documents + 1] - begins + self.around
         at = offset + np.arange(length)[:, None]  # (T, 1)
         refuse_changed(self.ids)
         inputs, following = (
-            self.ids[(before + at + ahead).clip(0, len(self.ids) - 1)].astype(np.int64) for ahead in (0, 1)
+            self.ids[(begins + at + ahead).clip(0, len(self.ids) - 1)].astype(np.int64) for ahead in (-1, 0)
         )
         refuse_changed(self.ids)
         inputs[at[:, 0] == 0] = self.start_id
@@ -126,71 +127,81 @@ class DocumentBatches:
         return Batch(inputs, following, mask, np.full(len(documents), offset == 0))
 
     def _epoch(self, number: int) -> _Epoch:
-        """What an epoch reads; that of the last call is kept."""
+        """What an epoch reads; that of the last call is kept.
+
+        The batches of each bucket are spread evenly over the epoch, since several of one length in a row would have the
+        model expect that length.
+        """
         if self._last and self._last[0].number == number:
             return self._last[0]
-        windows = np.repeat([b.windows for b in self._buckets], [b.batches for b in self._buckets])
-        order, batches = self._order, np.arange(len(windows))
-        if self.seed is not None:
-            rng = np.random.default_rng((self.seed, number))
-            self._last.clear()
-            order = order.copy()
-            for bucket in self._buckets:
-                rng.shuffle(order[bucket.first : bucket.first + bucket.documents])
-            rng.shuffle(batches)
-        self._last[:] = [_Epoch(number, order, batches, np.cumsum(windows[batches]))]
+        rng = np.random.default_rng((self.seed or 0, number))
+        order, places, windows = self._plan.order, [], []
+        for bucket in self._buckets:
+            documents = order[bucket.first : bucket.first + bucket.documents]
+            if self.seed is not None:
+                documents.sort()  # so that the order is a function of the seed and the epoch alone
+                rng.shuffle(documents)
+            places.append((np.arange(bucket.batches) + rng.random()) / bucket.batches)
+            windows.append(np.full(bucket.batches, bucket.windows))
+        batches = np.concatenate(places).argsort(kind="stable")
+        self._last[:] = [_Epoch(number, order, batches, np.concatenate(windows)[batches].cumsum())]
         return self._last[0]
 
-    def _sizes_of(self, documents: NDArray[np.int32] | slice) -> NDArray[np.int64]:
-        """Ids that are read of documents (B,): the start symbol, their characters, by one of both sides the end."""
-        ends = self._bounds[1:][documents]
-        sizes: NDArray[np.int64] = ends - self._bounds[:-1][documents] + self.around
-        return sizes
-
-    @functools.cached_property
-    def _bounds(self) -> NDArray[np.int64]:
-        """What stands before and after each document: end symbols, −1 before the first."""
-        return np.concatenate([[-1], find_ends(self.ids, self.end_id)])
-
-    @functools.cached_property
+    @property
     def _buckets(self) -> list[_Bucket]:
-        return self._plan[0]
+        return self._plan.buckets
 
     @functools.cached_property
-    def _order(self) -> NDArray[np.int32]:
-        return self._plan[1]
+    def _bounds(self) -> NDArray[np.unsignedinteger]:
+        return find_bounds(self.ids, self.end_id)
 
     @functools.cached_property
-    def _plan(self) -> tuple[list[_Bucket], NDArray[np.int32]]:
-        """The buckets, and the documents (D,) in their order."""
-        sizes = self._sizes_of(slice(None))
+    def _plan(self) -> "_Plan":
+        """What is the same in all epochs. Memory: 8 bytes a document as long as there are fewer than 2^32 ids."""
+        bounds, empty = self._bounds, 1 + self.around
+        sizes = np.diff(bounds)
+        sizes += sizes.dtype.type(self.around)
         found, counts = np.unique(sizes, return_counts=True)
-        full = found > 1 + self.around
+        full = found > empty
         if not full.any():
             raise TextError("the text holds no document: give one with characters, and an end after each")
-        buckets, longest = _fill_buckets(found[full], counts[full], self.batch_size, self.sequence_length)
-        number = np.searchsorted(longest, sizes).astype(np.min_scalar_type(len(buckets)))
-        number[sizes <= 1 + self.around] = len(buckets)
-        return buckets, np.argsort(number, kind="stable")[: counts[full].sum()].astype(np.int32)
+        found, counts = found[full].astype(np.int64), counts[full]
+        buckets, longest = _fill_buckets(found, counts, self.batch_size, self.sequence_length)
+        number = np.empty(len(sizes), np.min_scalar_type(len(buckets)))
+        edges = np.concatenate([[empty], longest]).astype(sizes.dtype)
+        for first in range(0, len(sizes), SCANNED_AT_ONCE):  # else there would be 8 more bytes a document
+            part = slice(first, first + SCANNED_AT_ONCE)
+            number[part] = np.searchsorted(edges, sizes[part])
+        order = np.empty(int(counts.sum()), np.min_scalar_type(len(sizes)))
+        for place, bucket in enumerate(buckets, 1):
+            order[bucket.first : bucket.first + bucket.documents] = np.flatnonzero(number == place)
+        return _Plan(buckets, order, int((found * counts).sum()))
 
-    @functools.cached_property
-    def _read(self) -> int:
-        """Ids that are read in an epoch."""
-        return int(self._sizes_of(self._order).sum())
+
+class _Plan(NamedTuple):
+    """How the documents of a text are read in every epoch."""
+
+    buckets: list[_Bucket]
+    order: NDArray[np.unsignedinteger]  # (D,) the documents, bucket by bucket, in each as last drawn
+    read: int  # ids
 
 
-def find_ends(ids: Ids, end_id: int) -> NDArray[np.int64]:
-    """Where the end symbols stand, (D,). ids: (N,), perhaps memory-mapped; never copied as a whole."""
+def find_bounds(ids: Ids, end_id: int) -> NDArray[np.unsignedinteger]:
+    """Where documents begin, and after the last where it ends, (D + 1,): after each end symbol.
+
+    ids: (N,), perhaps memory-mapped; never copied as a whole. What follows the last end symbol is no document.
+    """
     refuse_changed(ids)
     firsts = range(0, len(ids), SCANNED_AT_ONCE)
     counts = [np.count_nonzero(ids[first : first + SCANNED_AT_ONCE] == end_id) for first in firsts]
-    ends = np.empty(sum(counts), dtype=np.int64)
-    done = 0
+    bounds = np.zeros(1 + sum(counts), np.promote_types(np.min_scalar_type(len(ids)), np.uint32))
+    done = 1
     for first, count in zip(firsts, counts, strict=True):
-        ends[done : done + count] = np.flatnonzero(ids[first : first + SCANNED_AT_ONCE] == end_id) + first
+        found = np.flatnonzero(ids[first : first + SCANNED_AT_ONCE] == end_id)
+        bounds[done : done + count] = found + (first + 1)
         done += int(count)
     refuse_changed(ids)
-    return ends
+    return bounds
 
 
 def _fill_buckets(

@@ -5,13 +5,14 @@ Letters: `N` documents.
 
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.files import atomic_file
-from charlstm.text.documents import find_ends
+from charlstm.text.documents import find_bounds
 from charlstm.text.stored_ids import open_own, permissions
 from charlstm.text.vocabulary import Ids
 
@@ -69,12 +70,11 @@ def write_known(path: Path, ids: Ids, end: int) -> KnownDocuments:
 
 
 def _documents(ids: Ids, end: int) -> Iterator[Ids]:
-    begin = 0
-    for place in find_ends(ids, end):
-        yield ids[begin:place]
-        begin = place + 1
-    if begin < len(ids):
-        yield ids[begin:]
+    bounds = find_bounds(ids, end)
+    for begin, after in pairwise(bounds):
+        yield ids[begin : after - 1]
+    if bounds[-1] < len(ids):
+        yield ids[bounds[-1] :]
 
 
 def _hash(ids: Ids) -> bytes:

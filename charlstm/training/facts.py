@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from charlstm.runs import Progress, Run
-from charlstm.text import Corpus, Splits
+from charlstm.text import Corpus, DocumentCounts
 from charlstm.training.trainer import StepFacts, Trainer
 
 
@@ -17,7 +17,7 @@ class Began:
     trainer: Trainer
     parameters: int
     inherited: str | None  # whose weights it begins with
-    parts: Splits
+    documents: DocumentCounts | None  # of a text of many
 
 
 @dataclass(frozen=True)

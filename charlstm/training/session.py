@@ -29,6 +29,7 @@ from charlstm.text import (
     Beginnings,
     Corpus,
     DocumentBatches,
+    DocumentCounts,
     Ids,
     Lanes,
     Segments,
@@ -75,7 +76,7 @@ class Session:
     corpus: Corpus
     trainer: Trainer
     open_folder: Callable[[], AbstractContextManager[Run]]
-    parts: Splits
+    documents: DocumentCounts | None
     inherited: str | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ class Session:
             for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
-            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.parts))
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.documents))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
             last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
@@ -148,12 +149,12 @@ def start_session(
     if folder is not None:
         runs.refuse_taken(folder)
     corpus = read_corpus(settings.data, stdin=stdin)
-    parts = split_corpus(corpus, settings.data, seed=settings.training.seed)
+    parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
     chars = len(parts.train)
-    fit = fit_batch if parts.documents is None else fit_document_batch
+    fit = fit_batch if documents is None else fit_document_batch
     training, warnings = fit(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus, parts)
-    warnings += duplicates_advice(settings.data, parts)
+    warnings += duplicates_advice(settings.data, documents) if documents is not None else []
     warnings += size_advice(count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
     inherited = _inherit(trainer, settings, corpus, runs.open_run(init_from)) if init_from is not None else None
@@ -169,7 +170,7 @@ def start_session(
                     runs.discard_run(run)
                 raise
 
-    yield Session(settings, corpus, trainer, open_folder, parts, inherited, warnings)
+    yield Session(settings, corpus, trainer, open_folder, documents, inherited, warnings)
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def resume_session(
     with runs.only_writer(run):
         checkpoint, damage = runs.read_newest_undamaged(run)
         corpus = runs.own_corpus(run, stdin=stdin, reread=True, trust_sources=trust_sources)
-        parts = split_corpus(corpus, settings.data, seed=settings.training.seed)
+        parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
         settings, trainer = build_trainer(settings, corpus, parts)
         trainer.restore(checkpoint)
 
@@ -200,7 +201,7 @@ def resume_session(
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
-        yield Session(settings, corpus, trainer, open_folder, parts, warnings=warnings)
+        yield Session(settings, corpus, trainer, open_folder, documents, warnings=warnings)
 
 
 def build_trainer(settings: Settings, corpus: Corpus, parts: Splits) -> tuple[Settings, Trainer]:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from charlstm.runs import Progress
 from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
-from charlstm.text import Splits
+from charlstm.text import DocumentCounts
 
 LEAST_BATCHES = 4  # in a text that is shorter than the batch of its settings
 CHARS_A_MINUTE = 500_000  # of validation text; a slow machine needs a tenth of a minute or two for them
@@ -42,15 +42,15 @@ def fit_document_batch(training: TrainingSettings, chars: int) -> tuple[Training
     return replace(training, batch_size=lanes), [f"{told} {training.batch_size}"]
 
 
-def duplicates_advice(data: DataSettings, parts: Splits) -> list[str]:
+def duplicates_advice(data: DataSettings, counts: DocumentCounts) -> list[str]:
     """A word on documents that occur more than once, and to whoever validates on what was trained on."""
-    if not parts.duplicates:
+    if not counts.duplicates:
         return []
     done = "are left out" if data.deduplicate == "drop" else "stay, all equal ones in one part of the split"
-    if parts.shared:
-        done = f"stay, {parts.shared:,} of them to validate or test on though they are trained on, which flatters"
+    if counts.shared:
+        done = f"stay, {counts.shared:,} of them to validate or test on though they are trained on, which flatters"
     advice = "" if data.deduplicate == "drop" else " (data.deduplicate=drop leaves them out)"
-    return [f"{parts.duplicates:,} documents occurred before: they {done}{advice}"]
+    return [f"{counts.duplicates:,} documents occurred before: they {done}{advice}"]
 
 
 def size_advice(parameters: int, chars: int) -> list[str]:

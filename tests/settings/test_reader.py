@@ -176,7 +176,7 @@ BAD_FILES = {
     "data: {}\n---\nmodel: {}\n": "3: a second document begins here",
     "- data": '1: this file is ["data"], but must be a mapping of data, model, training, sampling',
     "\nhello": '2: this file is "hello", but must be a mapping',
-    "data: 3": "1: data is 3, but must be a mapping of sources, unit, split, min_count, unknown, newline",
+    "data: 3": "1: data is 3, but must be a mapping of sources, documents, field, column, shuffle, deduplicate",
     "data:\n  unit: [": "2: this is not valid YAML: ",
     "data:\n\tunit: char": "2: this is not valid YAML: found character '\\t' that cannot start any token",
     'data:\n  unit: "\\UFFFFFFFF"': "2: this is not valid YAML: its number is out of range",

@@ -65,7 +65,8 @@ def test_settings_reference_says_type_range_and_default() -> None:
 
 def test_settings_defaults_are_those_the_readme_promises() -> None:
     promised = """
-data:     {sources: [python-stdlib], unit: char, split: [0.9, 0.1, 0.0], min_count: 1, unknown: error, newline: keep,
+data:     {sources: [python-stdlib], documents: stream, field: null, column: null, shuffle: true, deduplicate: keep,
+           unit: char, split: [0.9, 0.1, 0.0], min_count: 1, unknown: error, newline: keep,
            normalize: none}
 model:    {cell: lstm, kernel: auto, objective: next, bidirectional: false,
            embedding_size: 128, hidden_size: 256, num_layers: 2, skip_connections: true, dropout: 0.1,

@@ -15,8 +15,8 @@ from charlstm.errors import InputOutputError, TextError
 from charlstm.files import UNFINISHED, atomic_file
 from charlstm.settings import DataSettings
 from charlstm.text import corpus as corpus_module
-from charlstm.text import text_files
-from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus, split_ids
+from charlstm.text import split_ids, text_files
+from charlstm.text.corpus import encode_source, open_corpus, prepare_corpus
 
 TEXT = "aé→😀\r\n\r\r\nb\n\x00\u2028e\u0301\r"
 

@@ -157,3 +157,18 @@ def test_documents_are_asked_by_each_filter_in_order() -> None:
     assert len(set(found)) == 10
     assert set(tally.left_out) <= {"long", "repeated", "unfinished"}
     assert f"{tally.left_out['long']:,} long" in str(tally)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 64])
+def test_generate_keeps_each_lanes_constraint_while_others_end(lanes: int) -> None:
+    constraint = compile_expression("(?:ab){0,4}|1{2,9}", VOCAB)
+    how = {"prompt": [], "length": 9, "seed": 1, "samples": 30, "constraint": constraint, "lanes": lanes}
+    finished = [
+        text_of(VOCAB, one.pending)
+        for live in generate(random_model(VOCAB, 3), VOCAB, SamplingParameters(), **how)  # type: ignore[arg-type]
+        for one in live
+        if one.finished
+    ]
+    assert len(finished) == 30
+    assert len(set(map(len, finished))) > 3
+    assert all(re.fullmatch("(?:ab){0,4}|1{2,9}", text) for text in finished)

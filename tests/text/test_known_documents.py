@@ -1,6 +1,7 @@
 """The set of known documents: exactly those of the text, on disk, and nothing that was damaged."""
 
 import os
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.text import open_known, write_known
+from charlstm.text import KnownDocuments, open_known, write_known
 
 END = 3
 documents = st.lists(st.lists(st.sampled_from([0, 1, 2]), max_size=5), max_size=12)
@@ -52,3 +53,11 @@ def test_known_documents_that_are_damaged_or_from_others_are_not_read(tmp_path: 
     assert open_known(path) is None
     os.chmod(path, 0o644)
     assert open_known(path) is not None
+
+
+def test_known_documents_are_told_apart_by_both_halves_of_a_hash() -> None:
+    ids = np.array([1, 2], dtype=np.uint16)
+    first, second = np.frombuffer(blake2b(ids.tobytes(), digest_size=16).digest(), dtype="<u8")
+    assert ids in KnownDocuments(np.array([[first, first, first], [second - 9, second, second + 9]]))
+    assert ids not in KnownDocuments(np.array([[first, first], [second - 9, second + 9]]))
+    assert ids not in KnownDocuments(np.array([[first + 1], [second]]))

@@ -1,17 +1,25 @@
 """The likeliest documents: those that enumeration finds, in its order, with the model's own probabilities."""
 
+import math
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import product
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charlstm.api import likeliest_documents
 from charlstm.errors import RunError
 from charlstm.inference import Document, Filter, Tally, compile_expression, find_likeliest
 from charlstm.inference.engine import Stepper
+from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
 from charlstm.text import end_id, start_id
+from charlstm.training import start_session
 
 from .small_documents import documents_vocab, every_document, log_prob_of, random_model, text_of
 from .test_sampling import Bigrams
@@ -120,3 +128,30 @@ def test_likeliest_within_little_memory_are_right_or_refused(most_prefixes: int)
         search(model, 60, length=8, most_prefixes=most_prefixes, tally=tally)
     assert tally.mass == pytest.approx(sum(np.exp(one.log_prob) for one in expected[: tally.kept]))
     assert (tally.kept == 60) == (most_prefixes == 1000)
+
+
+@pytest.mark.long
+def test_likeliest_of_a_trained_model_are_those_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], None]
+) -> None:
+    """Three letters of unequal probabilities, then, once in ten times, another: 100 short ones are the likeliest."""
+    places = [dict(zip("abcd", (0.4, 0.3, 0.2, 0.1), strict=True))]
+    places += [dict(zip(letters, (0.3, 0.25, 0.2, 0.15, 0.1), strict=True)) for letters in ("efghi", "jklmn")]
+    draw = Random(7)
+    lines = []
+    for _ in range(60_000):
+        line = "".join(draw.choices(list(place), list(place.values()))[0] for place in places)
+        lines.append(line + (draw.choice("opqrst") if draw.random() < 0.1 else ""))
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("\n".join(lines) + "\n")
+    chosen = Settings(
+        data=DataSettings(sources=("lines.txt",), documents="line", shuffle=False),
+        model=ModelSettings(hidden_size=48, num_layers=1, embedding_size=16, dropout=0.0),
+        training=TrainingSettings(max_steps=700, shards=1, threads=1, precision="fp32", device="cpu"),
+    )
+    with start_session(chosen, folder=tmp_path / "run") as session:
+        run = session.train().run
+    true = {"".join(letters): math.prod(map(dict.__getitem__, places, letters)) * 0.9 for letters in product(*places)}
+    found = {text_of(run.vocab, one.ids.tolist()): one.log_prob for one in likeliest_documents(run, 100, length=9)}
+    assert found.keys() == true.keys()
+    tell(f"probabilities at most {max(abs(found[one] - math.log(true[one])) for one in true):.1%} off")

@@ -28,7 +28,7 @@ from charlstm.inference import SamplingParameters, build_stepper, generate, nump
 from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, CharLM, build_core
 from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
-from charlstm.text import Batch, Beginnings, Lanes, Vocab, split_ids, start_id
+from charlstm.text import Batch, Batches, Beginnings, Lanes, Vocab, WithBeginnings, split_ids, start_id
 from charlstm.text.vocabulary import build_vocab, code_points
 from charlstm.training import Trainer
 
@@ -118,10 +118,11 @@ class LearnedStart(CharLM):
 def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, training: TrainingSettings) -> Any:
     """A trained model and its validation loss."""
     parts = split_ids(ids, (0.9, 0.1, 0.0))
+    beginning = training.batch_size // SHARE if design in ("lanes", "learned") else 0
     lanes = Resets if design == "resets" else Lanes
-    beginnings = None
-    if design in ("lanes", "learned"):
-        beginnings = Beginnings(vocab, training.batch_size // SHARE, training.seed)
+    batches: Batches = lanes(parts.train, training.batch_size - beginning, training.sequence_length)
+    if beginning:
+        batches = WithBeginnings(batches, Beginnings(vocab, beginning, training.seed))
     kind = LearnedStart if design == "learned" else CharLM
     layer = ModelSettings(hidden_size=model.hidden_size, embedding_size=model.hidden_size, num_layers=1)
     machine = prepare_training(
@@ -131,7 +132,7 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, trai
         kind(vocab.size, model, seed=training.seed),
         OBJECTIVES["next"],
         training,
-        batches=lanes(parts.train, training.batch_size, training.sequence_length, beginnings),
+        batches=batches,
         validation_ids=parts.val,
         start_id=start_id(vocab),
         machine=machine,

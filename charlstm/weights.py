@@ -43,6 +43,15 @@ def count_weights(settings: ModelSettings, vocab_size: int) -> int:
     return sum(map(math.prod, weight_shapes(settings, vocab_size).values()))
 
 
+def training_flop(settings: ModelSettings, vocab_size: int) -> int:
+    """Floating-point operations that training on one character takes: two a weight forward, and four backward.
+
+    Those of the matrix products alone; the embedding is looked up.
+    """
+    shapes = weight_shapes(settings, vocab_size)
+    return 6 * sum(math.prod(shape) for name, shape in shapes.items() if len(shape) > 1 and name != "embedding.weight")
+
+
 def check_weights(weights: Weights, settings: ModelSettings, vocab_size: int, *, where: str) -> None:
     """Raise RunError unless the weights are those of the model in the settings: names, shapes, finite float32."""
     expected = weight_shapes(settings, vocab_size)

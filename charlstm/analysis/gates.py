@@ -78,25 +78,26 @@ class GateActivity:
         return {name: self.values[name][:, layer, unit] / self.full_scale(name)[layer, unit] for name in names}
 
 
-def read_gates(engine: Engine, ids: Ids, *, start_id: int) -> GateActivity:
+def read_gates(engine: Engine, ids: Ids, *, start_id: int, of_documents: bool = False) -> GateActivity:
     """Read ids (T,) once, after the start symbol, and keep every gate and state.
 
+    of_documents: whether the start symbol ends each document too, and the next begins from the zero state.
     Raises SettingsError for a text whose values would not fit into MOST_NUMBERS.
     """
     gates, state = engine.cell.gates, engine.cell.state
-    values, begin = _read_values(engine, ids, (*gates, *state), start_id, option="--length")
+    values, begin = _read_values(engine, ids, (*gates, *state), start_id, of_documents, option="--length")
     hidden = engine.read_layers(np.concatenate([begin[0][None, :, 0], values["h"]]))
     return GateActivity(np.asarray(ids), gates, state, values, *_predictions(engine, ids, hidden))
 
 
-def read_memory(engine: Engine, ids: Ids, *, start_id: int) -> Values:
+def read_memory(engine: Engine, ids: Ids, *, start_id: int, of_documents: bool = False) -> Values:
     """Return only `GateActivity.memory` of every unit, (T, L, H), for a longer text; raises as `read_gates` does."""
     memory = engine.cell.state[-1]
-    return _read_values(engine, ids, (memory,), start_id, option="--study")[0][memory]
+    return _read_values(engine, ids, (memory,), start_id, of_documents, option="--study")[0][memory]
 
 
 def _read_values(
-    engine: Engine, ids: Ids, names: Sequence[str], start_id: int, *, option: str
+    engine: Engine, ids: Ids, names: Sequence[str], start_id: int, of_documents: bool, *, option: str
 ) -> tuple[dict[str, Values], State]:
     """Some of the gates and the state by name, (T, L, H) each, and the state before them; the option is what sets T."""
     shape = (engine.num_layers, engine.hidden_size)
@@ -109,6 +110,8 @@ def _read_values(
     _, begin = engine.step(np.array([start_id]), engine.zero_state(1))
     state = begin
     for t in range(len(ids)):
+        if of_documents and ids[t] == start_id:
+            state = engine.zero_state(1)
         _, state, of_layers = engine.step_gates(ids[t : t + 1], state)
         for name, part in zip(engine.cell.state, state, strict=True):
             if name in values:

@@ -57,9 +57,11 @@ def inspect_text(run: Run, weights: Weights, ids: NDArray[np.integer[Any]], *, l
     Raises SettingsError for a text too long to keep.
     """
     engine = Engine(weights, run.settings.model)
-    start = start_id(run.vocab)
-    activity = read_gates(engine, ids[:length], start_id=start)
-    memory = activity.values[activity.memory] if len(ids) <= length else read_memory(engine, ids, start_id=start)
+    start, documents = start_id(run.vocab), run.vocab.has_boundary
+    activity = read_gates(engine, ids[:length], start_id=start, of_documents=documents)
+    memory = activity.values[activity.memory]
+    if len(ids) > length:
+        memory = read_memory(engine, ids, start_id=start, of_documents=documents)
     features = text_features(text_of(run.vocab, ids))
     correlated_units = find_correlated_units(memory, features) if len(ids) >= LEAST_STUDIED_CHARS else []
     shown = {name: values[:length] for name, values in features.items()}

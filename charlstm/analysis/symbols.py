@@ -15,8 +15,10 @@ _REPLACEMENTS = {"\n": "↵", "\t": "⇥", "\\x0a": "↵", "\\x09": "⇥"}
 
 
 def text_of(vocab: Vocab, ids: NDArray[np.integer[Any]]) -> str:
-    """The text of ids (T,) with exactly one character an id; a byte is the character of the same code."""
-    return vocab.to_bytes(ids).decode("latin-1" if vocab.unit == "byte" else "utf-8")
+    """The text of ids (T,) with exactly one character an id: of a byte that of its code, of a boundary a line end."""
+    ends = np.flatnonzero(ids == vocab.boundary_id) if vocab.has_boundary else np.zeros(0, np.intp)
+    encoding = "latin-1" if vocab.unit == "byte" else "utf-8"
+    return "\n".join(vocab.to_bytes(part).decode(encoding) for part in np.split(ids, ends))
 
 
 def visible_symbols(vocab: Vocab) -> list[str]:

@@ -160,6 +160,8 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
         ("until", _limits(settings.training, trainer.batches.steps_per_epoch)),
         ("run", str(began.run.folder)),
     ]
+    if began.chosen is not None:
+        rows.insert(4, ("chosen", began.chosen))
     if trainer.progress.step:
         rows.append(("resumed", f"after step {trainer.progress.step}"))
     if began.inherited is not None:

@@ -17,7 +17,7 @@ from charlstm.cli.waiting import working
 from charlstm.errors import Interrupted, SettingsError
 
 if TYPE_CHECKING:
-    from charlstm.settings import Settings
+    from charlstm.settings import AskedSettings
 
 SETTINGS_ENDINGS = (".yaml", ".yml")
 COMPRESSED_ENDINGS = (".gz", ".xz", ".zst")
@@ -30,7 +30,7 @@ def train_command(
         typer.Argument(
             metavar="[CONFIG.yaml] [TEXT]...",
             help="Settings, and files, folders, globs, corpora or - for stdin to train on in place of data.sources; "
-            "without, the defaults on python-stdlib.",
+            "without settings, they are chosen for the text, the time and this machine; without a text, python-stdlib.",
             show_default=False,
         ),
     ] = None,
@@ -69,10 +69,11 @@ def train_command(
         else:
             if not inputs and not quiet and _is_pipe(sys.stdin):
                 print_diagnostic("standard input is a pipe that is not read: give - to train on it")
-            settings, name = _settings(inputs or (), overrides or ())
-            sources = settings.data.sources
+            asked, name = _asked_settings(inputs or (), overrides or ())
+            settings, sources = asked.settings, asked.settings.data.sources
+            given = asked.given if asked.is_automatic else None
             stdin = standard_input(sources)
-            opening = start_session(settings, folder=run, name=name, init_from=init_from, stdin=stdin)
+            opening = start_session(settings, folder=run, name=name, given=given, init_from=init_from, stdin=stdin)
         with nullcontext() if quiet else reading(sources, "reading the text and measuring this machine"):
             session = stack.enter_context(opening)
         request = stack.enter_context(stop_requests(quiet=quiet))
@@ -86,20 +87,22 @@ def train_command(
         )
 
 
-def _settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[Settings, str]":
+def _asked_settings(inputs: Sequence[str], overrides: Sequence[str]) -> "tuple[AskedSettings, str]":
     """The settings that a command line gives, and the name of its run: that of the text, or of the settings' file."""
-    from charlstm.settings import load_settings, override_setting
+    from charlstm.settings import load_asked_settings, override_setting
 
     configs = [each for each in inputs if each.lower().endswith(SETTINGS_ENDINGS)]
     texts = [each for each in inputs if each not in configs]
     if len(configs) > 1:
         raise SettingsError(f"{' and '.join(configs)} are both settings: give one file of settings")
-    settings = load_settings(Path(configs[0]) if configs else None, overrides)
+    asked = load_asked_settings(Path(configs[0]) if configs else None, overrides)
+    settings = asked.settings
     if not texts:
-        return settings, _name_of(Path(configs[0])) if configs else name_of_text(settings.data.sources[0])
+        return asked, _name_of(Path(configs[0])) if configs else name_of_text(settings.data.sources[0])
     if any(override.partition("=")[0].strip() == "data.sources" for override in overrides):
         raise SettingsError(f"the text is {' '.join(texts)} and also set by --set data.sources: leave one of them out")
-    return override_setting(settings, "data.sources", texts, option="TEXT"), name_of_text(texts[0])
+    settings = override_setting(settings, "data.sources", texts, option="TEXT")
+    return asked._replace(settings=settings), name_of_text(texts[0])
 
 
 def _is_pipe(stream: IO[str] | None) -> bool:

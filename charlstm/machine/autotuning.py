@@ -48,6 +48,11 @@ class Probe:
     device: torch.device
     threads: int
 
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of one pass, of a layer of four gates: two a weight forward, and four backward."""
+        return 6 * 8 * self.hidden_size**2 * self.lanes * MEASURED_STEPS
+
     def seconds(self, tuning: Tuning) -> float:
         """Best of four forward and backward passes over a few steps, infinite where they cannot be done."""
         layer = self.build_layer().to(self.device)

@@ -63,6 +63,16 @@ def prepare_training(
     return Machine(device, fastest.precision, fastest.shards, threads)
 
 
+def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer) -> float:
+    """Floating-point operations a second of training one layer on this machine, as these settings would.
+
+    build_layer: as for `prepare_training`, a layer of four gates, from (T, B, H) to (T, B, H).
+    """
+    machine = prepare_training(settings, model, build_layer)
+    probe = Probe("", build_layer, model.hidden_size, settings.batch_size, machine.device, machine.threads)
+    return probe.flop / probe.seconds(Tuning(machine.shards, machine.precision))
+
+
 def prepare_evaluation(lanes: int) -> Machine:
     """Set up this process for measuring models in float32, on a GPU if there is one, on every core if not."""
     device = _find_device("auto")

@@ -3,7 +3,9 @@
 from charlstm.settings.objectives import OBJECTIVE_USES, PLAIN, Naming
 from charlstm.settings.reader import (
     MAX_SETTINGS_BYTES,
+    AskedSettings,
     dump_settings,
+    load_asked_settings,
     load_settings,
     load_yaml,
     override_setting,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from msgspec import Struct, ValidationError, convert, structs, to_builtins
 
@@ -18,9 +18,18 @@ from charlstm.settings.schema import Settings, contradictions, with_a_limit
 from charlstm.settings.wording import expected, plain
 from charlstm.settings.yaml12 import Located, dump_yaml, read_yaml
 
+AUTOMATIC = "auto"  # in the place of the model's settings
 MAX_SETTINGS_BYTES = 100_000  # fifty times the longest sensible file; PyYAML needs seconds for a megabyte
 
 S = TypeVar("S", bound=Struct)
+
+
+class AskedSettings(NamedTuple):
+    """Settings as they were asked for: what they leave to `model: auto` may be chosen anew, what was given may not."""
+
+    settings: Settings
+    is_automatic: bool
+    given: frozenset[str]  # dotted paths
 
 
 def load_settings(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
@@ -28,8 +37,15 @@ def load_settings(path: Path | None, overrides: Sequence[str] = ()) -> Settings:
 
     Raises SettingsError, one sentence with file and line, for anything that is not a valid settings file.
     """
+    return load_asked_settings(path, overrides).settings
+
+
+def load_asked_settings(path: Path | None, overrides: Sequence[str] = ()) -> AskedSettings:
+    """As `load_settings`, with what was given; without a file the settings are automatic."""
     root = Located("", None, "defaults: ") if path is None else load_yaml(path, "the settings")
-    return _read_settings(root, *map(_override, overrides))
+    root, is_automatic = _take_automatic(root)
+    settings, given = _read_settings(root, *map(_override, overrides))
+    return AskedSettings(settings, is_automatic or path is None, given)
 
 
 def parse_settings(text: bytes, *, where: str, overrides: Sequence[str] = (), base: Settings | None = None) -> Settings:
@@ -37,17 +53,18 @@ def parse_settings(text: bytes, *, where: str, overrides: Sequence[str] = (), ba
 
     Whatever the bytes, the answer is a Settings or a SettingsError.
     """
-    return _read_settings(parse_yaml(text, "the settings", where=where), *map(_override, overrides), base=base)
+    root, _ = _take_automatic(parse_yaml(text, "the settings", where=where))
+    return _read_settings(root, *map(_override, overrides), base=base)[0]
 
 
 def override_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     """The settings with `section.name=value` overrides on top."""
-    return _read_settings(Located("", None, "the settings: "), *map(_override, overrides), base=settings)
+    return _read_settings(Located("", None, "the settings: "), *map(_override, overrides), base=settings)[0]
 
 
 def override_setting(settings: Settings, path: str, value: Any, *, option: str) -> Settings:
     """The settings with one value that came by a command's option, which errors name."""
-    return _read_settings(_document(path, value, f"{option}: "), base=settings)
+    return _read_settings(_document(path, value, f"{option}: "), base=settings)[0]
 
 
 def dump_settings(settings: Settings) -> str:
@@ -55,12 +72,20 @@ def dump_settings(settings: Settings) -> str:
     return dump_yaml(to_builtins(settings))
 
 
-def _read_settings(*documents: Located, base: Settings | None = None) -> Settings:
+def _take_automatic(root: Located) -> tuple[Located, bool]:
+    """The document without `model: auto`, and whether it had that."""
+    fields = root.value
+    if not isinstance(fields, dict) or "model" not in fields or fields["model"].value != AUTOMATIC:
+        return root, False
+    return root._replace(value={**fields, "model": fields["model"]._replace(value=None)}), True
+
+
+def _read_settings(*documents: Located, base: Settings | None = None) -> tuple[Settings, frozenset[str]]:
     settings, given = read_document(Settings, *documents, base=base, field_noun="a setting")
     settings = with_a_limit(settings)
     for path, problem in contradictions(settings):
         raise given.get(path, given[""]._replace(path=path)).error(problem)
-    return settings
+    return settings, frozenset(given)
 
 
 def _override(override: str) -> Located:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from charlstm.settings.reader import AUTOMATIC
 from charlstm.settings.schema import Settings
 from charlstm.settings.wording import expected, shown
 
@@ -25,4 +26,6 @@ def settings_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a settings file, for editors that complete and check."""
     schema = msgspec.json.schema(Settings)
     schema["$defs"]["DataSettings"]["properties"]["sources"]["type"] = ["array", "string"]  # one stands for a list
+    model = schema["$defs"]["Settings"]["properties"]["model"]
+    model["anyOf"] = [{"$ref": model.pop("$ref")}, {"const": AUTOMATIC}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

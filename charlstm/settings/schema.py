@@ -95,14 +95,14 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     batch_size: Annotated[
         Count, Meta(description="lanes: parts of the text read side by side; more where documents are short")
-    ] = 64
+    ] = 32
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: an eighth"),
     ] = "auto"
     sequence_length: Annotated[
         Count, Meta(description="characters of each lane in a step, the reach of the gradient back in time")
-    ] = 128
+    ] = 64
     segment_steps: Annotated[
         Count | None,
         Meta(description="steps for which a lane reads on before it goes elsewhere; null: to the end of its part"),

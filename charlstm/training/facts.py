@@ -18,6 +18,7 @@ class Began:
     parameters: int
     inherited: str | None  # whose weights it begins with
     documents: DocumentCounts | None  # of a text of many
+    chosen: str | None  # the settings that were chosen automatically, and why
 
 
 @dataclass(frozen=True)

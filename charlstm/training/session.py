@@ -7,7 +7,7 @@ Whoever trains is told facts by a callable and may ask for the end by another; w
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -20,7 +20,7 @@ from charlstm import runs
 from charlstm.environment import available_cores, cache_folder
 from charlstm.errors import InputOutputError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
-from charlstm.machine import prepare_training
+from charlstm.machine import prepare_training, training_speed
 from charlstm.networks import OBJECTIVES, build_core, inherit_weights
 from charlstm.runs import Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
@@ -42,6 +42,7 @@ from charlstm.text import (
     split_corpus,
     start_id,
 )
+from charlstm.training.automatic import choose_settings
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
 from charlstm.training.short_texts import (
@@ -64,6 +65,7 @@ FREE_SETTINGS = frozenset(
         *("device", "precision", "threads"),
     )
 )
+PROBED_SIZE, PROBED_LANES = 256, 32  # of the layer by which a machine's speed is told
 LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
@@ -78,6 +80,7 @@ class Session:
     open_folder: Callable[[], AbstractContextManager[Run]]
     documents: DocumentCounts | None
     inherited: str | None = None
+    chosen: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     def train(
@@ -95,7 +98,7 @@ class Session:
             for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)
-            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.documents))
+            tell(Began(run, self.corpus, trainer, parameters, self.inherited, self.documents, self.chosen))
             ended = Ended(run, trainer.progress, None, trainer.stopped_by())
             last_loss: float | None = None
             trainer.before_validation = lambda: tell(Validating())
@@ -137,11 +140,14 @@ def start_session(
     *,
     folder: Path | None = None,
     name: str = "default",
+    given: Collection[str] | None = None,
     init_from: Path | None = None,
     stdin: BinaryIO | None = None,
 ) -> Iterator[Session]:
     """Assemble a new run: read the text, prepare the machine, build the model, perhaps with another run's weights.
 
+    given: dotted paths of the settings that are to stay as they are, while those that `automatic` can choose are chosen
+    for the text, the time and this machine; None to choose none.
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
     A text shorter than a batch gets a smaller one, which the settings of the run record.
     """
@@ -151,6 +157,11 @@ def start_session(
     corpus = read_corpus(settings.data, stdin=stdin)
     parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
     chars = len(parts.train)
+    chosen = None
+    if given is not None:
+        settings, chosen = choose_settings(
+            settings, given, chars=chars, vocab_size=corpus.vocab.size, flop_per_second=_speed_here(settings)
+        )
     fit = fit_batch if documents is None else fit_document_batch
     training, warnings = fit(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus, parts)
@@ -170,7 +181,7 @@ def start_session(
                     runs.discard_run(run)
                 raise
 
-    yield Session(settings, corpus, trainer, open_folder, documents, inherited, warnings)
+    yield Session(settings, corpus, trainer, open_folder, documents, inherited, chosen, warnings)
 
 
 @contextmanager
@@ -230,6 +241,13 @@ def build_trainer(settings: Settings, corpus: Corpus, parts: Splits) -> tuple[Se
         beginning_lanes=beginning_lanes,
     )
     return resolved, trainer
+
+
+def _speed_here(settings: Settings) -> float:
+    """Floating-point operations a second of training the cell of the settings here, in layers of the default size."""
+    layer = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
+    training = replace(settings.training, batch_size=PROBED_LANES)
+    return training_speed(training, layer, lambda: build_core(layer))
 
 
 def _make_batches(ids: Ids, vocab: Vocab, settings: Settings, beginning_lanes: int) -> Batches:

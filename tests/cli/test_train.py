@@ -10,7 +10,6 @@ import pytest
 from charlstm import files, runs
 from charlstm.cli.train import name_of_text
 from charlstm.evaluation import Tally
-from charlstm.settings import Settings
 from charlstm.training import recorder
 
 from .commands import STEPS, charlstm, metrics
@@ -113,7 +112,7 @@ def test_train_takes_texts_and_names_the_run_after_the_first(here: Path) -> None
         run = runs.open_run(Path("runs") / name)
         assert runs.newest_folder() == run.folder
         assert runs.own_corpus(run).chars == count
-        embedding = 5 if "tiny.yaml" in arguments else Settings().model.embedding_size
+        embedding = 5 if "tiny.yaml" in arguments else min(128, run.settings.model.hidden_size)
         assert run.settings.model.embedding_size == embedding
 
 
@@ -145,9 +144,23 @@ def test_train_says_that_a_pipe_is_not_read(here: Path) -> None:
 
 def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path) -> None:
     (here / "short.txt").write_text("the cat sat on the mat\n" * 9)
-    said = charlstm("train", "short.txt", *QUICK[:-1]).stderr
-    assert "the 186 characters to train on are fewer than 64 lanes of 128: training.batch_size is" in said
+    said = charlstm("train", "short.txt", *QUICK[:-1], "--set", "model.hidden_size=20").stderr
+    assert "the 186 characters to train on are fewer than 16 lanes of 64: training.batch_size is" in said
     assert "parameters can learn 186 characters by heart" in said
     training = runs.open_run(Path("runs/short")).settings.training
     assert training.batch_size * training.sequence_length < 186
     assert "by heart" not in charlstm("train", "tiny.yaml").stderr
+
+
+def test_train_without_settings_chooses_them_says_so_and_records_them(here: Path) -> None:
+    said = charlstm("train", "text.txt", "--set", "training.max_steps=3", "--set", "model.hidden_size=8").stderr
+    (chosen,) = (line for line in said.splitlines() if line.startswith("chosen "))
+    assert "batch_size 16" in chosen
+    assert "dropout" in chosen
+    assert "hidden_size" not in chosen
+    settings = runs.open_run(here / "runs" / "text").settings
+    assert settings.model.hidden_size == 8
+    assert settings.training.batch_size == 16
+    (here / "auto.yaml").write_text("data: {sources: [text.txt]}\nmodel: auto\ntraining: {max_steps: 3}\n")
+    assert "chosen " in charlstm("train", "auto.yaml").stderr
+    assert "chosen " not in charlstm("train", "tiny.yaml").stderr

@@ -13,6 +13,7 @@ from charlstm.settings import (
     Settings,
     TrainingSettings,
     dump_settings,
+    load_asked_settings,
     load_settings,
     override_setting,
     override_settings,
@@ -309,3 +310,19 @@ def test_settings_numbers_are_written_whole_also_where_torch_flushes_subnormal_o
     finally:
         torch.set_flush_denormal(False)
     assert parse(text) == settings
+
+
+def test_settings_automatic_are_those_without_a_file_and_with_model_auto(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("model: auto\ntraining: {max_minutes: 5}\n", encoding="utf-8")
+    asked = load_asked_settings(path, ["model.dropout=0.25"])
+    assert asked.is_automatic
+    assert {"training.max_minutes", "model.dropout"} <= asked.given
+    assert "model.hidden_size" not in asked.given
+    assert asked.settings == load_settings(None, ["training.max_minutes=5", "model.dropout=0.25"])
+    assert load_asked_settings(None).is_automatic
+    path.write_text("model: {dropout: 0.25}\n", encoding="utf-8")
+    assert not load_asked_settings(path).is_automatic
+    path.write_text("model: car\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"my\.yaml:1: model is \"?car"):
+        load_asked_settings(path)

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.runs import Progress
-from charlstm.settings import ModelSettings, TrainingSettings
-from charlstm.text import Lanes
+from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
+from charlstm.text import DocumentCounts, Lanes
 from charlstm.training.short_texts import (
     LEAST_BATCHES,
     TURNED_NATS,
+    duplicates_advice,
     fit_batch,
+    fit_document_batch,
     overfitting_advice,
     size_advice,
     validation_advice,
@@ -59,3 +61,27 @@ def test_overfitting_is_told_with_the_step_at_which_validation_turned(
     assert bool(told) == advised
     assert all("step 300 of 900" in message and "0.25" in message for message in told)
     assert overfitting_advice(ModelSettings(), progress, None) == []
+
+
+@pytest.mark.parametrize(("chars", "lanes"), [(100_000, 64), (8192 * 4, 64), (8192 * 4 - 1, 32), (900, 1), (1, 1)])
+def test_documents_too_few_for_four_batches_get_fewer_lanes(chars: int, lanes: int) -> None:
+    fitted, told = fit_document_batch(TrainingSettings(batch_size=64, sequence_length=128), chars)
+    assert (fitted.batch_size, fitted.sequence_length) == (lanes, 128)
+    assert bool(told) == (lanes < 64)
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "shared", "deduplicate", "told"),
+    [
+        (0, 0, "keep", []),
+        (3, 0, "keep", ["3 documents occurred before: they stay, all equal ones in one part of the split", "=drop"]),
+        (3, 2, "keep", ["they stay, 2 of them to validate or test on though they are trained on", "=drop"]),
+        (3, 0, "drop", ["3 documents occurred before: they are left out"]),
+    ],
+)
+def test_duplicates_are_told(duplicates: int, shared: int, deduplicate: str, told: list[str]) -> None:
+    data = DataSettings(deduplicate=deduplicate)  # type: ignore[arg-type]
+    found = duplicates_advice(data, DocumentCounts(9, 1, 1, duplicates, shared))
+    assert len(found) == bool(told)
+    assert all(part in found[0] for part in told)
+    assert ("=drop" in "".join(found)) == ("=drop" in told)

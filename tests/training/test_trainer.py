@@ -5,8 +5,10 @@ import io
 import math
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from charlstm.networks import CharLM
+from charlstm.runs.progress import decode_progress
 from charlstm.text import Batch
 
 from ..small_runs import bits
@@ -55,6 +58,18 @@ def test_trainer_exports_copies_that_later_steps_leave_alone() -> None:
     before = bits(exported)
     take(trainer, 3)
     assert bits(exported) == before != bits(trainer.export())
+
+
+def test_trainer_goes_on_from_an_earlier_version_that_did_not_count_characters() -> None:
+    trainer = make()
+    take(trainer, 3)
+    checkpoint = trainer.export()
+    fields = msgspec.to_builtins(checkpoint.progress)
+    assert fields.pop("chars") == 3 * B * T
+    earlier = decode_progress(msgspec.json.encode(fields), where="it")
+    resumed = make()
+    resumed.restore(replace(checkpoint, progress=earlier))
+    assert take(resumed, 1)[0].chars == 4 * B * T
 
 
 # Nothing but the step matters

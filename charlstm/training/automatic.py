@@ -1,0 +1,79 @@
+"""Automatic settings: a model and how to train it, from the text, the time there is, and the speed of the machine.
+
+Letters: `N` characters to train on, `D` characters that training reads, `V` vocabulary, `H` hidden.
+
+The rule is fitted to searches over texts from 20 kB to 50 MB, and held against others on texts that it was not fitted
+to: docs/automatic.md.
+"""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from msgspec.structs import replace
+
+from charlstm.settings import ModelSettings, Settings
+from charlstm.weights import count_weights, training_flop
+
+HIDDEN_SIZES = (96, 128, 192, 256, 384, 512, 768, 1024)
+CHARS_A_WEIGHT = 2.0  # that training must read, or a smaller model learns more in the same time
+MOST_PASSES = 100  # over the text, however much time there is
+LEAST_PASSES = 3.0  # over the text, with which it is not learned by heart
+DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.12, 0.5  # of the passes over the text
+RECURRENT_SHARE = 0.7  # of the dropout, for recurrent weights
+SHORT_TEXT_CHARS = 50_000  # which 32 lanes would leave too few steps a pass
+WINDOW_CHARS = 64
+VALIDATIONS = 10  # in a run
+
+
+def choose_settings(
+    settings: Settings, given: Collection[str], *, chars: int, vocab_size: int, flop_per_second: float
+) -> tuple[Settings, str]:
+    """The settings with all that is not among those given chosen anew, and a line that says what and why.
+
+    given: dotted paths. chars: N. flop_per_second: of training here (`machine.training_speed`).
+    """
+    training = settings.training
+    lanes = 16 if chars < SHORT_TEXT_CHARS else 32
+    most_passes = training.max_epochs or MOST_PASSES
+    most_steps = training.max_steps or math.inf
+    seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
+
+    def chars_read(model: ModelSettings) -> float:
+        in_time = seconds * flop_per_second / training_flop(model, vocab_size)
+        return min(in_time, most_passes * chars, most_steps * lanes * WINDOW_CHARS)
+
+    hidden_sizes = [settings.model.hidden_size] if "model.hidden_size" in given else HIDDEN_SIZES
+    sizes = [replace(settings.model, hidden_size=size, embedding_size=min(128, size)) for size in hidden_sizes]
+    fitting = [size for size in sizes if chars_read(size) >= CHARS_A_WEIGHT * count_weights(size, vocab_size)]
+    model = fitting[-1] if fitting else sizes[0]
+    passes = chars_read(model) / chars
+    dropout = min(MOST_DROPOUT, max(0.0, DROPOUT_A_DOUBLING * math.log2(passes / LEAST_PASSES)))
+    steps = math.ceil(passes * chars / (lanes * WINDOW_CHARS))
+    every = max(1, steps // VALIDATIONS)
+    chosen: dict[str, Any] = {
+        "model.hidden_size": model.hidden_size,
+        "model.embedding_size": model.embedding_size,
+        "model.dropout": round(dropout, 2),
+        "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
+        "training.batch_size": lanes,
+        "training.sequence_length": WINDOW_CHARS,
+        "training.learning_rate": learning_rate_for(steps),
+        "training.validate_every_steps": every,
+        "training.save_every_steps": every,
+    }
+    if passes == MOST_PASSES:
+        chosen["training.max_epochs"] = MOST_PASSES
+    chosen = {path: value for path, value in chosen.items() if path not in given}
+    for path, value in chosen.items():
+        section, _, name = path.partition(".")
+        settings = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
+    named = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in chosen.items() if "every" not in path)
+    return settings, (
+        f"{named}: {passes:.2g} passes over {chars:,} characters, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
+    )
+
+
+def learning_rate_for(steps: int) -> float:
+    """The highest rate of a run: fewer steps can be longer ones."""
+    return 0.008 if steps < 2000 else 0.005 if steps < 4000 else 0.003

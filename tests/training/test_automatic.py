@@ -1,0 +1,71 @@
+"""Automatic settings: chosen from the text, the time and the speed, and never over what was given."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+
+from charlstm.settings import Settings, override_settings
+from charlstm.text import Lanes
+from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, choose_settings
+
+CHARS = st.integers(1_000, 10**9)
+SPEEDS = st.floats(1e9, 1e15)
+MINUTES = st.floats(0.1, 10_000)
+
+
+def chosen(chars: int, speed: float, minutes: float | None, *given_values: str) -> Settings:
+    settings = Settings()
+    settings = replace(settings, training=replace(settings.training, max_minutes=minutes))
+    settings = override_settings(
+        settings, [*given_values, "training.max_epochs=3"] if minutes is None else given_values
+    )
+    paths = {value.partition("=")[0] for value in given_values} | {"training.max_minutes"}
+    return choose_settings(settings, paths, chars=chars, vocab_size=65, flop_per_second=speed)[0]
+
+
+@given(CHARS, SPEEDS, MINUTES)
+def test_automatic_settings_are_valid_and_train_on_any_text(chars: int, speed: float, minutes: float) -> None:
+    settings = chosen(chars, speed, minutes)
+    assert override_settings(settings, ()) == settings
+    assert settings.model.hidden_size in HIDDEN_SIZES
+    assert 0 <= settings.model.recurrent_dropout <= settings.model.dropout <= MOST_DROPOUT
+    training = settings.training
+    if training.batch_size * training.sequence_length < chars:
+        epoch = Lanes(range(chars), training.batch_size, training.sequence_length).steps_per_epoch  # type: ignore[arg-type]
+        assert training.validate_every_steps <= MOST_PASSES * (epoch + 1)
+
+
+@given(CHARS, st.lists(SPEEDS, min_size=2, max_size=2).map(sorted))
+def test_more_operations_never_make_a_smaller_model_or_less_dropout(chars: int, speeds: list[float]) -> None:
+    slow, fast = (chosen(chars, speed, 1.0) for speed in speeds)
+    assert slow.model.hidden_size <= fast.model.hidden_size
+
+
+def test_longer_texts_need_less_dropout_and_allow_larger_models() -> None:
+    sizes = [chosen(chars, 2e11, 10.0).model for chars in (10**4, 10**5, 10**6, 10**7, 10**8)]
+    assert all(shorter.dropout >= longer.dropout for shorter, longer in pairwise(sizes))
+    assert all(shorter.hidden_size <= longer.hidden_size for shorter, longer in pairwise(sizes))
+    assert sizes[0].dropout > sizes[-1].dropout == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["model.hidden_size=77", "model.dropout=0.07", "training.batch_size=9", "training.learning_rate=0.5"]
+)
+def test_what_was_given_stays(value: str) -> None:
+    free, fixed = chosen(10**6, 2e11, 1.0), chosen(10**6, 2e11, 1.0, value)
+    section, name = value.partition("=")[0].split(".")
+    assert str(asdict(getattr(fixed, section))[name]) == value.partition("=")[2]
+    others = asdict(fixed.training) | asdict(fixed.model)
+    expected = asdict(free.training) | asdict(free.model)
+    same = {key for key in others if others[key] == expected[key]}
+    assert "sequence_length" in same
+    assert name not in same
+
+
+def test_without_minutes_the_passes_that_were_asked_for_decide() -> None:
+    settings = chosen(10**6, 2e11, None)
+    assert settings.training.max_epochs == 3
+    assert settings.model.dropout == 0

@@ -1,0 +1,80 @@
+"""The model of a task: a core of `charlstm.networks` between inputs as they are, or one unit a symbol, and a read-out.
+
+Letters: `T` steps, `B` sequences, `I` numbers or symbols of an input, `O` output units, `H` hidden.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.lstm1997.tasks import Task
+from charlstm.cells import State
+from charlstm.networks.cores import NO_MASKS, Core, Masks, build_core
+from charlstm.settings import ModelSettings
+
+
+class TaskModel(nn.Module):
+    """One output a step, from all that was read until then."""
+
+    def __init__(self, task: Task, *, cell: str, hidden_size: int, memory: int | None, seed: int) -> None:
+        """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core."""
+        super().__init__()
+        self.input_size = task.input_size
+        settings = ModelSettings(
+            cell=cell,
+            embedding_size=task.input_size,
+            hidden_size=hidden_size,
+            num_layers=1,
+            skip_connections=False,
+            dropout=0.0,
+        )
+        self.core = build_core(settings)
+        self.output = nn.Linear(hidden_size, task.output_size)
+        generator = torch.Generator().manual_seed(seed)
+        self.core.initialise(forget_bias=settings.forget_bias, generator=generator)
+        if memory is not None:
+            spread_memory(self.core, memory, generator)
+        with torch.no_grad():
+            nn.init.xavier_uniform_(self.output.weight, generator=generator)
+            self.output.bias.zero_()
+
+    def forward(
+        self, inputs: Tensor, state: State | None = None, *, masks: Masks = NO_MASKS, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, State]:
+        """Outputs (T, B, O), before any softmax. inputs: (T, B) symbols or (T, B, I) numbers."""
+        x = inputs if inputs.is_floating_point() else F.one_hot(inputs, self.input_size)
+        x, state = self.core(x.to(dtype), state, masks=masks)
+        return self.output(x), state
+
+
+@torch.no_grad()
+def spread_memory(core: Core, longest: int, generator: torch.Generator) -> None:
+    """Gates that at first keep the state for 1 to `longest` steps, a unit each: Tallec & Ollivier 2018, equation 16.
+
+    b_f = ln(u), b_i = −b_f with u uniform on [1, longest − 1]; a GRU keeps by its update gate. No gates, no change.
+    """
+    weights, size = core.layer_weights(0), core.hidden_size
+    kept = torch.empty(size).uniform_(1, longest - 1, generator=generator).log()
+    for sign, names in ((1, "fz"), (-1, "i")):
+        for place, gate in enumerate(core.cell.gates):
+            if gate in names:
+                weights["bias_ih"][place * size : (place + 1) * size] = sign * kept
+
+
+class TaskLoss:
+    """The loss of a task, as the trainer's objective; it remembers the errors of the batch that it has last seen.
+
+    Squared error for numbers, cross-entropy for output units, summed over the targets that are counted.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.errors = torch.empty(0)  # (B,), one a sequence
+
+    def loss(self, outputs: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """outputs: (T, B, O). targets, mask: (T, B)."""
+        with torch.no_grad():
+            self.errors = self.task.errors(outputs, inputs, targets, mask)
+        if targets.is_floating_point():
+            return F.mse_loss(outputs[..., 0][mask], targets[mask], reduction="sum")
+        return F.cross_entropy(outputs[mask], targets[mask], reduction="sum")

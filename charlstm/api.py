@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from msgspec.structs import replace
@@ -14,17 +14,27 @@ from charlstm.environment import available_cores, load_average
 from charlstm.errors import SettingsError, TextError
 from charlstm.inference import (
     EVERY,
+    SAMPLED_LANES,
+    Automaton,
+    Document,
+    Filter,
     LineScorer,
     LineScores,
     Sample,
     SamplingParameters,
+    Stepper,
+    Tally,
     build_directions,
     build_stepper,
+    collect_documents,
+    compile_expression,
     decode_line,
+    encode_known,
     encode_lines,
-    encode_stop,
     fill_text,
+    find_likeliest,
     generate,
+    known_end,
     numpy_threads,
     sampling_threads,
     take_text,
@@ -43,6 +53,8 @@ if TYPE_CHECKING:
     from charlstm.machine import Machine
     from charlstm.networks import Model
     from charlstm.text import Ids
+
+T = TypeVar("T")
 
 
 def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int = 1) -> str:
@@ -74,17 +86,16 @@ def sample_stepwise(
 ) -> Iterator[list[Sample]]:
     """Generate samples from a run's best checkpoint; after each step yield those that it advanced (`generate`).
 
-    sampling: its length 0 is without end. which: of the samples.
+    sampling: its length 0 is without end; a model of documents ends each itself. which: of the samples.
     cores: that NumPy may use, None for all of this process.
     cold: whether to read nothing before the prompt, instead of what training texts begin with.
     Everything is read and checked before this returns; raises RunError and TextError.
     """
     refuse_other_objective(run, "next")
     prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
-    stop_ids = encode_stop(run.vocab, stop)
-    weights = read_checkpoint(run, "best", model_only=True).weights
+    stop_ids = encode_known(run.vocab, stop)
     steps = generate(
-        build_stepper(weights, run.settings.model),
+        _stepper(run),
         run.vocab,
         SamplingParameters.from_settings(sampling),
         prompt=prompt_ids,
@@ -96,13 +107,78 @@ def sample_stepwise(
         scored=scored,
         cold=cold,
     )
-    threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
+    return _with_threads(run, cores, steps)
 
-    def with_threads() -> Iterator[list[Sample]]:
-        with numpy_threads(threads):
-            yield from steps
 
-    return with_threads()
+def sample_documents(
+    run: Run,
+    sampling: SamplingSettings,
+    *,
+    wanted: int = 1,
+    prefix: bytes = b"",
+    constraint: Automaton | None = None,
+    filters: Sequence[Filter] = (),
+    tally: Tally | None = None,
+    seed: int = 1,
+    scored: bool = True,
+    cores: int | None = None,
+) -> Iterator[Document]:
+    """Draw as many documents as are wanted, lines of a stream model, each with its end; those left out are replaced.
+
+    sampling: its length is that of the longest document, after the prefix, 0 for no limit; longer ones are left out.
+    prefix: what each begins with. constraint: what it may be written with, from its beginning on. tally: counts.
+    Everything is read and checked before this returns; raises RunError, TextError and SettingsError, and RunError
+    later, after the documents found, if there are not enough.
+    """
+    refuse_other_objective(run, "next")
+    end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
+    steps = generate(
+        _stepper(run),
+        run.vocab,
+        SamplingParameters.from_settings(sampling),
+        prompt=prefix_ids,
+        length=sampling.length + 1 if sampling.length else None,  # the end symbol is one more
+        seed=seed,
+        samples=None,
+        end_id=end,
+        constraint=None if constraint is None else _after(constraint, prefix_ids, sampling.length),
+        lanes=min(wanted, SAMPLED_LANES),
+        scored=scored,
+    )
+    tally = Tally() if tally is None else tally
+    documents = collect_documents(steps, prefix_ids, wanted=wanted, filters=filters, tally=tally)
+    return _with_threads(run, cores, documents)
+
+
+def likeliest_documents(
+    run: Run,
+    wanted: int,
+    *,
+    length: int | None = None,
+    prefix: bytes = b"",
+    constraint: Automaton | None = None,
+    filters: Sequence[Filter] = (),
+    tally: Tally | None = None,
+    cores: int | None = None,
+) -> Iterator[Document]:
+    """Find the likeliest documents, the likeliest first: exact, by the model's own probabilities given the prefix.
+
+    length: characters after the prefix at most, None for any number. The rest is as in `sample_documents`.
+    """
+    refuse_other_objective(run, "next")
+    end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
+    found = find_likeliest(
+        _stepper(run),
+        start=start_id(run.vocab),
+        end=end,
+        wanted=wanted,
+        length=length,
+        constraint=_after(constraint or compile_expression("(?s:.*)", run.vocab), prefix_ids, length or 0),
+        prefix=prefix_ids,
+        filters=filters,
+        tally=Tally() if tally is None else tally,
+    )
+    return _with_threads(run, cores, found)
 
 
 def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0, seed: int = 1) -> bytes:
@@ -233,6 +309,38 @@ def evaluate_dynamic(
         model, OBJECTIVES["next"], texts, training_ids, start_id=start_id(run.vocab), tell=tell
     )
     return [evaluation.Evaluation(tally, "dynamic", lanes=1, naming=naming, rule=rule) for tally in tallies]
+
+
+def _stepper(run: Run) -> Stepper:
+    return build_stepper(read_checkpoint(run, "best", model_only=True).weights, run.settings.model)
+
+
+def _with_threads(run: Run, cores: int | None, made: Iterator[T]) -> Iterator[T]:
+    """What is made by a run's model, with as many threads as that gains from."""
+    threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
+    with numpy_threads(threads):
+        yield from made
+
+
+def _prefix_ids(run: Run, prefix: bytes) -> list[int]:
+    found = encode_known(run.vocab, prefix, option="--prefix")
+    if known_end(run.vocab) in found:
+        raise SettingsError(
+            "--prefix holds a line end, with which a line of this model ends: give the beginning of one line"
+        )
+    return found
+
+
+def _after(constraint: Automaton, prefix: Sequence[int], length: int) -> Automaton:
+    """What may follow the prefix, in so many characters or, for 0, any number."""
+    rest = constraint.after(prefix)
+    if rest is None:
+        raise SettingsError("nothing that begins with --prefix matches the expression")
+    if length and rest.shortest > length:
+        raise SettingsError(
+            f"what matches has at least {rest.shortest:,} characters, but --length is {length:,}: give a larger one"
+        )
+    return rest
 
 
 def _load_model(run: Run, lanes: int) -> "tuple[Model, Machine]":

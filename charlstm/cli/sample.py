@@ -11,10 +11,12 @@ import typer
 from charlstm import environment
 from charlstm.cli.interactive import answer_prompts
 from charlstm.cli.runs import take_run
+from charlstm.cli.sample_documents import DocumentOptions, write_documents
 from charlstm.cli.terminal import (
     RawOption,
     RunOption,
     ShardOption,
+    TrustOption,
     parse_shard,
     print_diagnostic,
     read_input,
@@ -51,7 +53,7 @@ def sample_command(
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option("--length", "-n", metavar="N", help="Characters to generate; 0: until the pipe closes."),
+        typer.Option("--length", "-n", metavar="N", help="Characters to generate, of a document at most; 0: no limit."),
     ] = None,
     prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="Text to continue.")] = "",
     prompt_file: Annotated[
@@ -69,6 +71,42 @@ def sample_command(
     ] = None,
     null: Annotated[bool, typer.Option("-0", "--null", help="End each text with NUL, as for xargs -0.")] = False,
     shard: ShardOption = "1/1",
+    lines: Annotated[
+        bool,
+        typer.Option("--lines", help="One whole line or document each; so does a model of documents, and all below."),
+    ] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="No document twice.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="None that stands in the text of the run.")] = False,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            "--match",
+            metavar="REGEX",
+            help="Only what Python's re.fullmatch accepts; at each step the model's probabilities are renormalised.",
+        ),
+    ] = None,
+    prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="What each document begins with.")] = "",
+    suffix: Annotated[
+        str | None, typer.Option("--suffix", metavar="TEXT", help="What each document ends with, as --match '.*TEXT'.")
+    ] = None,
+    best: Annotated[
+        int | None,
+        typer.Option(
+            "--best", metavar="N", min=1, help="The N likeliest documents, exactly, each after its probability."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="NAME,NAME…", help="Rows of a table with these columns, as JSON objects."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--given", metavar="NAME=VALUE", help="The first fields of each row. Repeatable."),
+    ] = None,
+    escape: Annotated[
+        bool, typer.Option("--escape", help="Write line ends in documents as \\n; else those are left out.")
+    ] = False,
+    trust_sources: TrustOption = False,
     interactive: Annotated[
         bool,
         typer.Option("--interactive", "-i", help="Ask for prompts; each begins a text of its own."),
@@ -106,14 +144,53 @@ def sample_command(
     import secrets  # 5 ms, which --help need not take
 
     from charlstm.api import sample_stepwise
-    from charlstm.inference import encode_stop
+    from charlstm.inference import encode_known
 
     opened = take_run(run, needs="next", quiet=quiet)
     sampling = _sampling_settings(opened.settings, options, overrides or ())
+    documents = DocumentOptions(
+        unique=unique,
+        new=new,
+        match=match,
+        prefix=prefix,
+        suffix=suffix,
+        best=best,
+        columns=columns,
+        given=given or [],
+        escape=escape,
+        null=null,
+        as_json=as_json,
+        trust_sources=trust_sources,
+        raw=raw,
+        quiet=quiet,
+    )
+    if lines or opened.vocab.has_boundary or documents.are_given():
+        texts = {
+            "--prompt": prompt,
+            "--prompt-file": prompt_file,
+            "--cold": cold,
+            "--no-echo": not echo,
+            "--stop": stop,
+        }
+        _refuse(
+            {**texts, "--separator": separator, "--interactive": interactive},
+            "documents or lines (for --prompt give --prefix)",
+        )
+        if best is not None:
+            draws = {
+                "--temp": temperature,
+                "--top-k": top_k,
+                "--top-p": top_p,
+                "--samples": samples > 1,
+                "--seed": seed,
+            }
+            _refuse(draws, "--best, which draws nothing")
+        write_documents(opened, sampling, documents, wanted=samples, seed=seed, cores=cores)
+        return
     if sampling.length == 0 and (samples > 1 or as_json):
         raise SettingsError("--length 0 never ends, so it goes with one sample and without --json: give a length")
     first_seed = secrets.randbelow(2**32) if seed is None else seed
-    stop_ids = encode_stop(opened.vocab, _bytes(stop))
+    stop_ids = encode_known(opened.vocab, _bytes(stop))
     end = b"\0" if null else b"\n"
     write = text_writer(raw=raw)
 
@@ -159,6 +236,13 @@ def sample_command(
             if rule:
                 _draw_rule()
         write(text if text.endswith(end) else text + end)
+
+
+def _refuse(given: dict[str, Any], what: str) -> None:
+    """Raise SettingsError for an option that was given, but does not go with what is asked for."""
+    for name, value in given.items():
+        if value not in (None, False, ""):
+            raise SettingsError(f"{name} does not go with {what}: leave it out")
 
 
 def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, write: "Write", *, end: bytes) -> None:

@@ -4,6 +4,7 @@ Letters: `B` lanes, `V` vocabulary, `K` candidates.
 """
 
 import math
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from charlstm.cells import State
 from charlstm.errors import RunError, TextError
+from charlstm.inference.automaton import Constraint
 from charlstm.inference.engine import Stepper
 from charlstm.settings import SamplingSettings
 from charlstm.text import Vocab, name_characters, start_id
@@ -22,6 +24,7 @@ EVERY = slice(None)
 SAMPLED_LANES = 64  # samples that advance together; a larger batch gains little
 DRAWS = 64  # random numbers of a sample made at once, which costs less than one by one
 FEW = 32  # candidates up to which a single lane chooses quicker among lists than among arrays
+MOST_LEFT = 2**31 - 2  # characters, where there is no limit
 LARGE_VOCAB = 128  # symbols from which on finding the highest few beats sorting them all
 
 
@@ -51,7 +54,9 @@ class Sample:
     chars: int = 0  # generated; in the end without the stop
     log_prob: float = 0.0  # the model's own, in nats, whatever the temperature and the filters; NaN if not wanted
     last_log_probs: list[float] = field(default_factory=list)  # of as many characters as the stop has
+    end_log_prob: float = 0.0  # of the end symbol
     finished: bool = False
+    ended: bool = False  # finished by the end symbol
 
     @property
     def mean_log_prob(self) -> float | None:
@@ -67,9 +72,11 @@ def generate(
     prompt: Sequence[int] | NDArray[np.integer],
     length: int | None,
     seed: int,
-    samples: int = 1,
+    samples: int | None = 1,
     which: slice = EVERY,
     stop_ids: Sequence[int] = (),
+    end_id: int | None = None,
+    constraint: Constraint | None = None,
     lanes: int = SAMPLED_LANES,
     scored: bool = True,
     cold: bool = False,
@@ -77,19 +84,21 @@ def generate(
     """Generate samples, up to `lanes` at a time; after each step yield those that it advanced.
 
     prompt: ids to read first, after the start symbol, with which texts begin in training. cold: to leave that out.
-    length: characters to generate, None for no end. which: of the samples.
-    stop_ids: a text that ends a sample and is left out of it.
+    length: characters to generate, None for no end. samples: None for as many as are asked for. which: of the samples.
+    stop_ids: a text that ends a sample and is left out of it. end_id: a symbol that does so too, None for the boundary
+    of documents; with length + 1 symbols to generate, documents of that length can still be ended by it.
+    constraint: which symbols may come next; among those the model's probabilities are renormalised at each step.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
-    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn. The boundary of
-    documents ends a sample too, and is left out of it.
+    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
     """
+    end_id = vocab.boundary_id if end_id is None else end_id
     parameters = replace(parameters, never=vocab.unknown_id)
     stop = list(stop_ids)
-    head = np.asarray([*([] if cold else [start_id(vocab)]), *prompt], dtype=np.intp)
-    logits_at_start, state_at_start = _read(stepper, head)
-    numbers = range(samples)[which]
-    seeds = islice(enumerate(sample_seeds(seed)), numbers.start, numbers.stop, numbers.step)
+    head = [*([] if cold else [start_id(vocab)]), *prompt]
+    logits_at_start, state_at_start = read_ids(stepper, head)
+    first, last, stride = which.indices(sys.maxsize if samples is None else samples)
+    seeds = islice(enumerate(sample_seeds(seed)), first, last, stride)
     waiting = (Sample(number, one, _draws(one), log_prob=0.0 if scored else math.nan) for number, one in seeds)
     if length == 0:
         yield [replace(sample, finished=True) for sample in waiting]
@@ -97,25 +106,36 @@ def generate(
     live = list(islice(waiting, lanes))
     logits = logits_at_start.repeat(len(live), axis=0)  # (B, V)
     state = tuple(part.repeat(len(live), axis=1) for part in state_at_start)  # (L, B, H)
+    start = 0 if constraint is None else constraint.start
+    states = np.full(len(live), start)
     while live:
-        ids = pick(logits, np.array([next(sample.draws) for sample in live]), parameters)
-        scores = log_probs(logits, ids) * (ids != vocab.boundary_id) if scored else np.zeros(0)
-        for sample, score in zip(live, scores.tolist(), strict=scored):
+        possible = logits
+        if constraint is not None:
+            left = np.array([MOST_LEFT if length is None else length - sample.chars for sample in live])
+            possible = np.where(constraint.allowed(states, left), logits, -np.inf)
+        ids = pick(possible, np.array([next(sample.draws) for sample in live]), parameters)
+        for sample, score, one in zip(live, log_probs(logits, ids).tolist(), ids, strict=True) if scored else ():
+            if one == end_id:
+                sample.end_log_prob = score
+                continue
             sample.log_prob += score
             if stop:
                 sample.last_log_probs = [*sample.last_log_probs, score][-len(stop) :]
-        _extend(live, ids.tolist(), stop, length, vocab.boundary_id)
+        _extend(live, ids.tolist(), stop, length, end_id)
         yield live
         logits, state = stepper.step(ids, state)
+        if constraint is not None:
+            states = constraint.advance(states, ids)
         free = [lane for lane, sample in enumerate(live) if sample.finished]
         for lane, sample in zip(free, waiting, strict=False):
             live[lane] = sample
             logits[lane] = logits_at_start[0]
+            states[lane] = start
             for part, at_start in zip(state, state_at_start, strict=True):
                 part[:, lane] = at_start[:, 0]
         going = [lane for lane, sample in enumerate(live) if not sample.finished] if free else range(len(live))
         if len(going) < len(live):
-            live = [live[lane] for lane in going]
+            live, states = [live[lane] for lane in going], states[going]
             logits, state = logits[going], tuple(part[:, going] for part in state)
 
 
@@ -182,12 +202,21 @@ def log_probs(logits: NDArray[np.floating], ids: NDArray[np.intp]) -> NDArray[np
     return found
 
 
-def encode_stop(vocab: Vocab, stop: str | bytes) -> list[int]:
-    """The ids of a text that ends a sample. Raises TextError if it holds a character that is never generated."""
-    unknown = vocab.unknown_characters(stop, where="--stop")
+def all_log_probs(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The model's log-probabilities (B, V), in nats."""
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    found: NDArray[np.float64] = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    _refuse_nan(float(found.sum()))
+    return found
+
+
+def encode_known(vocab: Vocab, text: str | bytes, *, option: str = "--stop") -> list[int]:
+    """The ids of a text that is to be met, or begun with. Raises TextError for a character that is never generated."""
+    unknown = vocab.unknown_characters(text, where=option)
     if unknown:
-        raise TextError(f"--stop can never be met: {name_characters(unknown)} is not in the model's vocabulary")
-    return vocab.encode_text(stop, where="--stop").tolist()  # type: ignore[no-any-return]
+        raise TextError(f"{option} can never be met: {name_characters(unknown)} is not in the model's vocabulary")
+    return vocab.encode_text(text, where=option).tolist()  # type: ignore[no-any-return]
 
 
 def _draws(seed: int) -> Iterator[float]:
@@ -201,7 +230,7 @@ def _extend(live: list[Sample], ids: list[int], stop: list[int], length: int | N
     """Give each live sample its next id, and mark those that this finishes."""
     for sample, chosen in zip(live, ids, strict=True):
         if chosen == end_id:
-            sample.finished = True
+            sample.finished = sample.ended = True
             continue
         pending = sample.pending
         pending.append(chosen)
@@ -243,11 +272,11 @@ def _ranked(logits: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     return (-logits).argsort(kind="stable")[..., :count]
 
 
-def _read(stepper: Stepper, ids: NDArray[np.integer]) -> tuple[NDArray[np.floating], State]:
-    """Logits (1, V) and state after reading ids from the zero state, before any of them the output's bias alone."""
+def read_ids(stepper: Stepper, ids: Sequence[int]) -> tuple[NDArray[np.floating], State]:
+    """Logits (1, V) and the state after reading ids from the zero state, before any of them the output's bias alone."""
     logits, state = stepper.output_bias[None], stepper.zero_state(1)
-    for position in range(len(ids)):
-        logits, state = stepper.step(ids[position : position + 1], state)
+    for one in np.array(ids, dtype=np.intp)[:, None]:
+        logits, state = stepper.step(one, state)
     return logits, state
 
 

@@ -27,4 +27,4 @@ from charlstm.runs.folder import (
 from charlstm.runs.listing import RunSummary, list_runs
 from charlstm.runs.metrics import MetricsRow, append_metrics, cut_metrics, read_bits_name, read_metrics
 from charlstm.runs.progress import MOST_STEPS, Pace, Plan, Progress
-from charlstm.runs.texts import encode_text, own_corpus, read_lines, read_split
+from charlstm.runs.texts import encode_text, known_documents, own_corpus, read_lines, read_split

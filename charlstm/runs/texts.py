@@ -1,11 +1,13 @@
 """Texts in a run's vocabulary: a split of the one it was trained on, or any other."""
 
+from hashlib import sha256
 from typing import BinaryIO
 
 import numpy as np
 
 from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
+from charlstm.files import disk_errors
 from charlstm.runs.folder import Run
 from charlstm.settings import plain
 from charlstm.text import (
@@ -15,12 +17,15 @@ from charlstm.text import (
     Cut,
     EncodedText,
     Ids,
+    KnownDocuments,
     encode_source,
     end_id,
     is_stream,
     open_corpus,
+    open_known,
     read_corpus,
     split_corpus,
+    write_known,
 )
 
 
@@ -68,6 +73,23 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
             f"the run's text has no {split} split (data.split is [{fractions}]): choose another, or name a text"
         )
     return ids
+
+
+def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> KnownDocuments:
+    """The documents, or lines, of the run's text, all its splits; read once, then kept in the cache.
+
+    Raises as `own_corpus`, and RunError for a text without an end symbol.
+    """
+    end = end_id(run.vocab)
+    if end is None:
+        raise RunError(f"{run.folder} was trained on a text without documents or lines, so none of them are known")
+    text = run.text.fingerprint if run.text is not None else ""  # of which `own_corpus` knows nothing
+    path = cache_folder() / f"{sha256(f'known 1 {text}'.encode()).hexdigest()}.known"
+    if (known := open_known(path)) is None:
+        corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
+        with disk_errors(f"to the cache {str(cache_folder())!r}"):
+            known = write_known(path, corpus.ids, end)
+    return known
 
 
 def encode_text(run: Run, source: str, *, stdin: BinaryIO | None = None) -> EncodedText:

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
-from charlstm.inference import SamplingParameters, encode_stop, generate, take_text
+from charlstm.inference import SamplingParameters, encode_known, generate, take_text
 from charlstm.inference import log_probs as log_probs_of
 from charlstm.inference.sampling import pick, sample_seeds
 from charlstm.text.vocabulary import Vocab
@@ -188,7 +188,7 @@ def test_pick_gives_a_single_stream_what_it_gives_it_among_others(
 def test_generate_makes_each_sample_as_if_it_were_alone(streams: int) -> None:
     vocab = vocab_of(ALPHABET)
     engine = Bigrams(vocab.size)
-    stop_ids = encode_stop(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
+    stop_ids = encode_known(vocab, "ei")  # ends samples at different lengths, so that their places are taken over
     together = texts(engine, vocab, samples=20, lanes=streams, stop_ids=stop_ids)
     alone = {seed: texts(engine, vocab, seed=seed, stop_ids=stop_ids)[seed] for seed in islice(sample_seeds(5), 20)}
     assert together == alone
@@ -244,7 +244,7 @@ def test_generate_tells_the_mean_log_probability_of_the_text_without_its_stop(sc
     vocab = vocab_of("abc~")
     engine = Script([*vocab.encode_text(script, where="here").tolist(), *[3] * 20], vocab.size)
     engine.rows[:] += np.arange(len(engine.rows))[:, None] * np.eye(4)[3] * 1e-3  # another probability in each place
-    stop_ids = encode_stop(vocab, stop)
+    stop_ids = encode_known(vocab, stop)
     how = SamplingParameters(temperature=0.0)
     *_, (sample,) = generate(engine, vocab, how, prompt=[], length=20, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
     text = (script + "~" * 20)[:20].partition(stop)[0]
@@ -289,13 +289,13 @@ def test_generate_cold_without_a_prompt_draws_from_the_output_bias_alone() -> No
 def test_take_text_streams_up_to_the_stop_and_nothing_of_it(script: str, stop: str, length: int) -> None:
     vocab = vocab_of("ab~")
     ids = [*vocab.encode_text(script, where="here").tolist(), *[vocab.size - 1] * 50]  # the script, then ~~~
-    stop_ids = encode_stop(vocab, stop)
+    stop_ids = encode_known(vocab, stop)
     parameters = SamplingParameters(temperature=0.0)
     steps = generate(Script(ids, vocab.size), vocab, parameters, prompt=[], length=length, seed=1, stop_ids=stop_ids)  # type: ignore[arg-type]
     streamed = b"".join(take_text(one, vocab, stop_ids=stop_ids) for (one,) in steps)
     assert streamed.decode() == (script + "~" * 50)[:length].partition(stop)[0]
 
 
-def test_encode_stop_refuses_what_can_never_be_met() -> None:
+def test_encode_known_refuses_what_can_never_be_met() -> None:
     with pytest.raises(TextError, match=r"'z' \(U\+007A\)"):
-        encode_stop(vocab_of("ab"), "az")
+        encode_known(vocab_of("ab"), "az")

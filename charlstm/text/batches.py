@@ -3,8 +3,8 @@
 Letters: `B` lanes, `T` steps, `N` characters of the text.
 
 A batch says what is read, what follows each character, what of it counts, and which lanes begin afresh; the position in
-the data is one integer. `Lanes` and `Segments` read a training text, in order or in a shuffled one, perhaps beside
-lanes that read its beginnings; `Parts` are any parts of a text, to measure a model on them.
+the data is one integer. `Lanes` read a training text, perhaps beside lanes that read its beginnings; `Parts` are any
+parts of a text, to measure a model on them.
 """
 
 import functools
@@ -50,13 +50,18 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Lanes:
-    """One text as B contiguous parts that are read side by side, T characters a step.
+    """One text read by B lanes side by side, T characters a step, in order or in segments in a shuffled order.
 
     Truncated backpropagation through time (Williams & Peng 1990): step k continues where step k − 1 stopped, so the
-    state is carried and the gradient alone is cut.
+    state is carried and the gradient alone is cut. In order, each lane reads (N − 1) // B characters of the text:
 
         lane 0  | step 0 | step 1 | …
-        lane 1  | step 0 | step 1 | …        each lane is (N − 1) // B characters of the text, in order
+        lane 1  | step 0 | step 1 | …
+
+    With segments a lane goes on elsewhere after K steps, and begins afresh there. Where the time does not suffice for
+    the whole text, what is read is a sample of all of it, and where it is read often, no two batches are alike. The
+    order is drawn every epoch by (seed, epoch); an epoch reads each segment once, and the next goes on where it ended,
+    in the same batch if need be. The few characters that fill no segment are now the first and now the last.
 
     ids: (N,) integers, perhaps memory-mapped; never copied as a whole. Raises TextError for too short a text.
     """
@@ -64,13 +69,20 @@ class Lanes:
     ids: NDArray[np.integer]
     batch_size: int
     sequence_length: int
+    segment_steps: int | None = None  # K, or fewer so that there are at least B segments; None to read in order
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        _refuse_too_short(self.ids, self.batch_size, self.sequence_length)
+        if len(self.ids) < (needed := self.chars_per_step + 1):
+            raise TextError(
+                f"the training part of the text has {len(self.ids):,} characters, but {self.batch_size} lanes "
+                f"(training.batch_size) of {self.sequence_length} (training.sequence_length) need at least {needed:,}: "
+                "give more text or make one of them smaller"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in a lane; the few characters after the last complete one are left out."""
+        """Steps in which the text is read once, but for the few characters that fill no step."""
         return ((len(self.ids) - 1) // self.batch_size) // self.sequence_length
 
     @property
@@ -79,61 +91,36 @@ class Lanes:
         return self.batch_size * self.sequence_length
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step counted from 0; every lane begins afresh with each epoch."""
-        cursor = (step % self.steps_per_epoch) * self.sequence_length
-        first = np.arange(self.batch_size) * ((len(self.ids) - 1) // self.batch_size) + cursor
-        return _read_windows(self.ids, first, self.sequence_length, fresh=cursor == 0)
+        """The batch of a step counted from 0; all lanes begin afresh in the same steps."""
+        if self.segment_steps is None:
+            begins = np.arange(self.batch_size) * ((len(self.ids) - 1) // self.batch_size)
+            step_within = step % self.steps_per_epoch
+        else:
+            steps = min(self.segment_steps, self.steps_per_epoch)
+            number, step_within = divmod(step, steps)
+            begins = self._segments(number * self.batch_size, steps * self.sequence_length)
+        at = begins + step_within * self.sequence_length + np.arange(self.sequence_length + 1)[:, None]
+        refuse_changed(self.ids)
+        windows = self.ids[at].astype(np.int64)  # (T + 1, B)
+        refuse_changed(self.ids)
+        return _as_batch(windows, fresh=step_within == 0)
 
-
-@dataclass(frozen=True)
-class Segments:
-    """One text as segments of K · T characters, each read by one lane in K steps and in an order drawn every epoch.
-
-    Where the time does not suffice for the whole text, what is read is then a sample of all of it, and where it is read
-    often, no two batches are alike. A segment begins afresh. An epoch reads each once, and the next goes on where it
-    ended, in the same batch if need be; the few characters that fill no segment are now the first and now the last.
-
-    ids: (N,) integers, perhaps memory-mapped; never copied as a whole. Raises TextError for too short a text.
-    """
-
-    ids: NDArray[np.integer]
-    batch_size: int
-    sequence_length: int
-    steps: int  # K, or fewer so that there are at least B segments
-    seed: int
-
-    def __post_init__(self) -> None:
-        _refuse_too_short(self.ids, self.batch_size, self.sequence_length)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in which as many characters are read as the text has, less those that fill no step."""
-        return ((len(self.ids) - 1) // self.batch_size) // self.sequence_length
-
-    @property
-    def chars_per_step(self) -> int:
-        """B · T."""
-        return self.batch_size * self.sequence_length
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step counted from 0: every lane is at the same step of its segment."""
-        window, following = self.sequence_length, len(self.ids) - 1
-        steps = min(self.steps, self.steps_per_epoch)
-        count, unused = divmod(following, steps * window)
-        number, step_within = divmod(step, steps)
-        epochs, places = np.divmod(number * self.batch_size + np.arange(self.batch_size), count)
-        first = np.empty(self.batch_size, dtype=np.int64)
+    def _segments(self, first: int, length: int) -> NDArray[np.int64]:
+        """Where B segments of a length begin, (B,), of which the first is the `first` that is read."""
+        count, unused = divmod(len(self.ids) - 1, length)
+        epochs, places = np.divmod(first + np.arange(self.batch_size), count)
+        begins = np.empty(self.batch_size, dtype=np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
-            order, begin = _draw_order(count, unused, self.seed, epoch)
-            first[epochs == epoch] = begin + order[places[epochs == epoch]] * steps * window
-        return _read_windows(self.ids, first + step_within * window, window, fresh=step_within == 0)
+            order, skipped = _draw_order(count, unused, self.seed, epoch)
+            begins[epochs == epoch] = skipped + order[places[epochs == epoch]] * length
+        return begins
 
 
 @dataclass(frozen=True)
 class WithBeginnings:
     """The lanes of other batches and, beside them, lanes that read beginnings of their text, afresh at each step."""
 
-    others: Lanes | Segments
+    others: Lanes
     beginnings: Beginnings
 
     @property
@@ -199,28 +186,11 @@ class Parts:
             )
 
 
-def _refuse_too_short(ids: NDArray[np.integer], lanes: int, window: int) -> None:
-    needed = lanes * window + 1
-    if len(ids) < needed:
-        raise TextError(
-            f"the training part of the text has {len(ids):,} characters, but {lanes} lanes (training.batch_size) of "
-            f"{window} (training.sequence_length) need at least {needed:,}: give more text or make one of them smaller"
-        )
-
-
 @functools.lru_cache(maxsize=2)  # a batch may read the end of one epoch and the beginning of the next
 def _draw_order(count: int, unused: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], int]:
     """The order of an epoch's segments, (count,), and how many characters are left out before the first."""
     rng = np.random.default_rng((seed, epoch))
     return rng.permutation(count), int(rng.integers(unused + 1))
-
-
-def _read_windows(ids: NDArray[np.integer], first: NDArray[np.int64], length: int, *, fresh: bool) -> Batch:
-    """What lanes read that begin at these places, first (B,)."""
-    refuse_changed(ids)
-    windows = ids[first + np.arange(length + 1)[:, None]].astype(np.int64)  # (T + 1, B)
-    refuse_changed(ids)
-    return _as_batch(windows, fresh=fresh)
 
 
 def _as_batch(windows: NDArray[np.int64], *, fresh: bool) -> Batch:

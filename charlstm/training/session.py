@@ -33,7 +33,6 @@ from charlstm.text import (
     DocumentCounts,
     Ids,
     Lanes,
-    Segments,
     Splits,
     Vocab,
     WithBeginnings,
@@ -312,10 +311,7 @@ def _make_batches(ids: Ids, vocab: Vocab, settings: Settings, beginning_lanes: i
     if vocab.boundary_id is not None:
         around = not OBJECTIVES[settings.model.objective].carries_state
         return DocumentBatches(ids, start_id(vocab), vocab.boundary_id, lanes, window, training.seed, around)
-    if training.segment_steps is None:
-        others: Lanes | Segments = Lanes(ids, lanes, window)
-    else:
-        others = Segments(ids, lanes, window, training.segment_steps, training.seed)
+    others = Lanes(ids, lanes, window, training.segment_steps, training.seed)
     if not beginning_lanes:
         return others
     return WithBeginnings(others, Beginnings(vocab, beginning_lanes, training.seed))

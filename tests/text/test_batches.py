@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
-from charlstm.text import Lanes, Parts, Segments
+from charlstm.text import Lanes, Parts
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 9)).flatmap(
     lambda bt: st.tuples(st.integers(bt[0] * bt[1] + 1, 10 * bt[0] * bt[1] + 12), st.just(bt[0]), st.just(bt[1]))
@@ -67,10 +67,10 @@ def test_lanes_epochs_repeat_and_begin_where_they_say(sizes: tuple[int, int, int
 STEPS = st.integers(1, 5)  # K, of a segment
 
 
-def segments_of(sizes: tuple[int, int, int], steps: int, seed: int = 1) -> tuple[Segments, int]:
+def segments_of(sizes: tuple[int, int, int], steps: int, seed: int = 1) -> tuple[Lanes, int]:
     """The segments of a text of positions, and how many steps one is long in it."""
     n, b, t = sizes
-    return Segments(positions(n), b, t, steps, seed), min(steps, (n - 1) // (b * t))
+    return Lanes(positions(n), b, t, steps, seed), min(steps, (n - 1) // (b * t))
 
 
 @given(SIZES, STEPS, st.integers(0, 9))
@@ -102,7 +102,7 @@ def test_segments_are_read_once_an_epoch_and_no_epoch_is_cut_short(sizes: tuple[
 
 def test_segments_come_in_another_order_for_every_seed_and_epoch_and_in_no_other() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        segments = Segments(positions(4 * 60 + 1), 3, 2, 2, seed)  # 60 segments, 20 batches an epoch
+        segments = Lanes(positions(4 * 60 + 1), 3, 2, 2, seed)  # 60 segments, 20 batches an epoch
         assert segments.steps_per_epoch == 40
         steps = range(epoch * 40, epoch * 40 + 40, 2)
         return [int(place) for step in steps for place in segments.batch(step).inputs[0]]
@@ -112,7 +112,7 @@ def test_segments_come_in_another_order_for_every_seed_and_epoch_and_in_no_other
     assert order(1, 0) != sorted(order(1, 0))
 
 
-@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Segments(*sizes, 3, 1)])
+@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Lanes(*sizes, 3, 1)])
 @given(b=st.integers(1, 12), t=st.integers(1, 12))
 def test_batches_say_how_much_text_is_needed_and_that_much_is_enough(batches: Any, b: int, t: int) -> None:
     needed = b * t + 1
@@ -136,7 +136,7 @@ def test_lanes_read_any_array_of_ids_as_int64(dtype: str, every: int) -> None:
         assert inputs.dtype == targets.dtype == np.int64
 
 
-@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Segments(*sizes, 3, 1)])
+@pytest.mark.parametrize("batches", [Lanes, lambda *sizes: Lanes(*sizes, 3, 1)])
 def test_windows_are_their_own_and_leave_the_text_alone(batches: Any) -> None:
     ids = positions(41)
     inputs, targets = batches(ids, 2, 5).batch(1)[:2]
@@ -152,7 +152,7 @@ def test_batches_never_copy_a_memory_mapped_text(tmp_path: Path) -> None:
     ids = np.memmap(path, dtype="<u2", mode="r")
     tracemalloc.start()
     try:
-        for batches in (Lanes(ids, 3, 17), Segments(ids, 3, 17, 1 << 14, 1)):
+        for batches in (Lanes(ids, 3, 17), Lanes(ids, 3, 17, 1 << 14, 1)):
             for step in (0, 1, batches.steps_per_epoch - 1):
                 batches.batch(step)
         peak_bytes = tracemalloc.get_traced_memory()[1]

@@ -77,7 +77,7 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
 
     from charlstm.evaluation import evaluate
     from charlstm.settings import load_settings, override_settings
-    from charlstm.text import read_corpus, split_ids, start_id
+    from charlstm.text import read_corpus, split_corpus, start_id
     from charlstm.training import build_trainer
     from charlstm.weights import training_flop
 
@@ -91,7 +91,8 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
     settings = override_settings(
         settings, [f"training.max_steps={steps}", f"training.validate_every_steps={max(1, steps // 5)}"]
     )
-    trainer = build_trainer(settings, corpus)[1]
+    parts, _ = split_corpus(corpus, settings.data, seed=seed)
+    trainer = build_trainer(settings, corpus, parts)[1]
     finish = CHANGES[variant.change](trainer) if variant.change else lambda: None
     begin, losses, curve = time.perf_counter(), [], []
     for facts in trainer.steps():
@@ -100,9 +101,10 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
             curve.append(round(facts.validation.loss, 4))
     seconds = time.perf_counter() - begin
     finish()
-    ids = split_ids(corpus.ids, settings.data.split).val
     figures = {
-        name: evaluate(trainer.model, trainer.objective, ids, start_id=start_id(corpus.vocab), protocol=name).tally.loss
+        name: evaluate(
+            trainer.model, trainer.objective, parts.val, start_id=start_id(corpus.vocab), protocol=name
+        ).tally.loss
         for name in ("stream", "windows")
     }
     return {

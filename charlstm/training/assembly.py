@@ -1,0 +1,152 @@
+"""A trainer from settings and text: its model, its batches and its machine, each as the settings say or best here."""
+
+import os
+from typing import Any
+
+from msgspec.structs import replace
+
+from charlstm import runs
+from charlstm.environment import available_cores, cache_folder
+from charlstm.errors import SettingsError
+from charlstm.machine import ALONE, Processes, prepare_training, training_speed
+from charlstm.networks import OBJECTIVES, build_core, inherit_weights
+from charlstm.runs import Run
+from charlstm.settings import Settings, TrainingSettings
+from charlstm.text import (
+    Batches,
+    Beginnings,
+    Corpus,
+    DocumentBatches,
+    Ids,
+    Lanes,
+    Splits,
+    Vocab,
+    WithBeginnings,
+    absolute_sources,
+    shared_ids,
+    start_id,
+)
+from charlstm.training.trainer import Trainer
+from charlstm.weights import count_weights
+
+PROBED_SIZE, PROBED_LANES = 256, 32  # of the layer by which a machine's speed is told
+LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
+LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
+
+
+def build_trainer(
+    settings: Settings, corpus: Corpus, parts: Splits, processes: Processes = ALONE
+) -> tuple[Settings, Trainer]:
+    """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
+    with processes.agreeing():
+        _refuse_too_large(settings, corpus.vocab.size, processes)
+    objective = OBJECTIVES[settings.model.objective]
+    layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
+    machine = prepare_training(
+        settings.training,
+        settings.model,
+        lambda: build_core(layer),
+        cache=cache_folder() / "speeds.json",
+        processes=processes,
+    )
+    beginning_lanes = _beginning_lanes(settings)
+    trainer = Trainer(
+        objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
+        objective,
+        settings.training,
+        batches=_make_batches(parts.train, corpus.vocab, settings, beginning_lanes),
+        validation_ids=parts.val,
+        start_id=start_id(corpus.vocab),
+        end_id=corpus.vocab.boundary_id,
+        machine=machine,
+    )
+    resolved = _with_training(
+        replace(settings, data=replace(settings.data, sources=absolute_sources(settings.data.sources))),
+        precision=machine.precision,
+        shards=machine.shards,
+        beginning_lanes=beginning_lanes,
+    )
+    return resolved, trainer
+
+
+def speed_here(settings: Settings) -> float:
+    """Floating-point operations a second of training the cell of the settings here, in layers of the default size."""
+    layer = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
+    training = replace(settings.training, batch_size=PROBED_LANES)
+    return training_speed(training, layer, lambda: build_core(layer))
+
+
+def inherit_run(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
+    """Start from the best weights of another run; say which symbols were matched and which are new."""
+    for name in (
+        "cell",
+        "objective",
+        "bidirectional",
+        "embedding_size",
+        "hidden_size",
+        "num_layers",
+        "skip_connections",
+    ):
+        ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
+        if ours != theirs:
+            raise SettingsError(
+                f"model.{name} is {ours}, but {theirs} in {other.folder}: --init-from needs it the same"
+            )
+    checkpoint = runs.read_checkpoint(other, "best", model_only=True)
+    rows, their_rows = shared_ids(corpus.vocab, other.vocab)
+    inherit_weights(trainer.model, checkpoint.weights, rows, their_rows)
+    return (
+        f"{checkpoint.name} of {other.folder}: {len(rows)} symbols matched, {corpus.vocab.size - len(rows)} added, "
+        f"{other.vocab.size - len(rows)} left behind"
+    )
+
+
+def too_large_batch(settings: TrainingSettings) -> SettingsError:
+    return SettingsError(
+        f"a batch of {settings.batch_size:,} lanes of {settings.sequence_length:,} characters needs more memory than "
+        "there is: lower training.batch_size, training.sequence_length or the size of the model"
+    )
+
+
+def _make_batches(ids: Ids, vocab: Vocab, settings: Settings, beginning_lanes: int) -> Batches:
+    training = settings.training
+    lanes, window = training.batch_size - beginning_lanes, training.sequence_length
+    if vocab.boundary_id is not None:
+        around = not OBJECTIVES[settings.model.objective].carries_state
+        return DocumentBatches(ids, start_id(vocab), vocab.boundary_id, lanes, window, training.seed, around)
+    others = Lanes(ids, lanes, window, training.segment_steps, training.seed)
+    if not beginning_lanes:
+        return others
+    return WithBeginnings(others, Beginnings(vocab, beginning_lanes, training.seed))
+
+
+def _beginning_lanes(settings: Settings) -> int:
+    """How many lanes read beginnings: none of documents, and none where no state is carried and all begin afresh."""
+    wanted, lanes = settings.training.beginning_lanes, settings.training.batch_size
+    if not OBJECTIVES[settings.model.objective].carries_state or settings.data.documents != "stream":
+        return 0
+    if wanted != "auto":
+        return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
+    return lanes // LANES_A_BEGINNING
+
+
+def _with_training(settings: Settings, **changed: Any) -> Settings:
+    return replace(settings, training=replace(settings.training, **changed))
+
+
+def _refuse_too_large(settings: Settings, vocab_size: int, processes: Processes) -> None:
+    """Raise SettingsError for a model or a batch that no training run on this machine can hold."""
+    model, training = settings.model, settings.training
+    numbers = count_weights(model, vocab_size)
+    needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes.local_size
+    if needed > memory:
+        raise SettingsError(
+            f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
+            f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
+        )
+    shards = 1 if training.shards == "auto" else int(training.shards)
+    cores = available_cores(processes.local_size) * processes.size
+    lanes = training.batch_size * min(1.0, cores / shards) / processes.size  # at the same time
+    if needed + LEAST_UNIT_BYTES * lanes * training.sequence_length * model.hidden_size * model.num_layers > memory:
+        raise too_large_batch(training)

@@ -171,6 +171,7 @@ def sample_command(
             "--cold": cold,
             "--no-echo": not echo,
             "--stop": stop,
+            "--shard": shard != "1/1",
         }
         _refuse(
             {**texts, "--separator": separator, "--interactive": interactive},

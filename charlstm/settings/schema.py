@@ -160,7 +160,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "auto"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores"),
+        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores for"),
+    ] = "auto"
+    threads_per_shard: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="torch's threads that compute a shard together; they decide the bits; auto: the fastest here"),
     ] = "auto"
 
 

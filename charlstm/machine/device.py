@@ -72,7 +72,7 @@ def prepare_training(
     tunings = [
         Tuning(count, team, precision)
         for count in shards
-        for team in _teams_to_try(device, settings.threads_per_shard, cores // min(count, most))
+        for team in _teams_to_try(device, settings, cores // min(count, most))
         for precision in precisions
     ]
     fastest: Tuning | None = tunings[0]
@@ -145,8 +145,11 @@ def _shards_to_try(device: torch.device, threads: int, lanes: int) -> list[int]:
     return sorted({1, max(1, most // 2), most})
 
 
-def _teams_to_try(device: torch.device, asked: int | str, cores: int) -> list[int]:
-    """The numbers of threads for a shard worth measuring: one, and all the cores that there are for each shard."""
-    if asked != "auto":
-        return [int(asked)]
-    return sorted({1, max(1, cores)}) if device.type == "cpu" else [1]
+def _teams_to_try(device: torch.device, settings: TrainingSettings, cores: int) -> list[int]:
+    """The numbers of threads for a shard worth measuring: one, and all the cores that there are for each shard.
+
+    Whoever sets the number of shards wants the same bits everywhere, and so gets one thread for each.
+    """
+    if settings.threads_per_shard != "auto":
+        return [settings.threads_per_shard]
+    return sorted({1, max(1, cores)}) if device.type == "cpu" and settings.shards == "auto" else [1]

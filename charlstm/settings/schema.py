@@ -164,7 +164,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "auto"
     threads_per_shard: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="torch's threads that compute a shard together; they decide the bits; auto: the fastest here"),
+        Meta(
+            description="torch's threads for one shard, which decide the bits; auto: the fastest, or 1 where shards is set"
+        ),
     ] = "auto"
 
 

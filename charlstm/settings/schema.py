@@ -165,7 +165,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     threads_per_shard: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(
-            description="torch's threads for one shard, which decide the bits; auto: the fastest, or 1 where shards is set"
+            description="torch's threads for a shard, which decide the bits; auto: the fastest, or 1 if shards is set"
         ),
     ] = "auto"
 

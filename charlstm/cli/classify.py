@@ -86,8 +86,14 @@ def _posteriors(joint: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The runs' names as they are printed: those of their folders if they differ, else the paths."""
-    names = [folder.resolve().name for folder in folders]
+    """The runs' names as they are printed: those of their folders if they differ, else the paths.
+
+    Raises SettingsError for a run that is given twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    if twice := [folder for place, folder in enumerate(folders) if resolved[place] in resolved[:place]]:
+        raise SettingsError(f"--run names {twice[0]} twice: name different runs")
+    names = [folder.name for folder in resolved]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 

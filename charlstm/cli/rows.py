@@ -35,6 +35,8 @@ class Columns:
     def prefix(self, given: list[str]) -> str:
         """What a row begins with whose first fields are given, as NAME=VALUE. Raises SettingsError for others."""
         values = dict(one.partition("=")[::2] for one in given)
+        if len(values) < len(given) or not all("=" in one for one in given):
+            raise SettingsError(f"--given is {' and '.join(given)}, but must be NAME=VALUE, each column once")
         if unknown := [name for name in values if name not in self.names]:
             raise SettingsError(f"--given names {unknown[0]!r}, but --columns has {', '.join(self.names)}")
         first, rest = self.names[: len(values)], self.names[len(values) :]

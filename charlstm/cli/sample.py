@@ -242,7 +242,7 @@ def sample_command(
 def _refuse(given: dict[str, Any], what: str) -> None:
     """Raise SettingsError for an option that was given, but does not go with what is asked for."""
     for name, value in given.items():
-        if value not in (None, False, ""):
+        if not (value is None or value is False or value == ""):  # 0 is given
             raise SettingsError(f"{name} does not go with {what}: leave it out")
 
 

@@ -89,6 +89,8 @@ def _columns(options: DocumentOptions) -> Columns | None:
         if options.given:
             raise SettingsError("--given needs the names of all columns, in their order: give --columns NAME,NAME…")
         return None
+    if options.null or options.escape:
+        raise SettingsError("--columns writes rows as JSON objects, one a line: leave -0 and --escape out")
     if options.given and options.prefix:
         raise SettingsError("--given and --prefix both say how each row begins: give one of them")
     return Columns.from_option(options.columns)

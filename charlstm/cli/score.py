@@ -77,14 +77,18 @@ def score_command(
     """
     check_field(form, field)
     rank_or_ratio = guess_rank or against is not None
-    if worst is not None and (rank_or_ratio or not 0 < worst < 1):
-        raise SettingsError(
-            "--worst is a share between 0 and 1 of surprising lines: leave --against and --guess-rank out"
-        )
+    if worst is not None and not 0 < worst < 1:
+        raise SettingsError(f"--worst is {worst:g}, but must be a share between 0 and 1")
+    if worst is not None and rank_or_ratio:
+        raise SettingsError("--worst is a share of surprising lines: leave --against and --guess-rank out")
+    if not (-math.inf if above is None else above) < (math.inf if below is None else below):
+        raise SettingsError(f"no score is above {above} and below {below}: give --above and --below other numbers")
     if guess_rank and (against is not None or normalize is Normalize.char):
         raise SettingsError("--guess-rank is a number of strings: leave --against and --normalize out")
     if worst is None and (calibrate is not None or store):
         raise SettingsError("--calibrate and --store go with --worst: give a share")
+    if calibrate == file == "-":
+        raise SettingsError("--calibrate and the lines to score are both standard input: give one of them as a file")
     if chars and not as_json:
         raise SettingsError("--chars goes with --json")
     if as_json and form is not Format.text:

@@ -25,6 +25,7 @@ _parser: Any = import_module("re._parser")  # private to `re`, and the ones that
 _compiler: Any = import_module("re._compiler")
 
 MOST_STATES = 20_000  # also of positions: some seconds and some megabytes
+MOST_LINKS = 1_000_000  # from positions to those that follow, which take some seconds to find
 UNREACHABLE = np.iinfo(np.int32).max
 _NOT_REGULAR = {
     "ASSERT": "a look-around",
@@ -137,6 +138,7 @@ class _Builder:
         self.numbers: dict[tuple[str, int], int] = {}  # of the atoms, by what they say and their flags
         self.atom_of: list[int] = []
         self.follow: list[int] = []
+        self.links = 0
 
     def build(self, items: Any, flags: int, *, at_start: bool = False, at_end: bool = False) -> _Part:
         """Add a sequence of the parser's items. at_start, at_end: whether nothing can stand before it, or after it."""
@@ -198,21 +200,35 @@ class _Builder:
             whole = body._replace(empty=True)
         else:
             for _ in range(most - least):
-                whole = self._join(self.build(items, flags), whole)._replace(empty=True)
+                part = self.build(items, flags)
+                if part == _NOTHING:
+                    return part  # which is the same, however often it is repeated
+                whole = self._join(part, whole)._replace(empty=True)
         for _ in range(least):
-            whole = self._join(self.build(items, flags), whole)
+            part = self.build(items, flags)
+            if part == _NOTHING:
+                return part
+            whole = self._join(part, whole)
         return whole
 
     def _join(self, left: _Part, right: _Part) -> _Part:
-        for place in _bits(left.last):
+        for place in self.bits(left.last):
             self.follow[place] |= right.first
         first = left.first | (right.first if left.empty else 0)
         return _Part(first, right.last | (left.last if right.empty else 0), left.empty and right.empty)
 
+    def bits(self, places: int) -> list[int]:
+        """The positions of a bit set, which are counted. Raises SettingsError."""
+        self.links += places.bit_count()
+        if self.links > MOST_LINKS:
+            raise self.too_large()
+        return _bits(places)
+
     def too_large(self) -> SettingsError:
         """What is raised for an expression that needs too many states."""
         return SettingsError(
-            f"{self.option} needs more than {MOST_STATES:,} states: use fewer or smaller repeats and alternatives"
+            f"{self.option} needs more than {MOST_STATES:,} states or {MOST_LINKS:,} steps between them: "
+            "use fewer or smaller repeats and alternatives"
         )
 
 
@@ -253,7 +269,7 @@ def _determine(whole: _Part, builder: _Builder, vocab: Vocab) -> Automaton:
                 continue
             if (target := known.get(hit)) is None:
                 follow = 0
-                for place in _bits(hit):
+                for place in builder.bits(hit):
                     follow |= builder.follow[place]
                 target = known[hit] = follow, bool(hit & whole.last)
             if target not in numbers:

@@ -21,6 +21,7 @@ from charlstm.text.vocabulary import BOUNDARY, normalize_newlines
 
 MOST_BLANKS = 1 << 16  # in a row that wait to be seen whole
 PIECE_DOCUMENTS = 4096  # of records that are handed on together, as each piece has a cost of its own
+BYTE_ORDER_MARK_IN_BYTES = "\xef\xbb\xbf"  # where a character stands for a byte
 MOST_FIELD_BYTES = 2**31 - 1  # of a table
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
 _BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
@@ -64,7 +65,7 @@ def cut_documents(pieces: Iterable[str], cut: Cut, *, where: str) -> Iterator[st
     if cut.field is not None:
         return _joined(_json_texts(pieces, cut, cut.field, where), cut)
     assert cut.column is not None
-    return _joined(_column_texts(pieces, cut.column, where), cut)
+    return _joined(_column_texts(pieces, cut.column, where, in_bytes=cut.in_bytes), cut)
 
 
 def _cut_lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _json_texts(pieces: Iterable[str], cut: Cut, field: str, where: str) -> Iter
         try:
             record = json.loads(line.encode("latin-1") if cut.in_bytes else line)
         except (ValueError, RecursionError) as error:
-            problem = getattr(error, "msg", type(error).__name__)
+            problem = getattr(error, "msg", "not UTF-8, nested too deeply, or a number of too many digits")
             raise TextError(f"{place} is no JSON object ({problem}); correct or remove it") from None
         if not isinstance(record, dict) or field not in record:
             known = (
@@ -142,17 +143,19 @@ def _json_texts(pieces: Iterable[str], cut: Cut, field: str, where: str) -> Iter
         yield as_bytes.decode("latin-1") if cut.in_bytes else text
 
 
-def _column_texts(pieces: Iterable[str], column: str, where: str) -> Iterator[str]:
+def _column_texts(pieces: Iterable[str], column: str, where: str, *, in_bytes: bool) -> Iterator[str]:
     """The text of a column of each row but the first, which names the columns; separated by what is frequent there."""
     lines = _lines(pieces)
-    head = next(lines, "")
+    head = next(lines, "").removeprefix(BYTE_ORDER_MARK_IN_BYTES if in_bytes else "")
     csv.field_size_limit(MOST_FIELD_BYTES)
     rows = csv.reader(chain([head], lines), delimiter=max(",\t;", key=head.count), strict=True)
     try:
-        names = next(rows, [])
+        names = [name.encode("latin-1").decode("utf-8", "replace") if in_bytes else name for name in next(rows, [])]
         if column not in names:
             named = ", ".join(map(repr, names[:10])) or "none"
             raise TextError(f"{where} has no column {column!r}; name one of these by data.column: {named}")
+        if names.count(column) > 1:
+            raise TextError(f"{where} has {names.count(column)} columns {column!r}; rename those that are not meant")
         place = names.index(column)
         for row in rows:
             if len(row) == len(names):

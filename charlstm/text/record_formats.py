@@ -85,7 +85,7 @@ class JsonFormat:
         try:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", None) or "not UTF-8, or nested too deeply"
+            reason = getattr(error, "msg", None) or "not UTF-8, nested too deeply, or a number of too many digits"
             raise BadRecordError(f"line {self._lines} is not JSON: {reason}; correct it, or give --skip-bad") from None
         if not isinstance(found, dict) or not isinstance(text := found.get(self._field), str):
             raise BadRecordError(
@@ -177,6 +177,8 @@ class TableFormat:
         if self._field not in cells:
             named = ", ".join(cells)
             raise TextError(f"there is no column {self._field!r} in the header ({named}): name one with --field")
+        if cells.count(self._field) > 1:
+            raise TextError(f"there are {cells.count(self._field)} columns {self._field!r}: rename those not meant")
         for name in self._added:
             if name in cells:
                 raise TextError(f"there is a column {name!r} already; name the new one with --as")

@@ -163,6 +163,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--separator", "-"], "--separator does not go with"),
     (["--best", 3, "--temp", 1], "--temp does not go with --best, which draws nothing"),
     (["--best", 3, "--seed", 1], "--seed does not go with --best"),
+    (["--best", 3, "--temp", 0], "--temp does not go with --best"),
     (["--match", "(", "--lines"], "--match is no expression of Python's re"),
     (["--match", "a", "--suffix", "a"], "--match and --suffix are both given"),
     (["--match", "ж"], "--match matches nothing that can be written with the model's"),
@@ -175,6 +176,10 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--columns", "a,b", "--given", "b=1"], "a is missing"),
     (["--columns", "a,b", "--given", "a=1", "--given", "b=1"], "b is the last one"),
     (["--columns", "a,b", "--given", "a=1", "--prefix", "x"], "--given and --prefix both say"),
+    (["--columns", "a,b", "--given", "a=1", "--given", "a=2"], "must be NAME=VALUE, each column once"),
+    (["--columns", "a,b", "--given", "a"], "must be NAME=VALUE, each column once"),
+    (["--columns", "a,b", "-0"], "leave -0 and --escape out"),
+    (["--columns", "a,b", "--escape"], "leave -0 and --escape out"),
 ]
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,10 @@ def test_score_against_another_run_is_the_difference_of_both() -> None:
     [
         (["--worst", 0.1, "--guess-rank"], 2),
         (["--worst", 1.5], 2),
+        (["--worst", "nan"], 2),
+        (["--worst", 0.5, "--calibrate", "-"], 2),
+        (["--above", "nan"], 2),
+        (["--above", 2, "--below", 1], 2),
         (["--chars"], 2),
         (["--format", "csv"], 2),
         (["--field", "a"], 2),
@@ -167,10 +172,15 @@ def test_score_refuses_in_a_sentence_what_does_not_go_together(options: list[obj
     assert error.count("\n") == 1
 
 
-def test_classify_needs_two_runs_and_priors_that_are_numbers() -> None:
+def test_classify_needs_different_runs_and_priors_that_are_numbers() -> None:
     assert "twice" in charlstm("classify", "--run", "tiny", stdin="a\n", expect=2).stderr
+    shutil.copytree("runs/tiny", "runs/twin")
     for prior in ("tiny", "tiny=-1", "nobody=1", "tiny=x"):
-        charlstm("classify", "--run", "tiny", "--run", "./runs/tiny", "--prior", prior, stdin="a\n", expect=2)
+        told = charlstm("classify", "--run", "tiny", "--run", "twin", "--prior", prior, stdin="a\n", expect=2)
+        assert "--prior" in told.stderr
+    options = ["--run", "tiny", "--run", "twin", "--run", "./runs/tiny"]
+    repeated = charlstm("classify", *options, stdin="a\n", expect=2)
+    assert "names runs/tiny twice" in repeated.stderr
 
 
 def test_score_writes_the_same_bytes_however_lines_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +234,7 @@ def test_score_skips_a_byte_order_mark_and_refuses_utf_16() -> None:
 
 
 def test_score_and_its_sisters_load_no_torch() -> None:
+    shutil.copytree("runs/tiny", "runs/twin")
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from charlstm.cli import app\n"
@@ -231,7 +242,7 @@ def test_score_and_its_sisters_load_no_torch() -> None:
     )
     lines = [
         "score text.txt",
-        "classify text.txt --run tiny --run runs/tiny",
+        "classify text.txt --run tiny --run twin",
         "novelty text.txt",
         "score text.txt --worst 0.1",
     ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import SettingsError
 from charlstm.inference import Automaton, compile_expression
-from charlstm.inference.automaton import MOST_STATES
+from charlstm.inference.automaton import MOST_LINKS, MOST_STATES
 from charlstm.text import Vocab, end_id
 
 from .small_documents import documents_vocab, every_document, text_of
@@ -46,6 +46,7 @@ EXPRESSIONS = [
     "(?:a{2}){2}",
     "(?:(?a:\\w)(?u:\\w))+",
     "(?P<name>a)B",
+    "a(?:(?:(){60000}){60000}){1000000000}B{0}",
 ]
 
 
@@ -143,6 +144,8 @@ def test_automaton_of_a_stream_model_writes_no_line_end_and_no_unknown_symbol() 
         ("(?:" * 5000 + ")" * 5000, "nested too deeply"),
         ("(?:a|B)*a" + "(?:a|B)" * 20, f"more than {MOST_STATES:,} states"),
         ("a{30000}", f"more than {MOST_STATES:,} states"),
+        ("(?:|a){15000}", f"{MOST_LINKS:,} steps between them"),
+        (".*a{15000}", f"{MOST_LINKS:,} steps between them"),
         ("Ж", "matches nothing that can be written with the model's 7 symbols"),
         ("aЖ|[^\\s\\S]", "matches nothing"),
     ],

@@ -107,6 +107,13 @@ def test_cutting_tables_takes_the_column_that_is_named(delimiter: str) -> None:
     assert cut(["\r\n".join(lines)], "record", column="text") == ['say "hi"', f"a{delimiter}b\nc", "d"]
 
 
+def test_cutting_tables_in_bytes_names_columns_in_utf_8_and_drops_a_byte_order_mark() -> None:
+    pieces = ["\ufeffgröße,z\né,1\n".encode().decode("latin-1")]
+    assert cut(pieces, "record", column="größe", in_bytes=True) == ["é".encode().decode("latin-1")]
+    with pytest.raises(TextError, match="'größe', 'z'"):
+        cut(pieces, "record", column="t", in_bytes=True)
+
+
 @pytest.mark.parametrize(
     ("how", "content", "message"),
     [
@@ -115,7 +122,8 @@ def test_cutting_tables_takes_the_column_that_is_named(delimiter: str) -> None:
         ({"field": "t"}, '{"u": "a", "v": 1}\n', "'x', line 1 is an object with 'u', 'v', but data.field names 't'"),
         ({"field": "t"}, '{"t": "a"}\n{"t": 5}\n', "'x', line 2 has no text in 't' but 5"),
         ({"field": "t"}, '{"t": "\\udc00"}\n', "'x', line 1 has a lone surrogate"),
-        ({"field": "t"}, "[" * 100_000, "'x', line 1 is no JSON object .RecursionError"),
+        ({"field": "t"}, "[" * 100_000, "'x', line 1 is no JSON object .not UTF-8, nested too deeply, or a number"),
+        ({"column": "t"}, "t,a,t\n1,2,3\n", "'x' has 2 columns 't'"),
         ({"column": "t"}, "a,b\n1,2\n", "'x' has no column 't'; name one of these by data.column: 'a', 'b'"),
         ({"column": "t"}, "", "'x' has no column 't'; name one of these by data.column: none"),
         ({"column": "t"}, 'a,t\n"1\n2",x\n3\n', "'x', line 4 has 1 fields, but the first row names 2 columns"),

@@ -77,7 +77,9 @@ def test_bad_records_are_named_by_their_lines(name: str, data: bytes, line: int)
         records(open_format(name, "text", ["score"]), data)
 
 
-@pytest.mark.parametrize(("name", "data"), [("csv", b"id,b\n"), ("tsv", b"id,text\n"), ("csv", b"text,score\n")])
+@pytest.mark.parametrize(
+    ("name", "data"), [("csv", b"id,b\n"), ("tsv", b"id,text\n"), ("csv", b"text,score\n"), ("csv", b"text,text\n")]
+)
 def test_headers_without_the_field_or_with_the_added_one_are_refused(name: str, data: bytes) -> None:
     with pytest.raises(TextError, match="column"):
         records(open_format(name, "text", ["score"]), data)

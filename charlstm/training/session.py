@@ -17,7 +17,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from charlstm import runs
-from charlstm.errors import InputOutputError, RunError, SettingsError, is_out_of_memory
+from charlstm.errors import InputOutputError, ProcessLostError, RunError, SettingsError, is_out_of_memory
 from charlstm.inference import SamplingParameters, build_stepper, generate, take_text
 from charlstm.machine import ALONE, Processes
 from charlstm.runs import Checkpoint, Run, TextIdentity
@@ -185,6 +185,8 @@ def start_session(
         with runs.only_writer(run):
             try:
                 yield run
+            except ProcessLostError:  # the first state is saved, and can be gone on from
+                raise
             except (SettingsError, InputOutputError):  # no memory for a step, or no disk for what comes before it
                 if not trainer.progress.step:
                     runs.discard_run(run)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from charlstm.errors import DivergedError, RunError, SettingsError
+from charlstm.errors import DivergedError, InputOutputError, ProcessLostError, RunError, SettingsError
 from charlstm.runs import open_run, read_checkpoint
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
 from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
@@ -144,6 +144,23 @@ def test_session_saves_no_weights_that_are_not_finite() -> None:
         session.train()
     run = open_run(Path("run"))
     assert read_checkpoint(run, "latest").progress.step == 0
+
+
+@pytest.mark.parametrize(("error", "kept"), [(ProcessLostError, True), (InputOutputError, False)])
+def test_session_that_fails_before_its_first_step_leaves_a_folder_only_where_it_can_go_on(
+    error: type[Exception], kept: bool
+) -> None:
+    def fail() -> bool:
+        raise error("gone")
+
+    with start_session(settings(), folder=Path("run")) as session:
+        session.trainer.steps = lambda: iter([fail()])  # type: ignore[method-assign]
+        with pytest.raises(error):
+            session.train()
+    assert Path("run").exists() == kept
+    if kept:
+        with resume_session(Path("run")) as session:
+            assert session.train().progress.step == 8
 
 
 def test_session_resumed_tells_that_damaged_metrics_are_left_out() -> None:

@@ -8,6 +8,7 @@
 | TERM             | "dumb": no line of progress that redraws itself                                     |
 | NO_COLOR         | not empty: no colours                                                              |
 | OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
+| GOMP_SPINCOUNT   | how often a thread of OpenMP looks before it sleeps; by default 1000               |
 | RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE | of a process of a training run, which torchrun sets          |
 | TORCHELASTIC_MAX_RESTARTS | above 0: torchrun starts a training run again that has failed                     |
 """
@@ -17,6 +18,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+SPINS = 1000  # a few microseconds, after which a thread that waits for others of its team lets the system wake it
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -72,6 +74,11 @@ def available_cores(processes: int = 1) -> int:
     if asked.isascii() and asked.isdigit() and len(asked) < 6 and int(asked) > 0:
         return int(asked)
     return max(1, _processors() // processes)
+
+
+def limit_spinning() -> None:
+    """Have OpenMP's threads give up their core soon when they wait; only works before torch is first imported."""
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def limit_numpy_threads() -> int:

@@ -151,6 +151,8 @@ def header_rows(began: Began) -> list[tuple[str, str]]:
     sources = ["standard input" if source == STDIN else source for source in settings.data.sources]
     shape = f"{settings.model.num_layers} × {settings.model.hidden_size}"
     cores = f"{_count(machine.shards, 'shard')} on {_count(trainer.shards.threads, 'thread')}"
+    if machine.threads_per_shard > 1:
+        cores += f", each with a team of {machine.threads_per_shard}"
     if machine.processes.size > 1:
         cores = f"{cores} in each of {machine.processes.size:,} processes"
     rows = [

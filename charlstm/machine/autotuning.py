@@ -1,4 +1,4 @@
-"""Autotuning: the number of shards and the precision that train fastest here, measured and remembered.
+"""Autotuning: the shards, the threads of each and the precision that train fastest here, measured and remembered.
 
 Letters: `T` steps, `B` lanes, `H` hidden.
 """
@@ -31,6 +31,7 @@ class Tuning(NamedTuple):
     """One way to compute a step."""
 
     shards: int
+    threads_per_shard: int
     precision: str
 
 
@@ -46,7 +47,8 @@ class Probe:
     hidden_size: int
     lanes: int
     device: torch.device
-    threads: int
+    threads: int | str  # `training.threads`
+    cores: int
 
     @property
     def flop(self) -> int:
@@ -62,7 +64,8 @@ class Probe:
         def pass_through(_shard: int, lanes: slice) -> None:
             torch.autograd.grad(layer(x[:, lanes])[0].sum(), tuple(layer.parameters()))
 
-        shards = Shards(tuning.shards, threads=self.threads)
+        threads = threads_at_once(self.threads, self.cores, tuning.threads_per_shard)
+        shards = Shards(tuning.shards, threads=threads, threads_per_shard=tuning.threads_per_shard)
         seconds = []
         for _ in range(5):
             begin = time.perf_counter()
@@ -76,12 +79,17 @@ class Probe:
         return min(seconds[1:])  # the first one also builds oneDNN's kernel
 
 
+def threads_at_once(asked: int | str, cores: int, threads_per_shard: int) -> int:
+    """How many shards are computed at the same time. asked: `training.threads`."""
+    return int(asked) if asked != "auto" else max(1, cores // threads_per_shard)
+
+
 def find_fastest(tunings: Sequence[Tuning], probe: Probe, *, cache: Path | None) -> Tuning | None:
     """The fastest of some tunings here, None if the probe can do none of them.
 
     What was measured on an idle machine is remembered in the file `cache`, so that the next run here is tuned the same.
     """
-    shape = f"{probe.hidden_size}×{probe.lanes}, {probe.threads} threads"
+    shape = f"{probe.hidden_size}×{probe.lanes}, {probe.threads} threads, {probe.cores} cores"
     key = f"{platform.node()} {probe.device} torch {torch.__version__} {probe.name} {shape} {list(map(tuple, tunings))}"
     remembered = _read_cache(cache).get(key) if cache is not None else None
     for tuning in tunings:

@@ -9,7 +9,7 @@ import torch
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError
 from charlstm.machine.allocator import keep_freed_memory
-from charlstm.machine.autotuning import DTYPES, BuildLayer, Probe, Tuning, find_fastest
+from charlstm.machine.autotuning import DTYPES, BuildLayer, Probe, Tuning, find_fastest, threads_at_once
 from charlstm.machine.processes import ALONE, Processes
 from charlstm.machine.shards import Shards
 from charlstm.settings import ModelSettings, TrainingSettings
@@ -26,6 +26,7 @@ class Machine:
     precision: str
     shards: int
     threads: int
+    threads_per_shard: int = 1
     processes: Processes = ALONE
 
     @property
@@ -35,7 +36,12 @@ class Machine:
 
     def make_shards(self) -> Shards:
         """The shards, with threads of their own."""
-        return Shards(self.shards, threads=self.threads, processes=self.processes)
+        return Shards(
+            self.shards,
+            threads=self.threads,
+            threads_per_shard=self.threads_per_shard,
+            processes=self.processes,
+        )
 
 
 def prepare_training(
@@ -55,18 +61,24 @@ def prepare_training(
     """
     with processes.agreeing():
         device = _find_device(settings.device, processes)
-    threads = _use_threads(device, settings.threads, processes.local_size)
+    cores = _prepare_cores(device, processes.local_size)
     lanes = -(-settings.batch_size // processes.size)  # of a process, as the numbers of shards that follow
     asked = settings.shards
-    shards = [-(-asked // processes.size)] if asked != "auto" else _shards_to_try(device, threads, lanes)
+    most = cores if settings.threads == "auto" else settings.threads
+    shards = [-(-asked // processes.size)] if asked != "auto" else _shards_to_try(device, most, lanes)
     lanes_bytes = BYTES_OF_A_UNIT * model.hidden_size * settings.sequence_length
     keep_freed_memory(largest_block_bytes=lanes_bytes * lanes // max(shards))
     precisions = ["fp32", "bf16"] if settings.precision == "auto" else [settings.precision]
-    tunings = [Tuning(count, precision) for count in shards for precision in precisions]
+    tunings = [
+        Tuning(count, team, precision)
+        for count in shards
+        for team in _teams_to_try(device, settings, cores // min(count, most))
+        for precision in precisions
+    ]
     fastest: Tuning | None = tunings[0]
     if processes.leads and (len(tunings) > 1 or precisions == ["bf16"]):
         name = f"{model.cell} {model.kernel}"
-        probe = Probe(name, build_layer, model.hidden_size, lanes, device, threads)
+        probe = Probe(name, build_layer, model.hidden_size, lanes, device, settings.threads, cores)
         fastest = find_fastest(tunings, probe, cache=cache)
     shared = processes.share(msgspec.json.encode(fastest))
     fastest = msgspec.json.decode(shared, type=Tuning | None)
@@ -77,7 +89,8 @@ def prepare_training(
                 "set it to auto or fp32"
             )
     count = fastest.shards * processes.size if asked == "auto" else asked
-    return Machine(device, fastest.precision, count, threads, processes)
+    team = fastest.threads_per_shard
+    return Machine(device, fastest.precision, count, threads_at_once(settings.threads, cores, team), team, processes)
 
 
 def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer) -> float:
@@ -86,14 +99,15 @@ def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer
     build_layer: as for `prepare_training`, a layer of four gates, from (T, B, H) to (T, B, H).
     """
     machine = prepare_training(settings, model, build_layer)
-    probe = Probe("", build_layer, model.hidden_size, settings.batch_size, machine.device, machine.threads)
-    return probe.flop / probe.seconds(Tuning(machine.shards, machine.precision))
+    cores = _prepare_cores(machine.device, 1)
+    probe = Probe("", build_layer, model.hidden_size, settings.batch_size, machine.device, settings.threads, cores)
+    return probe.flop / probe.seconds(Tuning(machine.shards, machine.threads_per_shard, machine.precision))
 
 
 def prepare_evaluation(lanes: int) -> Machine:
     """Set up this process for measuring models in float32, on a GPU if there is one, on every core if not."""
     device = _find_device("auto", ALONE)
-    threads = _use_threads(device, "auto", processes=1)
+    threads = _prepare_cores(device, 1)
     keep_freed_memory()
     return Machine(device, "fp32", shards=_shards_to_try(device, threads, lanes)[-1], threads=threads)
 
@@ -114,13 +128,13 @@ def _find_device(asked: str, processes: Processes) -> torch.device:
     return torch.device("cuda", processes.local_rank)
 
 
-def _use_threads(device: torch.device, asked: int | str, processes: int) -> int:
-    """Leave the cores to the threads of shards, not to torch's own; return how many threads compute shards."""
+def _prepare_cores(device: torch.device, processes: int) -> int:
+    """Leave the cores to the threads of shards, not to torch's own; return how many this process has."""
     torch.set_flush_denormal(True)  # fading activations become denormal numbers, twenty times slower to compute with
     if device.type != "cpu":
         return 1
     torch.set_num_threads(1)
-    return available_cores(processes) if asked == "auto" else int(asked)
+    return available_cores(processes)
 
 
 def _shards_to_try(device: torch.device, threads: int, lanes: int) -> list[int]:
@@ -129,3 +143,13 @@ def _shards_to_try(device: torch.device, threads: int, lanes: int) -> list[int]:
         return [1]
     most = max(1, min(threads, lanes // LEAST_LANES))
     return sorted({1, max(1, most // 2), most})
+
+
+def _teams_to_try(device: torch.device, settings: TrainingSettings, cores: int) -> list[int]:
+    """The numbers of threads for a shard worth measuring: one, and all the cores that there are for each shard.
+
+    Whoever sets the number of shards wants the same bits everywhere, and so gets one thread for each.
+    """
+    if settings.threads_per_shard != "auto":
+        return [settings.threads_per_shard]
+    return sorted({1, max(1, cores)}) if device.type == "cpu" and settings.shards == "auto" else [1]

@@ -1,12 +1,14 @@
-"""Shards: the parts of a batch, each computed by one thread from beginning to end.
+"""Shards: the parts of a batch, each computed from beginning to end by one thread, or by a team of torch's threads.
 
-A batch could be cut inside each matrix product instead, which is what OpenMP does. Its threads wait for each other,
-spinning, after every product; let one of them lose its core for a moment and all stand still. Shards meet once a step:
-beside one busy process a 2×256 model keeps 53 % of its speed, and the plain trainer, which is cut by OpenMP, 37 % of
-its own (`benchmarks/train_speed.py`).
+A team (OpenMP) cuts each matrix product, and its threads wait for each other, spinning, after every one; let one of
+them lose its core for a moment and all stand still (`environment.limit_spinning` has them soon give up their core).
+Shards meet once a step: beside one busy process a 2×256 model keeps 53 % of its speed, and the plain trainer, which is
+cut by OpenMP, 37 % of its own (`benchmarks/train_speed.py`). But a shard has only some of the lanes, and thin matrix
+products are slow: which is faster is measured (`autotuning`).
 
-The number of shards decides the bits of a result, as the order of every sum over lanes follows from it. The number of
-threads only decides how many shards are computed at once, and that of processes which of them are computed where.
+The numbers of shards and of threads in a team decide the bits of a result, as the order of every sum follows from them.
+The number of threads only decides how many shards are computed at once, and that of processes which of them are
+computed where.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +24,18 @@ T = TypeVar("T")
 
 
 class Shards:
-    """A number of shards, and what computes them: processes, each with threads that use one processor core each."""
+    """A number of shards, and what computes them: processes, each with threads, each perhaps with a team."""
 
-    def __init__(self, count: int = 1, *, threads: int = 1, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, count: int = 1, *, threads: int = 1, threads_per_shard: int = 1, processes: Processes = ALONE
+    ) -> None:
+        """threads: that compute a shard each at the same time. threads_per_shard: in the team of each, itself one."""
         self.count = count
+        self.threads_per_shard = threads_per_shard
         self.processes = processes
         self.threads = max(1, min(threads, len(self._own(count))))
         if self.threads > 1:
-            self._others = ThreadPoolExecutor(self.threads - 1, initializer=_prepare_thread)
+            self._others = ThreadPoolExecutor(self.threads - 1, initializer=torch.set_flush_denormal, initargs=(True,))
 
     def own_lanes(self, lanes: int) -> slice:
         """Those of a batch's lanes that this process computes."""
@@ -46,6 +52,7 @@ class Shards:
         parts = [(shard, slice(ends[shard], ends[shard + 1])) for shard in self._own(lanes)]
 
         def compute_every(number: int) -> list[T]:
+            torch.set_num_threads(self.threads_per_shard)  # of the thread that calls it alone
             return [compute(*part) for part in parts[number :: self.threads]]
 
         waiting = [self._others.submit(compute_every, number) for number in range(1, min(self.threads, len(parts)))]
@@ -62,9 +69,3 @@ class Shards:
 
     def _own(self, lanes: int) -> range:
         return self.processes.spread(min(self.count, lanes))[self.processes.rank]
-
-
-def _prepare_thread() -> None:
-    """Set what torch keeps for each thread by itself."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)

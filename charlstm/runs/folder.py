@@ -54,7 +54,8 @@ MAX_POINTER_BYTES = 1_000  # also of text.json
 MOST_LOCKINGS = 30  # of a folder that a reader or a training run holds
 BETWEEN_LOCKINGS_SECONDS = 0.01
 EARLIER = Settings(  # the values that runs have which were begun before there were these settings
-    model=ModelSettings(skip_connections=False), training=TrainingSettings(beginning_lanes=0, segment_steps=None)
+    model=ModelSettings(skip_connections=False),
+    training=TrainingSettings(beginning_lanes=0, segment_steps=None, threads_per_shard=1),
 )
 
 

@@ -160,7 +160,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "auto"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores"),
+        Meta(description="shards computed at once, which changes no bit; auto: as many as there are cores for"),
+    ] = "auto"
+    threads_per_shard: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(
+            description="torch's threads for a shard, which decide the bits; auto: the fastest, or 1 if shards is set"
+        ),
     ] = "auto"
 
 

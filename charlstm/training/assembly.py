@@ -64,6 +64,7 @@ def build_trainer(
         replace(settings, data=replace(settings.data, sources=absolute_sources(settings.data.sources))),
         precision=machine.precision,
         shards=machine.shards,
+        threads_per_shard=machine.threads_per_shard,
         beginning_lanes=beginning_lanes,
     )
     return resolved, trainer

@@ -35,12 +35,19 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepare(cache: Path | None = None, *, model: ModelSettings = MODEL, **changes: Any) -> Machine:
-    defaults = {"device": "cpu", "precision": "fp32", "shards": 1, "threads": 1, "batch_size": 16}
+    defaults = {
+        "device": "cpu",
+        "precision": "fp32",
+        "shards": 1,
+        "threads": 1,
+        "batch_size": 16,
+        "threads_per_shard": 1,
+    }
     return prepare_training(TrainingSettings(**{**defaults, **changes}), model, lambda: build_core(model), cache=cache)
 
 
-def fake_speed(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[int, str], float]) -> list[Tuning]:
-    """A machine of this speed by shards and precision; the list that comes back fills with what was measured."""
+def fake_speed(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[int, int, str], float]) -> list[Tuning]:
+    """A machine of this speed by shards, teams and precision; the list that comes back fills with what was measured."""
     measured = []
 
     def measure(_probe: Probe, tuning: Tuning) -> float:
@@ -92,13 +99,13 @@ def test_machine_takes_the_gpu_if_there_is_one_and_the_cpu_if_asked(monkeypatch:
 
 @pytest.mark.parametrize(("bf16", "chosen"), [(1.0, "bf16"), (3.0, "fp32"), (math.inf, "fp32")])
 def test_machine_auto_precision_is_the_faster(bf16: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_speed(monkeypatch, {(1, "fp32"): 2.0, (1, "bf16"): bf16})
+    fake_speed(monkeypatch, {(1, 1, "fp32"): 2.0, (1, 1, "bf16"): bf16})
     assert prepare(precision="auto").precision == chosen
 
 
 @pytest.mark.parametrize("fastest", [1, 2, 4])
 def test_machine_auto_shards_are_the_fastest_up_to_one_a_thread(fastest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = fake_speed(monkeypatch, {(fastest, "fp32"): 1.0})
+    measured = fake_speed(monkeypatch, {(fastest, 1, "fp32"): 1.0})
     assert prepare(shards="auto", threads=4).shards == fastest
     assert [tuning.shards for tuning in measured] == [1, 2, 4, 1, 2, 4]  # in turns
     measured.clear()
@@ -106,11 +113,25 @@ def test_machine_auto_shards_are_the_fastest_up_to_one_a_thread(fastest: int, mo
     assert measured == []
 
 
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("fastest", "threads"), [((1, 4), 1), ((2, 2), 2), ((4, 1), 4), ((1, 1), 4)])
+def test_machine_cuts_the_work_into_shards_and_teams_as_is_fastest(
+    fastest: tuple[int, int], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    measured = fake_speed(monkeypatch, {(*fastest, "fp32"): 1.0})
+    found = prepare(shards="auto", threads="auto", threads_per_shard="auto")
+    assert (found.shards, found.threads_per_shard, found.threads) == (*fastest, threads)
+    assert {tuning[:2] for tuning in measured} == {(1, 1), (1, 4), (2, 1), (2, 2), (4, 1)}
+    asked = prepare(shards=3, threads="auto", threads_per_shard=2)
+    assert (asked.shards, asked.threads_per_shard, asked.threads) == (3, 2, 2)
+
+
 def test_machine_refuses_bf16_where_it_cannot_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_speed(monkeypatch, {(1, "bf16"): math.inf})
+    fake_speed(monkeypatch, {(1, 1, "bf16"): math.inf})
     with pytest.raises(SettingsError, match=r"training\.precision is bf16.*cannot train gru"):
         prepare(precision="bf16")
-    fake_speed(monkeypatch, {(1, "bf16"): 5.0, (1, "fp32"): 1.0})
+    fake_speed(monkeypatch, {(1, 1, "bf16"): 5.0, (1, 1, "fp32"): 1.0})
     assert prepare(precision="bf16").precision == "bf16"  # slower, and asked for
 
 
@@ -120,9 +141,9 @@ def test_autotuning_remembers_what_was_fastest_on_an_idle_machine(
 ) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0 if idle else 99.0, 0.0, 0.0))
     cache = tmp_path / "deep" / "speeds.json"
-    fake_speed(monkeypatch, {(1, "bf16"): 1.0})
+    fake_speed(monkeypatch, {(1, 1, "bf16"): 1.0})
     assert prepare(cache, precision="auto").precision == "bf16"
-    measured = fake_speed(monkeypatch, {(1, "fp32"): 1.0})
+    measured = fake_speed(monkeypatch, {(1, 1, "fp32"): 1.0})
     assert prepare(cache, precision="auto").precision == ("bf16" if idle else "fp32")
     assert bool(measured) == (not idle)
     for other in ({"hidden_size": 31}, {"cell": "lstm"}, {"kernel": "unrolled"}):  # of which nothing is known
@@ -135,14 +156,14 @@ def test_autotuning_measures_again_if_what_it_remembers_is_damaged(
 ) -> None:
     cache = tmp_path / "speeds.json"
     cache.write_bytes(damaged)
-    fake_speed(monkeypatch, {(1, "bf16"): 1.0})
+    fake_speed(monkeypatch, {(1, 1, "bf16"): 1.0})
     assert prepare(cache, precision="auto").precision == "bf16"
-    assert [1, "bf16"] in json.loads(cache.read_bytes()).values()
+    assert [1, 1, "bf16"] in json.loads(cache.read_bytes()).values()
 
 
 def test_autotuning_remembers_no_tuning_that_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "speeds.json"
-    fake_speed(monkeypatch, {(1, "bf16"): 1.0})
+    fake_speed(monkeypatch, {(1, 1, "bf16"): 1.0})
     prepare(cache, precision="auto")
     cache.write_text(cache.read_text().replace('"bf16"', '"fp64"'))
     assert prepare(cache, precision="auto").precision == "bf16"
@@ -157,6 +178,6 @@ def test_autotuning_probes_a_layer_of_the_cell_that_is_trained(cell: str) -> Non
         built.append(build_core(model))
         return built[-1]
 
-    probe = Probe(cell, build, hidden_size=5, lanes=6, device=CPU, threads=1)
-    assert 0 < probe.seconds(Tuning(2, "fp32")) < math.inf
+    probe = Probe(cell, build, hidden_size=5, lanes=6, device=CPU, threads=1, cores=1)
+    assert 0 < probe.seconds(Tuning(2, 1, "fp32")) < math.inf
     assert [layer.cell.gates for layer in built] == [build_core(model).cell.gates]

@@ -38,6 +38,12 @@ def test_shards_are_computed_by_threads_of_one_core_each() -> None:
     assert rest == [first, second, first]
 
 
+def test_shards_are_computed_by_teams_of_as_many_threads_as_were_asked_for() -> None:
+    shards = Shards(3, threads=2, threads_per_shard=2)
+    assert shards.map(lambda _shard, _lanes: torch.get_num_threads(), 16) == [2, 2, 2]
+    assert Shards(2, threads=2).map(lambda _shard, _lanes: torch.get_num_threads(), 16) == [1, 1]
+
+
 def test_shards_flush_denormal_numbers_whatever_this_thread_does() -> None:
     torch.set_flush_denormal(False)
     tiny = torch.full((8,), 1e-38)

@@ -61,10 +61,24 @@ def test_resumes_after_each_step_in_turn(tmp_path: Path) -> None:
         ("data.unit=byte", "training.log_every_steps=4"),
         ("training.patience=1", "training.learning_rate=0.8", "training.segment_steps=null"),
         ("training.threads=2", "training.shards=3", "training.batch_size=16", "training.sequence_length=4"),
+        ("training.threads_per_shard=2", "model.hidden_size=16"),
         ("data.documents=line",),
         ("data.documents=line", "model.objective=cloze", "model.bidirectional=true", "data.shuffle=false"),
     ],
-    ids=["gru", "peephole", "peephole-full", "rnn", "cloze", "adam", "byte", "patience", "threads", "lines", "gaps"],
+    ids=[
+        "gru",
+        "peephole",
+        "peephole-full",
+        "rnn",
+        "cloze",
+        "adam",
+        "byte",
+        "patience",
+        "threads",
+        "teams",
+        "lines",
+        "gaps",
+    ],
 )
 def test_resumes_of_other_settings_end_with_the_same_bits(tmp_path: Path, more: tuple[str, ...]) -> None:
     whole = train(tmp_path, "whole", steps=STEPS, validate=2, save=5, overrides=more)

@@ -1,9 +1,12 @@
 """Lines and records that come in from a file or a pipe, and go out in their order."""
 
+import io
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
@@ -12,8 +15,6 @@ from charlstm.cli.terminal import print_diagnostic
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
-    import io
-
     from charlstm.text import Record, RecordFormat
 
 FIRST_LINES, MOST_LINES = 64, 4096  # scored together: few at first, so that `| head` need not wait
@@ -61,7 +62,7 @@ class RecordStream:
         from charlstm.text import BadRecordError, LineReader
 
         with _opened(self._source) as opened:
-            reader, most = LineReader(opened), FIRST_LINES
+            reader, most = LineReader(opened, partial(_wait_for_input, opened)), FIRST_LINES
             first = True
             while lines := reader.take(most, MOST_BYTES):
                 if first and isinstance(lines[0], bytes):
@@ -97,18 +98,31 @@ class RecordStream:
 
 
 @contextmanager
-def _opened(source: str) -> "Iterator[io.BufferedReader]":
+def _opened(source: str) -> Iterator[io.BufferedReader]:
     """A file, or stdin for "-". Raises TextError."""
     if source == "-" and sys.stdin is not None and sys.stdin.isatty():
         print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
     try:
         with nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as file:
-            yield cast("io.BufferedReader", file)
+            yield cast(io.BufferedReader, file)
     except BrokenPipeError:
         raise
     except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or (error if isinstance(error, ValueError) else "it is closed")
         raise TextError(f"could not read {'standard input' if source == '-' else source}: {reason}") from None
+
+
+def _wait_for_input(source: io.BufferedReader) -> None:
+    """Wait until source can be read. Raises BrokenPipeError when stdout has no reader: `tail -f | score | head`."""
+    poller = select.poll()
+    try:
+        poller.register(source, select.POLLIN)
+        poller.register(sys.stdout, 0)
+        output = sys.stdout.fileno()
+    except (io.UnsupportedOperation, ValueError, TypeError, AttributeError):  # in memory, or closed
+        return
+    if dict(poller.poll()).get(output, 0) & (select.POLLERR | select.POLLHUP):
+        raise BrokenPipeError
 
 
 def _without_mark(line: bytes, source: str) -> bytes:

@@ -5,7 +5,7 @@ import os
 import select
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeAlias
 
 CHUNK_BYTES = 1 << 18
@@ -43,9 +43,9 @@ Line: TypeAlias = bytes | LongLine
 class LineReader:
     """Reads lines from an open file; the last one needs no line end."""
 
-    def __init__(self, source: io.BufferedReader) -> None:
-        """source: nothing has been read from it, and nothing else reads from it."""
-        self._source = source
+    def __init__(self, source: io.BufferedReader, wait: Callable[[], None] = lambda: None) -> None:
+        """source: nothing has been read from it, and nothing else reads from it. wait: called before each reading."""
+        self._source, self._wait = source, wait
         self._ready: deque[Line] = deque()
         self._rest = b""  # of a line whose end has not come
         self._spooled: BinaryIO | None = None  # the beginning of a long one
@@ -74,6 +74,7 @@ class LineReader:
             return True
 
     def _read(self) -> None:
+        self._wait()
         chunk = self._source.read1(CHUNK_BYTES)  # one reading, which leaves nothing in the buffer
         self._ended = not chunk
         *complete, rest = chunk.split(b"\n")

@@ -69,9 +69,8 @@ def choose_settings(
         section, _, name = path.partition(".")
         settings = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
     named = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in chosen.items() if "every" not in path)
-    return settings, (
-        f"{named}: {passes:.2g} passes over {chars:,} characters, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
-    )
+    passed = f"{passes:,.{0 if passes >= 10 else 1}f} passes over {chars:,} characters"
+    return settings, f"{named}: {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
 
 
 def learning_rate_for(steps: int) -> float:

@@ -50,16 +50,18 @@ def duplicates_advice(data: DataSettings, counts: DocumentCounts) -> list[str]:
     if counts.shared:
         done = f"stay, {counts.shared:,} of them to validate or test on though they are trained on, which flatters"
     advice = "" if data.deduplicate == "drop" else " (data.deduplicate=drop leaves them out)"
-    return [f"{counts.duplicates:,} documents occurred before: they {done}{advice}"]
+    return [f"{counts.duplicates:,} of the documents repeat earlier ones: they {done}{advice}"]
 
 
-def size_advice(parameters: int, chars: int) -> list[str]:
-    """A word to whoever trains many more parameters than a text has characters."""
-    if parameters <= MOST_PARAMETERS * chars:
+def size_advice(model: ModelSettings, parameters: int, chars: int) -> list[str]:
+    """A word to whoever trains many more parameters than a text has characters, and has not met it by settings."""
+    wanted = ["model.hidden_size=128 or less"] * (model.hidden_size > 128)
+    wanted += ["model.dropout=0.2 or more"] * (model.dropout < 0.2)
+    if not wanted or parameters <= MOST_PARAMETERS * chars:
         return []
     return [
-        f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, "
-        "model.hidden_size=128 or less and model.dropout=0.2 or more serve new text better"
+        f"{parameters:,} parameters can learn {chars:,} characters by heart: up to 100,000 characters, new text is "
+        f"predicted better with {' and '.join(wanted)}"
     ]
 
 

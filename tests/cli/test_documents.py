@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_documents_run_is_trained_measured_and_sampled_a_document_at_a_time() -> None:
     told = charlstm("train", "names.yaml", "--run", "runs/names").stderr
-    assert "2 documents occurred before" in told
+    assert "2 of the documents repeat earlier ones" in told
     (count,) = map(int, re.findall(r"documents to train, (\d+) to validate", told))
     assert 5 <= count <= 8  # a tenth of 62, up to the equal ones that stay together
     assert "is padding" in told
@@ -168,4 +168,4 @@ def test_documents_in_order_warn_of_what_is_trained_and_validated_on() -> None:
     dropped = charlstm(
         "train", "names.yaml", "names.txt", "--set", "data.deduplicate=drop", "--run", "runs/drop"
     ).stderr
-    assert "2 documents occurred before: they are left out" in " ".join(dropped.split())
+    assert "2 of the documents repeat earlier ones: they are left out" in " ".join(dropped.split())

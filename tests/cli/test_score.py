@@ -218,6 +218,27 @@ def test_score_answers_a_slow_producer_line_by_line_and_a_closed_pipe_ends_it() 
     assert ended.stderr == b""
 
 
+@pytest.mark.parametrize("command", ["score", "score --top 1", "classify --run tiny --run tiny-too"])
+def test_a_command_that_waits_for_lines_ends_when_nobody_reads_its_own(command: str) -> None:
+    shutil.copytree("runs/tiny", "runs/tiny-too", dirs_exist_ok=True)
+    lines, producer = os.pipe()
+    reader, output = os.pipe()
+    program = [sys.executable, "-W", "error", "-m", "charlstm", *command.split()]
+    with subprocess.Popen(program, stdin=lines, stdout=output, stderr=subprocess.PIPE) as process:
+        for end in (lines, output):
+            os.close(end)
+        os.write(producer, b"The tide\n")
+        if "--top" not in command:
+            assert os.read(reader, 1000).endswith(b"\tThe tide\n")
+        os.close(reader)
+        try:
+            assert process.wait(timeout=60) == 141  # while the producer may still write, as that of `tail -f` may
+        finally:
+            os.close(producer)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
 def test_score_marks_unlikely_characters_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     told = charlstm("score", "--color", "always", stdin="The \N{SNOWMAN}\x1b[31m tide\n").stdout
     assert "\033[1;4m\N{SNOWMAN}" in told

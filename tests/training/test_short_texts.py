@@ -37,9 +37,21 @@ def test_short_texts_get_a_batch_that_fits_and_leaves_little_out(lanes: int, win
     )
 
 
-@pytest.mark.parametrize(("parameters", "chars", "advised"), [(1_000_000, 9_000, True), (240_000, 36_000, False)])
-def test_short_texts_and_large_models_get_advice(parameters: int, chars: int, advised: bool) -> None:
-    assert bool(size_advice(parameters, chars)) == advised
+@pytest.mark.parametrize(
+    ("hidden_size", "dropout", "chars", "advice"),
+    [
+        (256, 0.0, 9_000, "with model.hidden_size=128 or less and model.dropout=0.2 or more"),
+        (256, 0.2, 9_000, "with model.hidden_size=128 or less"),
+        (128, 0.1, 9_000, "with model.dropout=0.2 or more"),
+        (128, 0.2, 9_000, None),
+        (256, 0.0, 300_000, None),
+    ],
+)
+def test_large_models_of_short_texts_get_the_advice_not_yet_followed(
+    hidden_size: int, dropout: float, chars: int, advice: str | None
+) -> None:
+    told = size_advice(ModelSettings(hidden_size=hidden_size, dropout=dropout), 1_000_000, chars)
+    assert [message.partition("better ")[2] for message in told] == ([] if advice is None else [advice])
 
 
 @pytest.mark.parametrize(
@@ -74,9 +86,14 @@ def test_documents_too_few_for_four_batches_get_fewer_lanes(chars: int, lanes: i
     ("duplicates", "shared", "deduplicate", "told"),
     [
         (0, 0, "keep", []),
-        (3, 0, "keep", ["3 documents occurred before: they stay, all equal ones in one part of the split", "=drop"]),
+        (
+            3,
+            0,
+            "keep",
+            ["3 of the documents repeat earlier ones: they stay, all equal ones in one part of the split", "=drop"],
+        ),
         (3, 2, "keep", ["they stay, 2 of them to validate or test on though they are trained on", "=drop"]),
-        (3, 0, "drop", ["3 documents occurred before: they are left out"]),
+        (3, 0, "drop", ["3 of the documents repeat earlier ones: they are left out"]),
     ],
 )
 def test_duplicates_are_told(duplicates: int, shared: int, deduplicate: str, told: list[str]) -> None:

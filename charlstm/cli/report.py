@@ -20,7 +20,7 @@ from rich.table import Table
 from charlstm import environment
 from charlstm.cli.bar import Bar
 from charlstm.cli.terminal import print_diagnostic, printable
-from charlstm.settings import OBJECTIVE_USES, Naming, TrainingSettings
+from charlstm.settings import OBJECTIVE_USES, Naming, SamplingSettings, TrainingSettings
 from charlstm.text import STDIN, Corpus, DocumentBatches, split_ids
 from charlstm.training import Began, Ended, Fact, Sampled, StepFacts, Stepped, Validating, Warned
 
@@ -136,7 +136,8 @@ class Report:
             best_of = f"{self.naming.name('val_loss')} {best:.4f} ({best / math.log(2):.4f} {words})"
             self._line(f"best {best_of} at step {progress.best_step}, in {run.folder}")
         use = OBJECTIVE_USES[run.settings.model.objective]
-        self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{use.options}")
+        options = use.options if run.settings.sampling == SamplingSettings() else ""  # which the run has of its own
+        self._line(f"{use.purpose} with: {use.command} --run {shlex.quote(str(run.folder))}{options}")
 
     def _close_bar(self) -> None:
         if self.bar is not None:

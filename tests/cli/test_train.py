@@ -164,3 +164,9 @@ def test_train_without_settings_chooses_them_says_so_and_records_them(here: Path
     (here / "auto.yaml").write_text("data: {sources: [text.txt]}\nmodel: auto\ntraining: {max_steps: 3}\n")
     assert "chosen " in charlstm("train", "auto.yaml").stderr
     assert "chosen " not in charlstm("train", "tiny.yaml").stderr
+
+
+def test_train_tells_no_options_over_the_sampling_settings_of_the_run() -> None:
+    said = charlstm("train", "tiny.yaml", "--set", "training.max_steps=1", "--set", "sampling.temperature=1").stderr
+    assert said.splitlines()[-1].startswith("sample with: charlstm sample --run runs/tiny")
+    assert "--temp" not in said

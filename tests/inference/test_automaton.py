@@ -46,7 +46,7 @@ EXPRESSIONS = [
     "(?:a{2}){2}",
     "(?:(?a:\\w)(?u:\\w))+",
     "(?P<name>a)B",
-    "a(?:(?:(){60000}){60000}){1000000000}B{0}",
+    "a(?:(){3}){5}B{0}",
 ]
 
 
@@ -61,6 +61,15 @@ def test_automaton_accepts_what_fullmatch_does(expression: str) -> None:
     for ids in every_document(SMALL, 4):
         text = text_of(SMALL, ids)
         assert accepts(automaton, SMALL, ids) == bool(re.fullmatch(expression, text)), text
+
+
+def test_automaton_of_repeats_of_nothing_costs_nothing() -> None:
+    automaton = compile_expression(
+        "a(?:(?:(){60000}){60000}){1000000000}B{0}", SMALL
+    )  # with which `re` itself cannot cope
+    assert [
+        text for ids in every_document(SMALL, 2) if accepts(automaton, SMALL, ids) and (text := text_of(SMALL, ids))
+    ] == ["a"]
 
 
 parts = st.recursive(

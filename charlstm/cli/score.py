@@ -46,7 +46,9 @@ def score_command(
     worst: Annotated[
         float | None,
         typer.Option(
-            "--worst", metavar="Q", help="Keep what scores higher than all but a share Q of the validation lines."
+            "--worst",
+            metavar="Q",
+            help="Keep what scores higher than all but a share Q of the validation lines; no empty one.",
         ),
     ] = None,
     calibrate: Annotated[
@@ -134,7 +136,11 @@ def score_command(
         marks=form is Format.text and not as_json and opened.vocab.unit == "char" and _is_coloured(colour),
         raw=raw,
     )
-    kept = ([line for line in window if least < line.score < most] for window in scored(stream))
+
+    def keeps(line: ScoredLine) -> bool:
+        return least < line.score < most and not (worst is not None and line.is_empty)
+
+    kept = (list(filter(keeps, window)) for window in scored(stream))
     if top is not None:
         write(nlargest(top, (line for window in kept for line in window), key=lambda line: line.score))
         return

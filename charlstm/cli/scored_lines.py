@@ -45,6 +45,11 @@ class ScoredLine(NamedTuple):
     rank: float | None
     rank_error: float | None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the line has no character, and so is no document."""
+        return self.record.text == b""
+
 
 class Scale(NamedTuple):
     """How a score comes from nats."""

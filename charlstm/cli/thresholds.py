@@ -1,4 +1,4 @@
-"""The threshold of `charlstm score --worst`: what all but a share of usual lines stay below."""
+"""The threshold of `charlstm score --worst`: what all but a share of usual lines, empty ones left out, stay below."""
 
 import math
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def calibrate_on_validation(run: "Run", scorer: "LineScorer", checkpoint: str, *
 
     if (stored := read_calibration(run, checkpoint)) is not None:
         return stored
-    lines = read_lines(run, "val", MOST_LINES, trust_sources=trust_sources)
+    lines = [line for line in read_lines(run, "val", MOST_LINES, trust_sources=trust_sources) if line]
     nats: list[float] = []
     chars: list[int] = []
     for first in range(0, len(lines), SCORED_LINES):
@@ -36,7 +36,7 @@ def calibrate_on_lines(checkpoint: str, source: str, lines: Iterable[list[Scored
     """What lines of a file cost."""
     from charlstm.runs import Calibration
 
-    found = [(line.nats, line.chars) for window in lines for line in window]
+    found = [(line.nats, line.chars) for window in lines for line in window if not line.is_empty]
     if not found:
         raise TextError(f"--calibrate: there are no lines in {source}")
     nats, chars = zip(*found, strict=True)

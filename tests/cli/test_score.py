@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,9 @@ def test_score_worst_keeps_its_rate_on_other_lines_and_can_be_stored() -> None:
     assert "threshold" in told.stderr
     again = charlstm("score", "--worst", 0.05, stdin=other)
     assert again.stdout == told.stdout
+    Path("blanks.txt").write_text(usual.replace("\n", "\n\n"))
+    blanks = charlstm("score", "--worst", 0.05, "--calibrate", "blanks.txt", stdin="\n\n" + other.replace("\n", "\n\n"))
+    assert blanks.stdout == told.stdout  # an empty line is no document: it neither counts nor passes
     assert charlstm("score", "--worst", 0.0001, stdin="The tide\n").stderr.count("tell no share below") == 1
     (calibration,) = Path("runs").glob("*/calibration.json")
     calibration.write_text("{}")
@@ -216,6 +220,21 @@ def test_score_answers_a_slow_producer_line_by_line_and_a_closed_pipe_ends_it() 
     ended = shell("yes 'The tide' | charlstm score | head -1; echo ${PIPESTATUS[1]}", Path.cwd())
     assert ended.stdout.splitlines()[1] == b"141"
     assert ended.stderr == b""
+
+
+def test_score_interrupted_has_written_what_it_has_scored() -> None:
+    command = [sys.executable, "-W", "error", "-m", "charlstm", "score"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"The tide\nThe clock\nhalf a li")
+        process.stdin.flush()
+        scored = [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate()
+    assert [line.partition(b"\t")[2] for line in scored] == [b"The tide\n", b"The clock\n"]
+    assert (process.returncode, rest) == (130, b"")
+    assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize("command", ["score", "score --top 1", "classify --run tiny --run tiny-too"])

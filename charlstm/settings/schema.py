@@ -51,7 +51,9 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 1
     unknown: Annotated[
         Literal["error", "skip", "replace"],
-        Meta(description="what happens to a character outside the vocabulary, in any text and prompt"),
+        Meta(
+            description="what becomes of unknown characters in any text; replace: a symbol learned from those met once"
+        ),
     ] = "error"
     newline: Annotated[
         Literal["keep", "normalize"], Meta(description='line ends as they stand, or all turned into "\\n"')

@@ -42,8 +42,8 @@ class Vocab:
     `symbols` are the known characters by code point; a byte vocabulary has none to list, it is always all 256 values.
     `unknown` is about text met after training (a prompt, a text to evaluate): refuse, drop, or replace a character that
     is not among the symbols. In the training text itself a character that `min_count` left out is always the unknown
-    symbol, whatever the policy. That symbol has the id after the known ones, and exists if a character was left out or
-    the policy is "replace"; never for bytes.
+    symbol, whatever the policy; with "replace" so is one that is met once, unless all are. That symbol has the id after
+    the known ones, and exists if a character was left out or the policy is "replace"; never for bytes.
     The vocabulary of a text of documents has one more symbol with the last id: the boundary, with which each document
     ends and before which it begins. No character is its own, and decoded text leaves it out.
     """
@@ -214,6 +214,8 @@ def build_vocab(counts: npt.NDArray[np.int64], data: DataSettings) -> Vocab:
         return Vocab(data.unit, data.newline, data.unknown, has_unknown_symbol=False, symbols=())
     seen = np.flatnonzero(counts)
     kept = seen[counts[seen] >= data.min_count]
+    if data.unknown == "replace" and data.min_count == 1 and counts[seen].max(initial=0) > 1:
+        kept = seen[counts[seen] > 1]  # by which the unknown symbol learns how likely a new character is (Good 1953)
     if not len(kept):
         raise TextError(
             f"no character occurs data.min_count = {data.min_count} times, the most frequent one occurs "

@@ -77,6 +77,14 @@ def test_vocab_of_documents_has_a_boundary_that_no_text_holds_and_none_shows(uni
     assert shared_ids(vocab, stream)[0] == [*range(size - 1)]
 
 
+def test_vocab_with_policy_replace_has_the_unknown_symbol_stand_for_what_is_met_once():
+    vocab = vocab_of("aabbc", unknown="replace")
+    assert vocab.symbols == ("a", "b")
+    assert vocab.encode_text("abc", where="it").tolist() == [0, 1, vocab.unknown_id]
+    assert vocab_of("aabbc", unknown="skip").symbols == ("a", "b", "c")
+    assert vocab_of("abc", unknown="replace").symbols == ("a", "b", "c")  # nothing else would be left
+
+
 def test_end_id_of_a_stream_is_its_line_end():
     assert vocab_of("a\n").symbol(end_id(vocab_of("a\n"))) == "\n"
     assert end_id(vocab_of("a b")) is None

@@ -2,8 +2,8 @@
 
 Letters: `N` characters to train on, `D` characters that training reads, `V` vocabulary, `H` hidden.
 
-The rule is fitted to searches over texts from 20 kB to 50 MB, and held against others on texts that it was not fitted
-to: docs/automatic.md.
+The constants are estimates from single trials on texts from 20 kB to 1 MB; docs/learning.md has them, and what has
+not been checked yet.
 """
 
 import math

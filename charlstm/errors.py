@@ -66,7 +66,7 @@ class ToldElsewhereError(CharLSTMError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory has run out; torch has no exception of its own for the processor's."""
-    if isinstance(error, ImportError | OSError):  # of a library that finds no room, by the loader's sentences
+    if isinstance(error, ImportError | OSError):  # of a library that cannot be mapped, by the loader's sentences
         return "failed to map segment" in str(error) or "annot allocate memory" in str(error)
     says_so = isinstance(error, RuntimeError) and ("allocate" in str(error) or "out of memory" in str(error))
     return says_so or isinstance(error, MemoryError)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm import environment
-from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_field
+from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
 from charlstm.cli.runs import take_run
 from charlstm.cli.terminal import RawOption, report_errors, text_writer
 from charlstm.errors import SettingsError
@@ -38,16 +38,14 @@ def classify_command(
     posterior of a run = prior x p(line | run) / the sum of that over all runs. The line's probability is that of
     `charlstm score`, with its end. Prints the run's name, its posterior and the line.
     """
-    check_field(form, field)
-    if as_json and form is not Format.text:
-        raise SettingsError(f"--json makes objects of lines of text, --format {form} adds to records: give one of them")
+    check_format(form, field, as_json=as_json)
     if len(runs or ()) < 2:
         raise SettingsError("--run is needed twice or more: a line is told apart by which run gives it more")
     cores = environment.limit_numpy_threads()
     import numpy as np
 
     from charlstm.api import open_scorer
-    from charlstm.text import open_format
+    from charlstm.text import open_format, whole_line
 
     opened = [take_run(run, needs="next") for run in runs or ()]
     names = _names([run.folder for run in opened])
@@ -66,8 +64,8 @@ def classify_command(
         for record, of_runs, costs in zip(records, posteriors.tolist(), nats.tolist(), strict=True):
             best = max(range(len(names)), key=of_runs.__getitem__)
             if as_json:
-                text = record.text if isinstance(record.text, bytes) else b"".join(record.text.chunks())
-                fields = {"line": record.number, "text": text.decode("utf-8", "replace"), "run": names[best]}
+                text = whole_line(record.text).decode("utf-8", "replace")
+                fields = {"line": record.number, "text": text, "run": names[best]}
                 of_each = {"posteriors": of_runs, "nats": [round(cost, 6) for cost in costs]}
                 figures = {key: dict(zip(names, values, strict=True)) for key, values in of_each.items()}
                 pieces.append(json.dumps(fields | figures, ensure_ascii=False).encode() + b"\n")

@@ -41,11 +41,13 @@ SkipOption: TypeAlias = Annotated[
 ]
 
 
-def check_field(form: Format, field: str | None) -> None:
-    """Raise SettingsError unless there is a field if, and only if, the format has fields."""
+def check_format(form: Format, field: str | None, *, as_json: bool) -> None:
+    """Raise SettingsError unless there is a field if, and only if, the format has fields, and no --json beside it."""
     if (form is Format.text) != (field is None):
         wrong = "has no fields: leave --field out" if form is Format.text else "needs --field NAME"
         raise SettingsError(f"--format {form} {wrong}")
+    if as_json and form is not Format.text:
+        raise SettingsError(f"--json makes objects of lines of text, --format {form} adds to records: give one of them")
 
 
 class RecordStream:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -17,6 +17,7 @@ from charlstm.cli.terminal import (
     RunOption,
     ShardOption,
     TrustOption,
+    base64_of,
     parse_shard,
     print_diagnostic,
     read_input,
@@ -144,7 +145,7 @@ def sample_command(
     import secrets  # 5 ms, which --help need not take
 
     from charlstm.api import sample_stepwise
-    from charlstm.inference import encode_known
+    from charlstm.inference import encode_known, in_order, take_text
 
     opened = take_run(run, needs="next", quiet=quiet)
     sampling = _sampling_settings(opened.settings, options, overrides or ())
@@ -228,7 +229,8 @@ def sample_command(
     between = None if separator is None else _bytes(separator) + b"\n"
     rule = between is None and not null and not quiet
     numbers = range(samples)[which]
-    for text, one in _finished(steps, opened.vocab, head, numbers):
+    for one in in_order(steps, numbers):
+        text = head + take_text(one, opened.vocab)
         if as_json:
             write_json(_fields(text, one, opened.vocab))
             continue
@@ -259,18 +261,6 @@ def _stream(steps: "Steps", vocab: "Vocab", stop_ids: list[int], head: bytes, wr
             last, due = piece or last, perf_counter() + BETWEEN_WRITES_SECONDS
     if not last.endswith(end):
         write(end)
-
-
-def _finished(steps: "Steps", vocab: "Vocab", head: bytes, numbers: Iterable[int]) -> "Iterator[tuple[bytes, Sample]]":
-    """Each text when it and those before it are finished, in the order of their numbers."""
-    from charlstm.inference import take_text
-
-    waiting: dict[int, Sample] = {}
-    for number in numbers:
-        while number not in waiting:
-            waiting |= {one.number: one for one in next(steps) if one.finished}
-        one = waiting.pop(number)
-        yield head + take_text(one, vocab), one
 
 
 def _draw_rule() -> None:
@@ -310,11 +300,7 @@ def _report_unknown(prompt: bytes, vocab: "Vocab") -> None:
 def _fields(text: bytes, one: "Sample", vocab: "Vocab") -> dict[str, Any]:
     """A row of --json; text of bytes that is not UTF-8 is not whole in a string."""
     fields = {"text": text.decode("utf-8", "replace"), "seed": one.seed, "mean_log_prob": one.mean_log_prob}
-    if vocab.unit == "byte":
-        from base64 import b64encode
-
-        fields["base64"] = b64encode(text).decode()
-    return fields
+    return fields | base64_of(text, vocab.unit)
 
 
 def _bytes(argument: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.rows import Columns
-from charlstm.cli.terminal import print_diagnostic, text_writer, write_json
+from charlstm.cli.terminal import base64_of, print_diagnostic, text_writer, write_json
 from charlstm.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -143,11 +143,7 @@ def _fields(
         fields |= {"probability": math.exp(one.log_prob), "mass": tally.mass}
     else:
         fields["seed"] = one.seed
-    if unit == "byte":
-        from base64 import b64encode
-
-        fields["base64"] = b64encode(text).decode()
-    return fields
+    return fields | base64_of(text, unit)
 
 
 def _escaped(text: bytes) -> bytes:

@@ -11,7 +11,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.inspect import Colour
-from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_field
+from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
 from charlstm.cli.runs import take_run
 from charlstm.cli.scored_lines import Normalize, Scale, ScoredLine, Unit, open_writer
 from charlstm.cli.terminal import RawOption, RunOption, TrustOption, print_diagnostic, report_errors
@@ -77,7 +77,7 @@ def score_command(
     for a model of one stream they are line ends. --normalize none leaves out the division by n + 1, --unit nats
     that by ln 2.
     """
-    check_field(form, field)
+    check_format(form, field, as_json=as_json)
     rank_or_ratio = guess_rank or against is not None
     if worst is not None and not 0 < worst < 1:
         raise SettingsError(f"--worst is {worst:g}, but must be a share between 0 and 1")
@@ -93,8 +93,6 @@ def score_command(
         raise SettingsError("--calibrate and the lines to score are both standard input: give one of them as a file")
     if chars and not as_json:
         raise SettingsError("--chars goes with --json")
-    if as_json and form is not Format.text:
-        raise SettingsError(f"--json makes objects of lines of text, --format {form} adds to records: give one of them")
     cores = environment.limit_numpy_threads()
     from charlstm.api import open_scorer
     from charlstm.text import open_format

@@ -127,10 +127,11 @@ def open_writer(
 
 def _json_line(line: ScoredLine, scale: Scale, vocab: "Vocab", *, chars: bool) -> bytes:
     """A row of --json."""
-    text = line.record.text
-    data = text if isinstance(text, bytes) else b"".join(text.chunks())
+    from charlstm.text import whole_line
+
+    text = whole_line(line.record.text).decode("utf-8", "replace")
     bits, per = line.nats / math.log(2), max(line.chars, 1)
-    fields: dict[str, Any] = {"line": line.record.number, "text": data.decode("utf-8", "replace"), "score": line.score}
+    fields: dict[str, Any] = {"line": line.record.number, "text": text, "score": line.score}
     fields |= {"nats": line.nats, "bits": bits, f"{vocab.unit}s": line.chars, f"bits_per_{vocab.unit}": bits / per}
     fields["unknown"] = line.unknown
     if line.nats_against is not None:

@@ -163,6 +163,15 @@ def write_json(fields: dict[str, Any]) -> None:
     write_line(json.dumps({**fields, **dict.fromkeys(infinite)}, ensure_ascii=False, allow_nan=False))
 
 
+def base64_of(text: bytes, unit: str) -> dict[str, str]:
+    """A field that has all of a text of bytes, which need not be whole in a string; none for one of characters."""
+    if unit != "byte":
+        return {}
+    from base64 import b64encode
+
+    return {"base64": b64encode(text).decode()}
+
+
 def prepare_streams() -> None:
     """Have stdout and stderr write UTF-8 whatever the locale, and replace one that is closed.
 

@@ -1,8 +1,9 @@
 """Whole documents, or lines: drawn one after another until there are enough, and which of them to leave out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def collect_documents(
     Raises RunError, after those that were found, if very many in a row have been left out.
     """
     misses = 0
-    for sample in in_order(steps):
+    for sample in in_order(steps, count()):
         document = Document(
             np.array([*prefix, *sample.pending], dtype=np.intp),
             sample.log_prob + sample.end_log_prob,
@@ -98,12 +99,12 @@ def collect_documents(
             )
 
 
-def in_order(steps: Iterator[list[Sample]]) -> Iterator[Sample]:
-    """Each sample when it and those before it are finished, in the order of their numbers."""
+def in_order(steps: Iterator[list[Sample]], numbers: Iterable[int]) -> Iterator[Sample]:
+    """Each of the samples with these numbers when it and those before it are finished; steps: of `generate`."""
     waiting: dict[int, Sample] = {}
-    number = 0
-    for live in steps:
-        waiting |= {one.number: one for one in live if one.finished}
-        while (one := waiting.pop(number, None)) is not None:
-            yield one
-            number += 1
+    for number in numbers:
+        while number not in waiting:
+            if (live := next(steps, None)) is None:
+                return
+            waiting |= {one.number: one for one in live if one.finished}
+        yield waiting.pop(number)

@@ -93,14 +93,16 @@ def prepare_training(
     return Machine(device, fastest.precision, count, threads_at_once(settings.threads, cores, team), team, processes)
 
 
-def training_speed(settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer) -> float:
+def training_speed(
+    settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer, *, cache: Path | None = None
+) -> float:
     """Floating-point operations a second of training one layer on this machine, as these settings would.
 
-    build_layer: as for `prepare_training`, a layer of four gates, from (T, B, H) to (T, B, H).
+    build_layer: as for `prepare_training`, a layer of four gates, from (T, B, H) to (T, B, H); cache: as there.
     """
-    machine = prepare_training(settings, model, build_layer)
-    cores = _prepare_cores(machine.device, 1)
-    probe = Probe("", build_layer, model.hidden_size, settings.batch_size, machine.device, settings.threads, cores)
+    machine = prepare_training(settings, model, build_layer, cache=cache)
+    lanes, cores = settings.batch_size, available_cores()
+    probe = Probe("", build_layer, model.hidden_size, lanes, machine.device, settings.threads, cores)
     return probe.flop / probe.seconds(Tuning(machine.shards, machine.threads_per_shard, machine.precision))
 
 

@@ -77,10 +77,10 @@ class Processes:
             own = torch.tensor([len(data)])
             sizes = torch.empty(self.size, dtype=own.dtype)
             dist.all_gather_single(sizes, own, group=group)
-            room = torch.zeros(max(1, int(sizes.max())), dtype=torch.uint8)
-            room[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else room[:0]
-            found = torch.empty(self.size, len(room), dtype=torch.uint8)
-            dist.all_gather_single(found.view(-1), room, group=group)
+            padded = torch.zeros(max(1, int(sizes.max())), dtype=torch.uint8)
+            padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else padded[:0]
+            found = torch.empty(self.size, len(padded), dtype=torch.uint8)
+            dist.all_gather_single(found.view(-1), padded, group=group)
         return [row[:size].numpy().tobytes() for row, size in zip(found, sizes.tolist(), strict=True)]
 
     def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
@@ -140,8 +140,8 @@ class Processes:
             list(add_neighbours(dict.fromkeys((0, n) for n in its), count, _nothing)) for its in self.spread(count)
         ]
         numbers = sum(tensor.numel() for tensor in like)
-        length = min(-(-numbers // self.size), MOST_AT_ONCE)  # of the slice that a process owns of each chunk
-        chunks = -(-numbers // (self.size * length))
+        chunks = -(-numbers // (self.size * MOST_AT_ONCE))
+        length = -(-numbers // (self.size * chunks))  # of the slice that a process owns of each chunk
         kind = next((tensor for tensors in parts.values() for tensor in tensors), like[0])
         flat = kind.new_zeros(len(parts), chunks * self.size * length)
         for row, node in zip(flat, nodes[self.rank], strict=True):
@@ -153,14 +153,14 @@ class Processes:
         order = [node for its in nodes for node in its]
         with _lost_processes():
             scattering = [
-                dist.all_to_all_single(room.view(-1), chunk.view(-1), theirs, own, async_op=True)
-                for room, chunk in zip(received, sent, strict=True)
+                dist.all_to_all_single(output.view(-1), chunk.view(-1), theirs, own, async_op=True)
+                for output, chunk in zip(received, sent, strict=True)
             ]
             gathering = []
-            for scattered, slices, room in zip(scattering, received, gathered, strict=True):
+            for scattered, slices, output in zip(scattering, received, gathered, strict=True):
                 scattered.wait()
                 (total,) = add_neighbours(dict(zip(order, slices, strict=True)), count, operator.add).values()
-                gathering.append(dist.all_gather_single(room, total, async_op=True))
+                gathering.append(dist.all_gather_single(output, total, async_op=True))
             for each in gathering:
                 each.wait()
         pieces = torch.split(gathered.view(-1)[:numbers], [tensor.numel() for tensor in like])

@@ -14,7 +14,7 @@ from charlstm.text.corpus import (
 from charlstm.text.cutting import Cut, cut_documents
 from charlstm.text.documents import DocumentBatches, find_bounds
 from charlstm.text.known_documents import KnownDocuments, open_known, write_known
-from charlstm.text.line_input import Line, LineReader, LongLine
+from charlstm.text.line_input import Line, LineReader, LongLine, whole_line
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, open_format
 from charlstm.text.sources import STDIN, absolute_sources, is_stream

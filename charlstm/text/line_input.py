@@ -40,6 +40,11 @@ class LongLine:
 Line: TypeAlias = bytes | LongLine
 
 
+def whole_line(line: Line) -> bytes:
+    """All bytes of a line, in memory."""
+    return line if isinstance(line, bytes) else b"".join(line.chunks())
+
+
 class LineReader:
     """Reads lines from an open file; the last one needs no line end."""
 

@@ -1,6 +1,7 @@
 """A trainer from settings and text: its model, its batches and its machine, each as the settings say or best here."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -46,7 +47,7 @@ def build_trainer(
         settings.training,
         settings.model,
         lambda: build_core(layer),
-        cache=cache_folder() / "speeds.json",
+        cache=_speeds(),
         processes=processes,
     )
     beginning_lanes = _beginning_lanes(settings)
@@ -74,7 +75,12 @@ def speed_here(settings: Settings) -> float:
     """Floating-point operations a second of training the cell of the settings here, in layers of the default size."""
     layer = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
     training = replace(settings.training, batch_size=PROBED_LANES)
-    return training_speed(training, layer, lambda: build_core(layer))
+    return training_speed(training, layer, lambda: build_core(layer), cache=_speeds())
+
+
+def _speeds() -> Path:
+    """Where what was measured of this machine is kept."""
+    return cache_folder() / "speeds.json"
 
 
 def inherit_run(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -81,6 +82,25 @@ def run_json(program: str, *arguments: object, env: Mapping[str, str] | None = N
     if done.returncode:
         raise SystemExit(f"{program} {arguments} failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def run_processes(commands: Sequence[Sequence[str]], address: str = "127.0.0.1", devices: str = "lo") -> dict[str, Any]:
+    """What the first of several programs prints as JSON, which meet at an address as torchrun would have them.
+
+    devices: the network device of each, with {} where its rank stands.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank, command in enumerate(commands):
+        place = {"RANK": rank, "WORLD_SIZE": len(commands), "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": len(commands)}
+        meeting = {"MASTER_ADDR": address, "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": devices.format(rank)}
+        env = {**os.environ, **{name: str(value) for name, value in {**place, **meeting}.items()}}
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
+    first, *_ = [process.communicate()[0] for process in started]
+    found: dict[str, Any] = json.loads(first.splitlines()[-1])
     return found
 
 

@@ -18,18 +18,20 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of each step on random text, or on the ids of a file."""
-    trainer = _trainer(args, shards="auto")
-    seconds, last = [], time.perf_counter()
-    for _ in trainer.steps():
-        now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
-        seconds.append(now - last)
-        last = now
-    facts = {
-        "precision": trainer.machine.precision,
-        "shards": trainer.machine.shards,
-        "threads": trainer.machine.threads,
-    }
+    """Seconds of each step on random text, or on the ids of a file; as one of several processes under torchrun."""
+    from charlstm import environment
+
+    environment.limit_spinning()
+    from charlstm.machine import join_processes
+
+    with join_processes(environment.process_place()) as processes:
+        trainer = _trainer(args, shards=args.shards, processes=processes)
+        seconds, last = [], time.perf_counter()
+        for _ in trainer.steps():
+            now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
+            seconds.append(now - last)
+            last = now
+    facts = {name: getattr(trainer.machine, name) for name in ("precision", "shards", "threads", "threads_per_shard")}
     return {**facts, "step_seconds": seconds[args.warmup_steps :]}
 
 
@@ -48,7 +50,7 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     return {name: round(times[name] / sum(times.values()), 3) for name in highest}
 
 
-def _trainer(args: argparse.Namespace, *, shards: Any) -> Any:
+def _trainer(args: argparse.Namespace, *, shards: Any, **processes: Any) -> Any:
     import numpy as np
 
     from charlstm.settings import DataSettings, Settings, TrainingSettings
@@ -60,11 +62,12 @@ def _trainer(args: argparse.Namespace, *, shards: Any) -> Any:
         sequence_length=args.sequence_length,
         max_steps=args.warmup_steps + args.steps,
         shards=shards,
+        threads_per_shard=args.threads_per_shard,
     )
     settings = Settings(data=DataSettings(split=(1, 0, 0)), model=_model_settings(args), training=training)
     ids = np.memmap(args.ids, np.uint8, "r") if args.ids else _random_ids(1_000_000)
     corpus = Corpus(vocab=random_vocab(), ids=ids, fingerprint="", sources=())
-    return build_trainer(settings, corpus, split_ids(ids, settings.data.split))[1]
+    return build_trainer(settings, corpus, split_ids(ids, settings.data.split), **processes)[1]
 
 
 def generate(args: argparse.Namespace) -> dict[str, Any]:
@@ -178,6 +181,10 @@ def _random_ids(chars: int) -> Any:
     return np.random.default_rng(1).integers(VOCAB_SIZE, size=chars, dtype=np.uint8)
 
 
+def _count(text: str) -> Any:
+    return text if text == "auto" else int(text)
+
+
 def main() -> None:
     commands = {"train": train, "profile": profile, "generate": generate, "evaluate": evaluate, "peak": peak}
     parser = argparse.ArgumentParser(description="Our side of the benchmarks.")
@@ -189,6 +196,8 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=128)
     parser.add_argument("--warmup-steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--shards", type=_count, default="auto", help="a batch is cut into")
+    parser.add_argument("--threads-per-shard", type=_count, default="auto")
     parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of NumPy's products in `generate`; without, as `charlstm sample`")

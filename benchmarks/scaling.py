@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -88,21 +87,11 @@ def worker(rounds: int) -> None:
             print(json.dumps({side: measure.median(seconds) for side, seconds in found.items()}))
 
 
-def measured(rounds: int, prefixes: Sequence[Sequence[str]], address: str, device: str) -> dict[str, float]:
+def measured(rounds: int, prefixes: Sequence[Sequence[str]], *meeting: str) -> dict[str, float]:
     """What two workers find, each started by what its namespace needs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank, prefix in enumerate(prefixes):
-        place = {"RANK": rank, "WORLD_SIZE": len(prefixes), "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-        meeting = {"MASTER_ADDR": address, "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": device.format(rank)}
-        env = {**os.environ, **{name: str(value) for name, value in {**place, **meeting}.items()}}
-        command = [*prefix, sys.executable, __file__, "worker", str(rounds)]
-        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
-    first, *_ = [process.communicate()[0] for process in started]
-    found: dict[str, float] = json.loads(first.splitlines()[-1])
-    return found
+    return measure.run_processes(
+        [[*prefix, sys.executable, __file__, "worker", str(rounds)] for prefix in prefixes], *meeting
+    )
 
 
 @contextmanager
@@ -136,7 +125,7 @@ def main() -> None:
     rounds = args.rounds or (5 if args.quick else 25)
     measure.begin("Several processes")
     model_tables()
-    found: dict[str, Any] = {"loopback": measured(rounds, [[], []], "127.0.0.1", "lo")}
+    found: dict[str, Any] = {"loopback": measured(rounds, [[], []])}
     if os.geteuid() == 0 and shutil.which("tc") and shutil.which("ip"):
         for megabits in RATES:
             with slow_link(megabits) as prefixes:

@@ -255,7 +255,7 @@ def main() -> None:
             "names": lambda: compare_names(folder, 3 if args.quick else 10, (1,) if args.quick else (1, 2)),
             "truth": lambda: compare_truth(folder, 1 if args.quick else 3),
             "speed": lambda: compare_speed(folder, measure.SHAPES[: 1 if args.quick else 2], 1 if args.quick else 3),
-            "size": lambda: compare_sizes(folder, (20_000, 200_000) if args.quick else (20_000, 2_000_000)),
+            "size": lambda: compare_sizes(folder, (20_000, 200_000) if args.quick else (20_000, 10_000_000)),
         }
         for name in args.only or parts:
             figures[name] = parts[name]()

@@ -20,7 +20,7 @@ SHAPES = [
     Shape(2, 512, 128, 32, 64),
     Shape(2, 512, 128, 64, 128),
 ]
-SECONDS, QUICK_SECONDS = 5.0, 1.5  # of timed steps, at a speed of GUESS
+SECONDS, QUICK_SECONDS = 3.0, 1.5  # of timed steps, at a speed of GUESS
 GUESS = 1e11  # operations a second
 WAYS = {  # flags of ours.py
     "one thread a shard": ["--threads-per-shard", "1"],

@@ -100,6 +100,8 @@ def run_processes(commands: Sequence[Sequence[str]], address: str = "127.0.0.1",
         env = {**os.environ, **{name: str(value) for name, value in {**place, **meeting}.items()}}
         started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
     first, *_ = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"{commands} failed")
     found: dict[str, Any] = json.loads(first.splitlines()[-1])
     return found
 

@@ -21,7 +21,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each step on random text, or on the ids of a file; as one of several processes under torchrun."""
     from charlstm import environment
 
-    environment.limit_spinning()
+    environment.prepare_torch()
     from charlstm.machine import join_processes
 
     with join_processes(environment.process_place()) as processes:

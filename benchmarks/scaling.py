@@ -65,8 +65,10 @@ def worker(rounds: int) -> None:
 
     from charlstm.environment import process_place
     from charlstm.machine import join_processes
+    from charlstm.machine.allocator import keep_freed_memory
 
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does
     with join_processes(process_place()) as processes:
         exact, halved = torch.randn(PARAMETERS), torch.randn(PARAMETERS).bfloat16()
         sides = {

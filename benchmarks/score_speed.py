@@ -30,8 +30,10 @@ def made_up_lines(count: int) -> list[bytes]:
 
 
 def ours(shape: Shape, count: int) -> float:
-    """Lines a second of `charlstm.inference.LineScorer`, from bytes to nats."""
-    from charlstm.environment import available_cores
+    """Lines a second of `charlstm.inference.LineScorer`, from bytes to nats, with as many threads as `charlstm score`."""
+    from charlstm import environment
+
+    cores = environment.limit_numpy_threads()
     from charlstm.inference import LineScorer
     from charlstm.settings import ModelSettings
     from charlstm.weights import weight_shapes
@@ -44,7 +46,7 @@ def ours(shape: Shape, count: int) -> float:
     )
     vocab = measure.random_vocab()
     weights = measure.random_weights(weight_shapes(settings, vocab.size))
-    scorer = LineScorer(weights, settings, vocab, threads=available_cores())
+    scorer = LineScorer(weights, settings, vocab, threads=cores)
     lines = made_up_lines(count)
     scorer.score(lines[:BATCH])
     begin = time.perf_counter()
@@ -87,11 +89,8 @@ def of_process(side: str, shape: Shape, count: int) -> float:
 
 
 def print_side(side: str, number: int, count: int) -> None:
-    from charlstm import environment
-
     shape = SHAPES[number]
     if side == "ours":
-        environment.limit_numpy_threads()
         speed = ours(shape, count)
     else:
         speed = plain(shape, count, 1 if side == "one" else BATCH, ordered=side == "sorted")
@@ -102,7 +101,7 @@ def speeds(rounds: int, *, quick: bool) -> dict[str, Any]:
     """Lines a second of every side."""
     rows, figures = [], {}
     for shape in SHAPES[:2]:
-        many, few = (512, 64) if quick else (2048, 200)
+        many, few = (512, 64) if quick else (4096, 200)
         counts = {"one": few, "batches": many, "sorted": many, "ours": many}
         found = measure.interleaved(
             {side: partial(of_process, side, shape, count) for side, count in counts.items()}, rounds

@@ -9,6 +9,7 @@
 | NO_COLOR         | not empty: no colours                                                              |
 | OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
 | GOMP_SPINCOUNT   | how often a thread of OpenMP looks before it sleeps; by default 1000               |
+| CUBLAS_WORKSPACE_CONFIG | the memory that cuBLAS works in, by default one with which it repeats its bits |
 | RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE | of a process of a training run, which torchrun sets          |
 | TORCHELASTIC_MAX_RESTARTS | above 0: torchrun starts a training run again that has failed                     |
 """
@@ -18,6 +19,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+WORKSPACE = ":4096:8"  # eight buffers of 4 MiB: one of those with which cuBLAS, and so cuDNN's LSTM, repeats its bits
 SPINS = 1000  # a few microseconds, after which a thread that waits for others of its team lets the system wake it
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -76,9 +78,13 @@ def available_cores(processes: int = 1) -> int:
     return max(1, _processors() // processes)
 
 
-def limit_spinning() -> None:
-    """Have OpenMP's threads give up their core soon when they wait; only works before torch is first imported."""
+def prepare_torch() -> None:
+    """Have OpenMP's threads give up their core soon when they wait, and cuBLAS repeat its bits.
+
+    Only works before torch is first imported.
+    """
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
 
 
 def limit_numpy_threads() -> int:

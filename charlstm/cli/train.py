@@ -68,7 +68,7 @@ def train_command(
     asked, name = _asked_settings(inputs or (), overrides or ()) if resume is None else (None, "")
     if not inputs and resume is None and not quiet and _is_pipe(sys.stdin):
         print_diagnostic("standard input is a pipe that is not read: give - to train on it")
-    environment.limit_spinning()
+    environment.prepare_torch()
     with nullcontext() if quiet else working("loading torch"):
         from charlstm.cli.processes import train_in_processes
         from charlstm.cli.texts import standard_input

@@ -141,30 +141,38 @@ class Processes:
         ]
         numbers = sum(tensor.numel() for tensor in like)
         chunks = -(-numbers // (self.size * MOST_AT_ONCE))
-        length = -(-numbers // (self.size * chunks))  # of the slice that a process owns of each chunk
+        length = -(-numbers // (self.size * chunks))  # of the slice of each chunk that a process adds up
         kind = next((tensor for tensors in parts.values() for tensor in tensors), like[0])
         flat = kind.new_zeros(len(parts), chunks * self.size * length)
         for row, node in zip(flat, nodes[self.rank], strict=True):
             torch.cat([tensor.flatten() for tensor in parts[node]], out=row[:numbers])
         sent = flat.view(len(parts), chunks, self.size, length).permute(1, 2, 0, 3).contiguous()
-        received = flat.new_empty(chunks, sum(map(len, nodes)), length)
-        gathered = flat.new_empty(chunks, self.size * length)
-        theirs, own = [length * len(its) for its in nodes], [length * len(parts)] * self.size
+        received = [[flat.new_empty(len(its), length) for its in nodes] for _ in range(chunks)]
+        sums = flat.new_empty(chunks, self.size, length)
         order = [node for its in nodes for node in its]
         with _lost_processes():
-            scattering = [
-                dist.all_to_all_single(output.view(-1), chunk.view(-1), theirs, own, async_op=True)
-                for output, chunk in zip(received, sent, strict=True)
-            ]
+            scattering = [self._exchange([*ours], theirs) for ours, theirs in zip(sent, received, strict=True)]
             gathering = []
-            for scattered, slices, output in zip(scattering, received, gathered, strict=True):
-                scattered.wait()
-                (total,) = add_neighbours(dict(zip(order, slices, strict=True)), count, operator.add).values()
-                gathering.append(dist.all_gather_single(output, total, async_op=True))
-            for each in gathering:
-                each.wait()
-        pieces = torch.split(gathered.view(-1)[:numbers], [tensor.numel() for tensor in like])
+            for messages, ours, theirs, output in zip(scattering, sent, received, sums, strict=True):
+                for message in messages:
+                    message.wait()
+                theirs[self.rank] = ours[self.rank]
+                slices = dict(zip(order, torch.cat(theirs), strict=True))
+                (output[self.rank],) = add_neighbours(slices, count, operator.add).values()
+                gathering += self._exchange([output[self.rank]] * self.size, [*output])
+            for message in gathering:
+                message.wait()
+        pieces = torch.split(sums.view(-1)[:numbers], [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+
+    def _exchange(self, sent: Sequence[Tensor], received: Sequence[Tensor]) -> list[dist.Work]:
+        """Begin to send each other process its tensor, and to receive one of it; empty ones are not sent."""
+        messages = []
+        for other in range(self.size):
+            if other != self.rank:
+                both = ((dist.isend, sent[other]), (dist.irecv, received[other]))
+                messages += [dist.P2POp(way, tensor, other) for way, tensor in both if tensor.numel()]
+        return dist.batch_isend_irecv(messages) if messages else []
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Shards: the parts of a batch, each computed from beginning to end by one thread, or by a team of torch's threads.
 
 A team (OpenMP) cuts each matrix product, and its threads wait for each other, spinning, after every one; let one of
-them lose its core for a moment and all stand still (`environment.limit_spinning` has them soon give up their core).
+them lose its core for a moment and all stand still (`environment.prepare_torch` has them soon give up their core).
 Shards meet once a step: beside one busy process a 2×256 model keeps 53 % of its speed, and the plain trainer, which is
 cut by OpenMP, 37 % of its own (`benchmarks/train_speed.py`). But a shard has only some of the lanes, and thin matrix
 products are slow: which is faster is measured (`autotuning`).

@@ -241,6 +241,9 @@ def builtin_scan(cell_name: str) -> Scan:
     def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
         before = tuple(part.unsqueeze(0) for part in state)  # the kernel wants (1, B, H)
         flat = [weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        if x.is_cuda:
+            assert torch.backends.cudnn.is_acceptable(x), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
+            flat = in_one_buffer(flat)
         training = torch.is_grad_enabled()  # oneDNN then keeps what the backward pass needs
         options = (
             True,
@@ -254,6 +257,16 @@ def builtin_scan(cell_name: str) -> Scan:
         return outputs, tuple(part.squeeze(0) for part in after)
 
     return scan
+
+
+def in_one_buffer(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same tensors as views of one buffer, in their order.
+
+    cuDNN reads a layer's weights from such a buffer, W_ih, W_hh, b_ih, b_hh; others torch copies into one at every call.
+    """
+    buffer = torch.cat([tensor.flatten() for tensor in tensors])
+    parts = torch.split(buffer, [tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def unrolled_scan(cell: Cell) -> Scan:

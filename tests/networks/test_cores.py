@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from charlstm.cells import CELLS
-from charlstm.networks.cores import BUILTIN_KERNELS, NO_MASKS, Core, State, build_core, draw_mask
+from charlstm.networks.cores import BUILTIN_KERNELS, NO_MASKS, Core, State, build_core, draw_mask, in_one_buffer
 from charlstm.settings import ModelSettings
 
 from ..laws.subjects import SUBJECTS, E, H, L, random_core, random_text
@@ -153,3 +153,20 @@ def test_recurrent_bf16_runs_and_is_close_to_fp32(subject: str) -> None:
     )
     assert 0 < difference < 0.1
     assert (rough_gradient - gradient).norm() < 0.1 * gradient.norm()
+
+
+def test_recurrent_weights_in_one_buffer_lie_in_order_and_have_the_same_gradients() -> None:
+    shapes = [(4 * H, E), (4 * H, H), (4 * H,), (4 * H,)]
+    separate = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    together = in_one_buffer(separate)
+    storage, at = together[0].untyped_storage().data_ptr(), 0
+    for tensor, view in zip(separate, together, strict=True):
+        assert torch.equal(tensor, view)
+        assert (view.untyped_storage().data_ptr(), view.storage_offset()) == (storage, at)
+        at += view.numel()
+    x, before = torch.randn(3, 5, E), (torch.randn(1, 5, H), torch.randn(1, 5, H))
+    for weights in (separate, together):
+        outputs, *_ = torch.lstm(x, before, weights, True, 1, 0.0, True, False, False)  # type: ignore[call-overload]
+        gradients = torch.autograd.grad(outputs.square().sum(), separate)
+        expected = gradients if weights is separate else expected
+        assert all(map(torch.equal, gradients, expected))

@@ -18,7 +18,7 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of each step on random text, or on the ids of a file; as one of several processes under torchrun."""
+    """Seconds and losses of each step on random text, or on the ids of a file; under torchrun as one of several processes."""
     from charlstm import environment
 
     environment.prepare_torch()
@@ -26,13 +26,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     with join_processes(environment.process_place()) as processes:
         trainer = _trainer(args, shards=args.shards, processes=processes)
-        seconds, last = [], time.perf_counter()
-        for _ in trainer.steps():
+        seconds, losses, last = [], [], time.perf_counter()
+        for step in trainer.steps():
             now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
             seconds.append(now - last)
+            losses.append(step.loss)
             last = now
     facts = {name: getattr(trainer.machine, name) for name in ("precision", "shards", "threads", "threads_per_shard")}
-    return {**facts, "step_seconds": seconds[args.warmup_steps :]}
+    return {**facts, "losses": losses, "step_seconds": seconds[args.warmup_steps :]}
 
 
 def profile(args: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and losses of each step on random text, or on the ids of a file; under torchrun as one of several processes."""
+    """Seconds and losses of steps on random text or a file of ids; as one of several processes under torchrun."""
     from charlstm import environment
 
     environment.prepare_torch()

@@ -63,6 +63,7 @@ def _trainer(args: argparse.Namespace, *, shards: Any, **processes: Any) -> Any:
         sequence_length=args.sequence_length,
         max_steps=args.warmup_steps + args.steps,
         shards=shards,
+        precision=args.precision,
         threads_per_shard=args.threads_per_shard,
     )
     settings = Settings(data=DataSettings(split=(1, 0, 0)), model=_model_settings(args), training=training)
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--warmup-steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--shards", type=_count, default="auto", help="a batch is cut into")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads-per-shard", type=_count, default="auto")
     parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
     parser.add_argument("--streams", type=int, default=1)

@@ -1,4 +1,4 @@
-"""What xz and bzip2 make of the validation text that a recipe's model is measured on, alone and after the training text.
+"""What xz and bzip2 make of the validation text of a recipe, alone and after its training text.
 
 python benchmarks/compressors.py [CONFIG …]
 

@@ -6,6 +6,7 @@ Whole steps of the program's trainer beside the plain trainer, idle and beside a
 long OpenMP's threads spin before they sleep, at 2×512 with 32 lanes, idle and busy.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -49,10 +50,10 @@ def chars_per_second(
     return chars / median(found["step_seconds"])
 
 
-def speeds(title: str, rounds: int, *, quick: bool) -> dict[str, Any]:
+def speeds(title: str, shapes: Sequence[Shape], rounds: int, *, quick: bool) -> dict[str, Any]:
     """Characters a second of every way and shape, as a table and as figures."""
     figures, rows = {}, []
-    for shape in SHAPES:
+    for shape in shapes:
         sides = {way: partial(chars_per_second, way, shape, quick=quick) for way in COMPARED}
         figures[shape.long_name] = found = measure.interleaved(sides, rounds)
         shown = (f"{median(found[side]):,.0f} (±{spread(found[side])})" for side in sides)
@@ -66,7 +67,7 @@ def speeds(title: str, rounds: int, *, quick: bool) -> dict[str, Any]:
 
 def busy(rounds: int, *, quick: bool) -> dict[str, Any]:
     with measure.background_load(1):
-        return speeds("characters/s beside a busy process", rounds, quick=quick)
+        return speeds("characters/s beside a busy process", SHAPES[2:5], rounds, quick=quick)
 
 
 def in_fp32(rounds: int, *, quick: bool) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def spins(rounds: int, *, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parts = {"idle": partial(speeds, "characters/s"), "busy": busy, "fp32": in_fp32, "spins": spins}
+    parts = {"idle": partial(speeds, "characters/s", SHAPES), "busy": busy, "fp32": in_fp32, "spins": spins}
     parser = measure.option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=parts)
     args = parser.parse_args()

@@ -90,17 +90,20 @@ def run_json(program: str, *arguments: object, env: Mapping[str, str] | None = N
     return found
 
 
-def run_processes(commands: Sequence[Sequence[str]], address: str = "127.0.0.1", devices: str = "lo") -> dict[str, Any]:
+def run_processes(
+    commands: Sequence[Sequence[str]], address: str = "127.0.0.1", devices: str = "lo", *, one_machine: bool = True
+) -> dict[str, Any]:
     """What the first of several programs prints as JSON, which meet at an address as torchrun would have them.
 
-    devices: the network device of each, with {} where its rank stands.
+    devices: the network device of each, with {} where its rank stands. one_machine: else each is told it has its own.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = []
     for rank, command in enumerate(commands):
-        place = {"RANK": rank, "WORLD_SIZE": len(commands), "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": len(commands)}
+        beside = len(commands) if one_machine else 1
+        place = {"RANK": rank, "WORLD_SIZE": len(commands), "LOCAL_RANK": rank % beside, "LOCAL_WORLD_SIZE": beside}
         meeting = {"MASTER_ADDR": address, "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": devices.format(rank)}
         env = {**os.environ, **{name: str(value) for name, value in {**place, **meeting}.items()}}
         started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))

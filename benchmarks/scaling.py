@@ -1,7 +1,8 @@
 """What several processes cost: the model of docs/scaling.md, and the exchange of gradients measured beside it.
 
-Sums by shard order are measured beside torch's all-reduce, in turns, between two processes: by way of the loopback
-device and, as root where network namespaces and tc are there, through links that are slowed to so many Mb/s.
+Sums by shard order are measured beside torch's all-reduce, in turns, between two processes: in memory that they share,
+by messages through the loopback device and, as root where network namespaces and tc are there, through links that are
+slowed to so many Mb/s.
 
 python benchmarks/scaling.py [--quick] [--rounds N] [--json FILE]
 """
@@ -89,11 +90,12 @@ def worker(rounds: int) -> None:
             print(json.dumps({side: measure.median(seconds) for side, seconds in found.items()}))
 
 
-def measured(rounds: int, prefixes: Sequence[Sequence[str]], *meeting: str) -> dict[str, float]:
+def measured(
+    rounds: int, prefixes: Sequence[Sequence[str]], *meeting: str, one_machine: bool = False
+) -> dict[str, float]:
     """What two workers find, each started by what its namespace needs."""
-    return measure.run_processes(
-        [[*prefix, sys.executable, __file__, "worker", str(rounds)] for prefix in prefixes], *meeting
-    )
+    commands = [[*prefix, sys.executable, __file__, "worker", str(rounds)] for prefix in prefixes]
+    return measure.run_processes(commands, *meeting, one_machine=one_machine)
 
 
 @contextmanager
@@ -127,7 +129,8 @@ def main() -> None:
     rounds = args.rounds or (5 if args.quick else 25)
     measure.begin("Several processes")
     model_tables()
-    found: dict[str, Any] = {"loopback": measured(rounds, [[], []])}
+    found: dict[str, Any] = {"shared memory": measured(rounds, [[], []], one_machine=True)}
+    found["loopback"] = measured(rounds, [[], []])
     if os.geteuid() == 0 and shutil.which("tc") and shutil.which("ip"):
         for megabits in RATES:
             with slow_link(megabits) as prefixes:
@@ -135,10 +138,10 @@ def main() -> None:
     else:
         print("\nNo slow links: that takes root, network namespaces and tc.")
     loopback, rows = found["loopback"], []
-    for megabits, (link, seconds) in zip((math.inf, *RATES), found.items(), strict=False):
+    for megabits, (link, seconds) in zip((math.inf, math.inf, *RATES), found.items(), strict=False):
         expected = max(loopback["processes.sum"], exchange_seconds(PARAMETERS, 2, megabits))
         shown = [f"{1000 * seconds[side]:.1f}" for side in (*SIDES, "short")]
-        compared = "" if link == "loopback" else f"{seconds['processes.sum'] / expected:.2f}"
+        compared = "" if math.isinf(megabits) else f"{seconds['processes.sum'] / expected:.2f}"
         rows.append([link, *shown, f"{seconds['processes.sum'] / seconds['all_reduce']:.2f}", compared])
     head = ["link", *(f"{side}, ms" for side in (*SIDES, "short")), "sum / all_reduce", "measured / model"]
     measure.table(head, rows)

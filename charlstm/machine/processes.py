@@ -121,7 +121,7 @@ class Processes:
     def sum(self, own: Mapping[int, Sequence[Tensor]], count: int, *, like: Sequence[Tensor]) -> list[Tensor]:
         """The sum of `count` lists of tensors, added along the tree.
 
-        own: those of this process by their numbers, as `spread` has them. like: tensors of the same shapes.
+        own: those of this process by their numbers, as `spread` has them. like: tensors of the same shapes and type.
         """
         leaves: dict[Node, list[Tensor]] = {(0, number): list(tensors) for number, tensors in own.items()}
         parts = add_neighbours(leaves, count, lambda a, b: [*map(operator.add, a, b)])
@@ -131,14 +131,13 @@ class Processes:
         spread = [dict.fromkeys(((0, number) for number in its), None) for its in self.spread(count)]
         layout = Layout([list(add_neighbours(its, count, _nothing)) for its in spread], count, self.rank)
         rows = [parts[node] for node in layout.nodes[self.rank]]
-        kind = next((tensor for tensors in rows for tensor in tensors), like[0])
         numbers = sum(tensor.numel() for tensor in like)
-        shared = self._shared_memory(layout.rows + 1, numbers, kind)
+        shared = self._shared_memory(layout.rows + 1, numbers, like[0])
         with _lost_processes():
             if shared is not None:
                 flat = sum_in_memory(rows, layout, shared, dist.barrier)
             else:
-                flat = sum_by_messages(rows, layout, kind.new_empty(numbers))
+                flat = sum_by_messages(rows, layout, like[0].new_empty(numbers))
         pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 

@@ -60,7 +60,7 @@ class Shards:
         return [by_thread[number % self.threads][number // self.threads] for number in range(len(parts))]
 
     def sum(self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor]) -> list[Tensor]:
-        """The sums of what the shards of all processes have, tensors of the shapes in `like`.
+        """The sums of what the shards of all processes have, tensors of the shapes and type in `like`.
 
         results: those of the shards of this process, as `map` gives them for so many lanes.
         """

@@ -246,7 +246,8 @@ class Trainer:
             sums = [sum(of_shards) for of_shards in zip(*(gradients for _, gradients, _ in results), strict=True)]
             sums = [each * (counted / max(1, int(own.mask.sum()))) for each in sums]
         else:
-            sums = self.shards.sum([gradients for _, gradients, _ in results], lanes, like=parameters)
+            like = [parameter.detach().to(exchanged) for parameter in parameters]
+            sums = self.shards.sum([gradients for _, gradients, _ in results], lanes, like=like)
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
         states = [after for _, _, after in results] or [self.model.core.zero_state(0, like=self.model.output.bias)]

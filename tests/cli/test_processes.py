@@ -155,10 +155,11 @@ def test_processes_tell_an_error_of_all_once(here: Path, forks: Forks) -> None:
     assert not (here / "no").exists()
 
 
-def test_processes_of_two_machines_train_the_same_bits(here: Path, forks: Forks) -> None:
-    end, _ = on_two_machines(forks, here)
+@pytest.mark.parametrize("settings", [(), ("training.gradient_compression=bf16", "training.shards=1")])
+def test_processes_of_two_machines_train_the_same_bits(here: Path, forks: Forks, settings: Sequence[str]) -> None:
+    end, _ = on_two_machines(forks, here, *options(settings))  # one shard: the second process has none
     assert end.code == 0, end.err
-    assert start(forks, here, "whole", 1).code == 0
+    assert start(forks, here, "whole", 1, settings=settings).code == 0
     assert ending(here / "run") == ending(here / "whole")
 
 

@@ -30,7 +30,7 @@ def made_up_lines(count: int) -> list[bytes]:
 
 
 def ours(shape: Shape, count: int) -> float:
-    """Lines a second of `charlstm.inference.LineScorer`, from bytes to nats, with as many threads as `charlstm score`."""
+    """Lines a second of `charlstm.inference.LineScorer`, from bytes to nats, on the threads of `charlstm score`."""
     from charlstm import environment
 
     cores = environment.limit_numpy_threads()

@@ -187,7 +187,7 @@ class SamplingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     weights: Annotated[
         Literal["float32", "int8"],
         Meta(
-            description="int8: rounded, and faster where large; of an lstm, for one text at a time, with the extra int8"
+            description="int8: rounded, a quarter of the bytes; of an lstm, for one text at a time, with the extra int8"
         ),
     ] = "float32"
 

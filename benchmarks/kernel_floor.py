@@ -48,7 +48,7 @@ def parts(size: int, lanes: int) -> dict[str, float]:
 
     def thin(columns: int, rows: int) -> float:
         """One product a step, (B, columns) by weights (rows, columns)."""
-        weight = torch.ops.mkldnn._reorder_linear_weight(random(rows, columns).to_mkldnn(), lanes)
+        weight = torch.ops.mkldnn._reorder_linear_weight(random(rows, columns), lanes)
         x = random(lanes, columns)
         product = partial(torch.ops.mkldnn._linear_pointwise, x, weight, None, "none", [], "")
         return seconds_of(lambda: [product() for _ in range(STEPS)])

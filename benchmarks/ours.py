@@ -88,7 +88,8 @@ def generate(args: argparse.Namespace) -> dict[str, Any]:
     from charlstm.weights import weight_shapes
 
     settings = _model_settings(args)
-    stepper = build_stepper(random_weights(weight_shapes(settings, VOCAB_SIZE)), settings)
+    weights = random_weights(weight_shapes(settings, VOCAB_SIZE))
+    stepper = build_stepper(weights, settings, int8=args.int8)
     vocab = random_vocab()
     steps = generate(
         stepper,
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
     parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--threads", type=int, help="of NumPy's products in `generate`; without, as `charlstm sample`")
+    parser.add_argument("--int8", action="store_true", help="in `generate`: 8-bit weights, of one stream")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--chars", type=int, default=1_000_000)
     parser.add_argument("--forward-alone", action="store_true")

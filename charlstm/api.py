@@ -45,6 +45,7 @@ from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_
 
 MOST_NOVEL_BYTES = 10_000_000  # of a text that is compared with the training text
 MOST_VALIDATION = 500_000  # symbols that are compared beside it
+FLOAT32 = SamplingSettings(weights="float32")
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,13 +90,13 @@ def sample_stepwise(
     sampling: its length 0 is without end; a model of documents ends each itself. which: of the samples.
     cores: that NumPy may use, None for all of this process.
     cold: whether to read nothing before the prompt, instead of what training texts begin with.
-    Everything is read and checked before this returns; raises RunError and TextError.
+    Everything is read and checked before this returns; raises RunError, TextError and, for int8, SettingsError.
     """
     refuse_other_objective(run, "next")
     prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
     stop_ids = encode_known(run.vocab, stop)
     steps = generate(
-        _stepper(run),
+        _stepper(run, sampling, texts=samples),
         run.vocab,
         SamplingParameters.from_settings(sampling),
         prompt=prompt_ids,
@@ -107,7 +108,7 @@ def sample_stepwise(
         scored=scored,
         cold=cold,
     )
-    return _with_threads(run, cores, steps)
+    return _with_threads(run, cores, steps, sampling)
 
 
 def sample_documents(
@@ -133,7 +134,7 @@ def sample_documents(
     refuse_other_objective(run, "next")
     end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
     steps = generate(
-        _stepper(run),
+        _stepper(run, sampling, texts=wanted),
         run.vocab,
         SamplingParameters.from_settings(sampling),
         prompt=prefix_ids,
@@ -147,7 +148,7 @@ def sample_documents(
     )
     tally = Tally() if tally is None else tally
     documents = collect_documents(steps, prefix_ids, wanted=wanted, filters=filters, tally=tally)
-    return _with_threads(run, cores, documents)
+    return _with_threads(run, cores, documents, sampling)
 
 
 def likeliest_documents(
@@ -311,13 +312,21 @@ def evaluate_dynamic(
     return [evaluation.Evaluation(tally, "dynamic", lanes=1, naming=naming, rule=rule) for tally in tallies]
 
 
-def _stepper(run: Run) -> Stepper:
-    return build_stepper(read_checkpoint(run, "best", model_only=True).weights, run.settings.model)
+def _stepper(run: Run, sampling: SamplingSettings = FLOAT32, *, texts: int = 1) -> Stepper:
+    """The stepper of a run's best checkpoint, for so many texts. Raises SettingsError for int8 where that cannot be."""
+    int8 = sampling.weights == "int8"
+    if int8 and texts > 1:
+        raise SettingsError(
+            f"sampling.weights is int8, which draws one text at a time, but {texts:,} are asked for: set it to float32"
+        )
+    return build_stepper(read_checkpoint(run, "best", model_only=True).weights, run.settings.model, int8=int8)
 
 
-def _with_threads(run: Run, cores: int | None, made: Iterator[T]) -> Iterator[T]:
-    """What is made by a run's model, with as many threads as that gains from."""
-    threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
+def _with_threads(run: Run, cores: int | None, made: Iterator[T], sampling: SamplingSettings = FLOAT32) -> Iterator[T]:
+    """What is made by a run's model, with as many threads as that gains from; int8 products have one of their own."""
+    threads = 1
+    if sampling.weights == "float32":
+        threads = sampling_threads(run.settings.model, cores=cores or available_cores(), load=load_average())
     with numpy_threads(threads):
         yield from made
 

@@ -14,7 +14,7 @@ What each choice gains was measured with it and without it, one thread, 2×128 t
 - Arrays and their views are kept from step to step (a quarter of 2×128), and begin at a cache line (a tenth of 2×512).
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,7 +22,9 @@ from numpy import add, copyto, multiply, tanh
 from numpy.typing import NDArray
 
 from charlstm.cells import State
+from charlstm.errors import SettingsError
 from charlstm.inference.engine import Engine, Stepper
+from charlstm.inference.int8 import Int8Matrix
 from charlstm.settings import ModelSettings
 from charlstm.weights import Weights
 
@@ -31,21 +33,33 @@ Array: TypeAlias = NDArray[Any]
 CACHE_LINE_BYTES = 64
 
 
-def build_stepper(weights: Weights, settings: ModelSettings) -> Stepper:
-    """The fastest stepper of a model of the next character: `FastLSTM` for an lstm, else the engine itself."""
+def build_stepper(weights: Weights, settings: ModelSettings, *, int8: bool = False) -> Stepper:
+    """The fastest stepper of a model of the next character: `FastLSTM` for an lstm, else the engine itself.
+
+    int8: whether a single lane of an lstm is to be stepped with 8-bit weights. Raises SettingsError where they cannot.
+    """
     engine = Engine(weights, settings)
-    return FastLSTM(engine) if settings.cell == "lstm" else engine
+    if settings.cell == "lstm":
+        return FastLSTM(engine, int8=int8)
+    if int8:
+        raise SettingsError(
+            f"sampling.weights is int8, which only an lstm has, but this model is of the cell {settings.cell}: "
+            "set it to float32"
+        )
+    return engine
 
 
 class FastLSTM:
     """Steps B independent lanes of an lstm as `Engine.step` does, in about half the time for one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, int8: bool = False) -> None:
+        """int8: whether the weights that a single lane multiplies are rounded to 8 bits, the output layer's not."""
         first, *others = engine.layers
         self.engine = engine
         self.input_table = _packed((engine.input_table + first["bias_hh"]).T)  # (V, 4·H)
         self.weights = [_packed(first["weight_hh"])]  # (H, 4·H), of the other layers (2·H, 4·H)
         self.weights += [_packed(layer["weight_ih"], layer["weight_hh"]) for layer in others]
+        self.int8_weights = [Int8Matrix(weight) for weight in self.weights] if int8 else None
         self.biases: list[Array | None] = [None]  # (4·H,); that of layer 1 is in the table
         self.biases += [_packed((layer["bias_ih"] + layer["bias_hh"])[:, None])[0] for layer in others]
         self.output_weight = engine.output_weight.T  # (O, V)
@@ -63,10 +77,10 @@ class FastLSTM:
             self._prepare(len(ids))
         copyto(self.h, state[0].transpose(1, 0, 2))
         copyto(self.c, state[1])
-        half, product = self.half, self.product
+        half = self.half
         from_input = self.input_table[ids[0]] if len(ids) == 1 else _by_gate(self.input_table.take(ids, axis=0))
-        for weight, bias, reads, gates, sigmoids, i, f, o, g, c, h in self.layers:
-            product(reads, weight, gates)
+        for multiply_weights, bias, gates, sigmoids, i, f, o, g, c, h in self.layers:
+            multiply_weights()
             add(gates, from_input if bias is None else bias, gates)
             tanh(gates, gates)
             multiply(sigmoids, half, sigmoids)
@@ -89,19 +103,24 @@ class FastLSTM:
         """Make the arrays that so many lanes are stepped in; those of a single one are vectors, which cost less."""
         count, size, dtype = self.engine.num_layers, self.engine.hidden_size, self.output_weight.dtype
         alone = lanes == 1
-        self.product: Any = np.dot if alone else np.matmul
         self.h, self.c = np.empty((lanes, count, size), dtype), np.empty((count, lanes, size), dtype)
         self.read = self.h.reshape(lanes, -1) if self.engine.skip_connections else self.h[:, -1]  # (B, O)
         gates, rows = np.empty((4, lanes, size), dtype), self.h.reshape(lanes, -1)
         self.layers = []
         for layer, bias in enumerate(self.biases):
             reads = rows[:, max(0, layer - 1) * size : (layer + 1) * size]  # (B, 2·H), of layer 1 (B, H)
-            arrays = [reads, gates, gates[:3], *gates, self.c[layer], self.h[:, layer]]
+            arrays = [gates, gates[:3], *gates, self.c[layer], self.h[:, layer]]
             if alone:
-                arrays = [array.reshape(-1) for array in arrays]
+                reads, *arrays = [array.reshape(-1) for array in (reads, *arrays)]
             elif bias is not None:
                 bias = bias.reshape(4, 1, size)
-            self.layers.append(((self.weights if alone else self.weights_by_gate)[layer], bias, *arrays))
+            if not alone:
+                multiply_weights: Any = partial(np.matmul, reads, self.weights_by_gate[layer], gates)
+            elif self.int8_weights is None:
+                multiply_weights = partial(np.dot, reads, self.weights[layer], arrays[0])
+            else:
+                multiply_weights = self.int8_weights[layer].bind(reads, arrays[0])
+            self.layers.append((multiply_weights, bias, *arrays))
 
 
 def _by_gate(rows: Array) -> Array:

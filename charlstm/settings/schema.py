@@ -184,6 +184,12 @@ class SamplingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Meta(description="draw among the likeliest characters that together hold this probability; null: among all"),
     ] = None
     length: Annotated[int, Meta(ge=0, description="characters generated; 0: until the reader closes the pipe")] = 500
+    weights: Annotated[
+        Literal["float32", "int8"],
+        Meta(
+            description="int8: rounded, a quarter of the bytes; of an lstm, for one text at a time, with the extra int8"
+        ),
+    ] = "float32"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

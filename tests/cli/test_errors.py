@@ -155,7 +155,7 @@ def test_cli_names_the_extra_that_is_missing(module: str, command: list[str], mo
     assert result.stdout == ""
 
 
-HEAVY = ["torch", "matplotlib", "plotext", "threadpoolctl"]
+HEAVY = ["torch", "matplotlib", "plotext", "threadpoolctl", "onnx", "onnxruntime"]
 LOADED = [  # commands run one after the other, and what none of them may have loaded by then
     [(command, ["numpy", *HEAVY]) for command in (["--help"], ["train", "--help"], ["config", "schema"])],
     [

@@ -129,3 +129,24 @@ def test_sample_in_parts_gives_the_same_texts() -> None:
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/3/2", "-1/3"])
 def test_sample_refuses_parts_that_are_none(shard: str) -> None:
     assert "--shard is" in charlstm("sample", "--seed", 1, f"--shard={shard}", expect=2).stderr
+
+
+def test_sample_with_int8_weights_is_the_same_text_for_the_same_seed_drawn_by_other_numbers() -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install -e '.[int8]'")
+    options = ["sample", "--seed", 4, "--length", 60, "--json"]
+    exact, first, second = (
+        json.loads(charlstm(*options, *how).stdout) for how in ([], *[["--set", "sampling.weights=int8"]] * 2)
+    )
+    assert first == second
+    assert len(first["text"]) == 60
+    assert first["mean_log_prob"] != exact["mean_log_prob"]
+    assert first["mean_log_prob"] == pytest.approx(exact["mean_log_prob"], rel=0.3)
+
+
+@pytest.mark.parametrize("how", [[], ["--lines"], ["--prefix", "T"]])
+def test_sample_refuses_int8_weights_for_several_texts(how: list[str]) -> None:
+    result = charlstm("sample", "--samples", 3, "--set", "sampling.weights=int8", *how, expect=2)
+    assert result.stdout == ""
+    assert result.stderr.endswith(
+        "sampling.weights is int8, which draws one text at a time, but 3 are asked for: set it to float32\n"
+    )

@@ -76,7 +76,7 @@ training: {batch_size: 32, beginning_lanes: auto, sequence_length: 64, segment_s
            max_epochs: null, max_minutes: 1, log_every_steps: 10, validate_every_steps: 200, save_every_steps: 200,
            patience: null, sample_length: null, gradient_compression: none, local_steps: 1,
            seed: 1, device: auto, precision: auto, shards: auto, threads: auto, threads_per_shard: auto}
-sampling: {temperature: 0.8, top_k: 10, top_p: null, length: 500}
+sampling: {temperature: 0.8, top_k: 10, top_p: null, length: 500, weights: float32}
 """
     assert written(promised).keys() == FIELDS.keys()
     assert parse_settings(promised.encode(), where="README") == load_settings(None)

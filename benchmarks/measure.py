@@ -61,13 +61,18 @@ SHAPES = [
 SMALL, LARGE = SHAPES[0], SHAPES[2]
 
 
-def options(description: str | None) -> argparse.Namespace:
+def option_parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark takes: --quick, --rounds, --json."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one or two short rounds: under a minute, figures rough")
     parser.add_argument("--rounds", type=int, help="how often each side is measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    return parser.parse_args()
+    return parser
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """These options, as they were given."""
+    return option_parser(description).parse_args()
 
 
 def run_json(program: str, *arguments: object, env: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from measure import VOCAB_SIZE, random_vocab, random_weights
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of each step on random text, or on the ids of a file; as one of several processes under torchrun."""
+    """Seconds and losses of steps on random text or a file of ids; as one of several processes under torchrun."""
     from charlstm import environment
 
     environment.prepare_torch()
@@ -26,13 +26,14 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     with join_processes(environment.process_place()) as processes:
         trainer = _trainer(args, shards=args.shards, processes=processes)
-        seconds, last = [], time.perf_counter()
-        for _ in trainer.steps():
+        seconds, losses, last = [], [], time.perf_counter()
+        for step in trainer.steps():
             now = time.perf_counter()  # from one step to the next: all that the trainer does is counted
             seconds.append(now - last)
+            losses.append(step.loss)
             last = now
     facts = {name: getattr(trainer.machine, name) for name in ("precision", "shards", "threads", "threads_per_shard")}
-    return {**facts, "step_seconds": seconds[args.warmup_steps :]}
+    return {**facts, "losses": losses, "step_seconds": seconds[args.warmup_steps :]}
 
 
 def profile(args: argparse.Namespace) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def _trainer(args: argparse.Namespace, *, shards: Any, **processes: Any) -> Any:
         sequence_length=args.sequence_length,
         max_steps=args.warmup_steps + args.steps,
         shards=shards,
+        precision=args.precision,
         threads_per_shard=args.threads_per_shard,
     )
     settings = Settings(data=DataSettings(split=(1, 0, 0)), model=_model_settings(args), training=training)
@@ -197,6 +199,7 @@ def main() -> None:
     parser.add_argument("--warmup-steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--shards", type=_count, default="auto", help="a batch is cut into")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads-per-shard", type=_count, default="auto")
     parser.add_argument("--ids", type=Path, help="ids to train on, a byte each; without, random ones")
     parser.add_argument("--streams", type=int, default=1)

@@ -35,6 +35,8 @@ class CharRNN(nn.Module):
 
 def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
     """Seconds of each step: batch, forward, loss, backward, clip, Adam; the state is carried and detached."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, ids = model.to(device), ids.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     criterion = nn.CrossEntropyLoss()
     lanes = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1)
@@ -52,6 +54,8 @@ def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         state = tuple(part.detach() for part in state)
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
     return seconds[warmup_steps:]
 

@@ -53,8 +53,10 @@ def check_format(form: Format, field: str | None, *, as_json: bool) -> None:
 class RecordStream:
     """The records of one input, as many at a time as can be read without waiting."""
 
-    def __init__(self, source: str, form: "RecordFormat", *, skip_bad: bool) -> None:
+    def __init__(self, source: str, form: "RecordFormat", *, skip_bad: bool, part: slice = slice(0, None, 1)) -> None:
+        """part: which of the records, of `parse_shard`."""
         self.form = form
+        self._part = part
         self._source, self._skip_bad = source, skip_bad
         self._skipped = 0
         self._first_problem = ""
@@ -65,7 +67,7 @@ class RecordStream:
 
         with _opened(self._source) as opened:
             reader, most = LineReader(opened, partial(_wait_for_input, opened)), FIRST_LINES
-            first = True
+            first, read = True, 0
             while lines := reader.take(most, MOST_BYTES):
                 if first and isinstance(lines[0], bytes):
                     lines[0] = _without_mark(lines[0], self._source)
@@ -79,8 +81,10 @@ class RecordStream:
                     else:
                         if record is not None:
                             records.append(record)
-                if records:
-                    yield records
+                own = records[(self._part.start - read) % self._part.step :: self._part.step]
+                read += len(records)
+                if own:
+                    yield own
                 if len(lines) == most:
                     most = min(2 * most, MOST_LINES)
             try:

@@ -14,7 +14,15 @@ from charlstm.cli.inspect import Colour
 from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
 from charlstm.cli.runs import take_run
 from charlstm.cli.scored_lines import Normalize, Scale, ScoredLine, Unit, open_writer
-from charlstm.cli.terminal import RawOption, RunOption, TrustOption, print_diagnostic, report_errors
+from charlstm.cli.terminal import (
+    RawOption,
+    RunOption,
+    ShardOption,
+    TrustOption,
+    parse_shard,
+    print_diagnostic,
+    report_errors,
+)
 from charlstm.cli.thresholds import calibrate_on_lines, calibrate_on_validation, find_threshold
 from charlstm.errors import SettingsError
 
@@ -66,6 +74,7 @@ def score_command(
         Colour, typer.Option("--color", help="Underline what is less likely than 1 in 100, bold: 1 in 10,000.")
     ] = Colour.auto,
     skip_bad: SkipOption = False,
+    shard: ShardOption = "1/1",
     trust_sources: TrustOption = False,
     raw: RawOption = False,
 ) -> None:
@@ -78,6 +87,7 @@ def score_command(
     that by ln 2.
     """
     check_format(form, field, as_json=as_json)
+    part = parse_shard(shard)
     rank_or_ratio = guess_rank or against is not None
     if worst is not None and not 0 < worst < 1:
         raise SettingsError(f"--worst is {worst:g}, but must be a share between 0 and 1")
@@ -111,8 +121,8 @@ def score_command(
             by_other = None if other is None else other.score(lines)
             yield list(scale.scored(records, scorer.score(lines), by_other, ranks))
 
-    def stream_of(source: str) -> RecordStream:
-        return RecordStream(source, open_format(form, field, [name]), skip_bad=skip_bad)
+    def stream_of(source: str, **part: slice) -> RecordStream:
+        return RecordStream(source, open_format(form, field, [name]), skip_bad=skip_bad, **part)
 
     least, most = -math.inf if above is None else above, math.inf if below is None else below
     if worst is not None:
@@ -123,7 +133,7 @@ def score_command(
         least = max(least, find_threshold(scale, found, worst))
         if store:
             _store(opened, found)
-    stream = stream_of(file)
+    stream = stream_of(file, part=part)
     write = open_writer(
         stream.form,
         opened.vocab,

@@ -9,7 +9,7 @@ import torch
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError
 from charlstm.machine.allocator import keep_freed_memory
-from charlstm.machine.autotuning import DTYPES, BuildLayer, Probe, Tuning, find_fastest, threads_at_once
+from charlstm.machine.autotuning import DTYPES, Probe, Tuning, Work, find_fastest, threads_at_once
 from charlstm.machine.processes import ALONE, Processes
 from charlstm.machine.shards import Shards
 from charlstm.settings import ModelSettings, TrainingSettings
@@ -47,15 +47,15 @@ class Machine:
 def prepare_training(
     settings: TrainingSettings,
     model: ModelSettings,
-    build_layer: BuildLayer,
+    work: Work,
     *,
     cache: Path | None = None,
     processes: Processes = ALONE,
 ) -> Machine:
     """Set up this process for training as the settings ask, and resolve what they leave to `auto`.
 
-    build_layer: one layer of the model, from (T, B, H) to (T, B, H), on which precision and shards are measured for a
-    fraction of a second. cache: the file that remembers what was measured.
+    work: passes of the model, by which precision and shards are measured in a second or two. cache: the file that
+    remembers what was measured.
     processes: that train together; the first measures its share of the lanes, on its share of the cores, for all.
     Raises SettingsError for a device that is not there or a precision that it cannot do.
     """
@@ -77,8 +77,7 @@ def prepare_training(
     ]
     fastest: Tuning | None = tunings[0]
     if processes.leads and (len(tunings) > 1 or precisions == ["bf16"]):
-        name = f"{model.cell} {model.kernel}"
-        probe = Probe(name, build_layer, model.hidden_size, lanes, device, settings.threads, cores)
+        probe = Probe(work, lanes, device, settings.threads, cores)
         fastest = find_fastest(tunings, probe, cache=cache)
     shared = processes.share(msgspec.json.encode(fastest))
     fastest = msgspec.json.decode(shared, type=Tuning | None)
@@ -93,16 +92,13 @@ def prepare_training(
     return Machine(device, fastest.precision, count, threads_at_once(settings.threads, cores, team), team, processes)
 
 
-def training_speed(
-    settings: TrainingSettings, model: ModelSettings, build_layer: BuildLayer, *, cache: Path | None = None
-) -> float:
-    """Floating-point operations a second of training one layer on this machine, as these settings would.
+def training_speed(settings: TrainingSettings, model: ModelSettings, work: Work, *, cache: Path | None = None) -> float:
+    """Floating-point operations a second of training a model on this machine, as these settings would.
 
-    build_layer: as for `prepare_training`, a layer of four gates, from (T, B, H) to (T, B, H); cache: as there.
+    work, cache: as for `prepare_training`.
     """
-    machine = prepare_training(settings, model, build_layer, cache=cache)
-    lanes, cores = settings.batch_size, available_cores()
-    probe = Probe("", build_layer, model.hidden_size, lanes, machine.device, settings.threads, cores)
+    machine = prepare_training(settings, model, work, cache=cache)
+    probe = Probe(work, settings.batch_size, machine.device, settings.threads, available_cores())
     return probe.flop / probe.seconds(Tuning(machine.shards, machine.threads_per_shard, machine.precision))
 
 

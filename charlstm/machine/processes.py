@@ -2,23 +2,18 @@
 
 Rank 0 writes, prints and decides what depends on a clock, a signal or a disk; its decisions are shared before anyone
 acts on them, so that all ranks take the same steps. Bytes that are exchanged hold arrays and JSON, nothing pickled.
-
-Sums over shards are taken along a binary tree whose leaves are the shards in their order, so that a sum has the same
-bits however the shards are spread over processes. A process adds what it has as far as the tree goes and sends the
-slice of it that another owns; each owner adds up its slice of all, and the sums are gathered. That moves as many bytes
-as a ring all-reduce where every process has one shard, or a power of two of them.
 """
 
 import operator
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -30,14 +25,13 @@ from torch import Tensor
 from charlstm import errors
 from charlstm.environment import ProcessPlace
 from charlstm.errors import CharLSTMError, ProcessLostError
+from charlstm.machine.sums import Layout, Node, add_neighbours, sum_by_messages, sum_in_memory
 
 T = TypeVar("T")
 ONLY_ONE = ProcessPlace(rank=0, size=1, local_rank=0, local_size=1)
-Node: TypeAlias = tuple[int, int]  # of the tree: its level, 0 for leaves, and its number there
 
 LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
 LONGEST_STEP = timedelta(minutes=10)  # that others wait for a process before it counts as lost, saving included
-MOST_AT_ONCE = 1 << 16  # numbers in a message: with larger ones two gloo processes wait for each other in turns
 LONGEST_START = timedelta(days=1)  # the same while a text is read and encoded
 
 
@@ -52,6 +46,7 @@ class Processes:
         """patient: the torch group in which those are waited for that read a long text."""
         self.rank, self.size, self.local_rank, self.local_size = place
         self._patient = patient
+        self._shared: dict[tuple[int, int, torch.dtype], Tensor | None] = {}
 
     @property
     def leads(self) -> bool:
@@ -130,49 +125,47 @@ class Processes:
         """
         leaves: dict[Node, list[Tensor]] = {(0, number): list(tensors) for number, tensors in own.items()}
         parts = add_neighbours(leaves, count, lambda a, b: [*map(operator.add, a, b)])
-        if self.size > 1:
-            return self._sum_slices(parts, count, like)
-        (total,) = parts.values()
-        return total
-
-    def _sum_slices(self, parts: Mapping[Node, list[Tensor]], count: int, like: Sequence[Tensor]) -> list[Tensor]:
-        nodes = [
-            list(add_neighbours(dict.fromkeys((0, n) for n in its), count, _nothing)) for its in self.spread(count)
-        ]
+        if self.size == 1:
+            (total,) = parts.values()
+            return total
+        spread = [dict.fromkeys(((0, number) for number in its), None) for its in self.spread(count)]
+        layout = Layout([list(add_neighbours(its, count, _nothing)) for its in spread], count, self.rank)
+        rows = [parts[node] for node in layout.nodes[self.rank]]
+        kind = next((tensor for tensors in rows for tensor in tensors), like[0])
         numbers = sum(tensor.numel() for tensor in like)
-        chunks = -(-numbers // (self.size * MOST_AT_ONCE))
-        length = -(-numbers // (self.size * chunks))  # of the slice of each chunk that a process adds up
-        kind = next((tensor for tensors in parts.values() for tensor in tensors), like[0])
-        flat = kind.new_zeros(len(parts), chunks * self.size * length)
-        for row, node in zip(flat, nodes[self.rank], strict=True):
-            torch.cat([tensor.flatten() for tensor in parts[node]], out=row[:numbers])
-        sent = flat.view(len(parts), chunks, self.size, length).permute(1, 2, 0, 3).contiguous()
-        received = [[flat.new_empty(len(its), length) for its in nodes] for _ in range(chunks)]
-        sums = flat.new_empty(chunks, self.size, length)
-        order = [node for its in nodes for node in its]
+        shared = self._shared_memory(layout.rows + 1, numbers, kind)
         with _lost_processes():
-            scattering = [self._exchange([*ours], theirs) for ours, theirs in zip(sent, received, strict=True)]
-            gathering = []
-            for messages, ours, theirs, output in zip(scattering, sent, received, sums, strict=True):
-                for message in messages:
-                    message.wait()
-                theirs[self.rank] = ours[self.rank]
-                slices = dict(zip(order, torch.cat(theirs), strict=True))
-                (output[self.rank],) = add_neighbours(slices, count, operator.add).values()
-                gathering += self._exchange([output[self.rank]] * self.size, [*output])
-            for message in gathering:
-                message.wait()
-        pieces = torch.split(sums.view(-1)[:numbers], [tensor.numel() for tensor in like])
+            if shared is not None:
+                flat = sum_in_memory(rows, layout, shared, dist.barrier)
+            else:
+                flat = sum_by_messages(rows, layout, kind.new_empty(numbers))
+        pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
-    def _exchange(self, sent: Sequence[Tensor], received: Sequence[Tensor]) -> list[dist.Work]:
-        """Begin to send each other process its tensor, and to receive one of it; empty ones are not sent."""
-        messages = []
-        for other in range(self.size):
-            if other != self.rank:
-                both = ((dist.isend, sent[other]), (dist.irecv, received[other]))
-                messages += [dist.P2POp(way, tensor, other) for way, tensor in both if tensor.numel()]
-        return dist.batch_isend_irecv(messages) if messages else []
+    def _shared_memory(self, rows: int, numbers: int, like: Tensor) -> Tensor | None:
+        """Memory (rows, numbers) that all processes see, the same at every call; None where they cannot have any."""
+        if self.local_size < self.size or like.device.type != "cpu":
+            return None
+        key = (rows, numbers, like.dtype)
+        if key not in self._shared:
+            self._shared[key] = self._open_shared(rows, numbers, like)
+        return self._shared[key]
+
+    def _open_shared(self, rows: int, numbers: int, like: Tensor) -> Tensor | None:
+        handle, path = None, ""
+        if self.leads:
+            with suppress(AttributeError, OSError):  # a system that is not Linux, or has no memory left
+                handle = os.memfd_create("charlstm")  # a file without a name, gone with the last of its processes
+                os.posix_fallocate(handle, 0, rows * numbers * like.element_size())
+                path = f"/proc/{os.getpid()}/fd/{handle}"
+        path, opened = self.share(path.encode()).decode(), None
+        if path:
+            with suppress(RuntimeError):  # a process that may not look at another
+                opened = torch.from_file(path, shared=True, size=rows * numbers, dtype=like.dtype)
+        everywhere = all(found for (found,) in self.gather_numbers([opened is not None]))
+        if handle is not None:
+            os.close(handle)
+        return opened.view(rows, numbers) if opened is not None and everywhere else None
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
@@ -256,22 +249,6 @@ def _agree_on_attempt(store: Any, place: ProcessPlace) -> str:
             if store.get(f"{name}/answer/{place.rank}") == own:
                 return str(name)
     raise RuntimeError("rank 0 does not answer")
-
-
-def add_neighbours(parts: Mapping[Node, T], count: int, add: Callable[[T, T], T]) -> dict[Node, T]:
-    """Add up what is there of a binary tree over `count` leaves, as far as both children of a node are.
-
-    A node without a right child, at the end of a level, is its left one. All leaves give one part, the root.
-    """
-    left = dict(parts)
-    for level in range((count - 1).bit_length()):
-        for node in [node for node in left if node[0] == level and node[1] % 2 == 0]:
-            beside, above = (level, node[1] + 1), (level + 1, node[1] // 2)
-            if beside in left:
-                left[above] = add(left.pop(node), left.pop(beside))
-            elif beside[1] << level >= count:
-                left[above] = left.pop(node)
-    return left
 
 
 def _nothing(_left: None, _right: None) -> None:

@@ -262,7 +262,7 @@ def builtin_scan(cell_name: str) -> Scan:
 def in_one_buffer(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same tensors as views of one buffer, in their order.
 
-    cuDNN reads a layer's weights from such a buffer: W_ih, W_hh, b_ih, b_hh. Torch copies others into one at every call.
+    cuDNN reads a layer's weights from such a buffer: W_ih, W_hh, b_ih, b_hh. Others are copied at every call.
     """
     buffer = torch.cat([tensor.flatten() for tensor in tensors])
     parts = torch.split(buffer, [tensor.numel() for tensor in tensors])

@@ -4,15 +4,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from charlstm import runs
 from charlstm.environment import available_cores, cache_folder
 from charlstm.errors import SettingsError
-from charlstm.machine import ALONE, Processes, prepare_training, training_speed
-from charlstm.networks import OBJECTIVES, build_core, inherit_weights
+from charlstm.machine import ALONE, Pass, Processes, Work, prepare_training, training_speed
+from charlstm.networks import OBJECTIVES, inherit_weights
 from charlstm.runs import Run
-from charlstm.settings import Settings, TrainingSettings
+from charlstm.settings import ModelSettings, Settings, TrainingSettings
 from charlstm.text import (
     Batches,
     Beginnings,
@@ -28,9 +29,9 @@ from charlstm.text import (
     start_id,
 )
 from charlstm.training.trainer import Trainer
-from charlstm.weights import count_weights
+from charlstm.weights import count_weights, training_flop
 
-PROBED_SIZE, PROBED_LANES = 256, 32  # of the layer by which a machine's speed is told
+PROBED_SIZE, PROBED_LANES, PROBED_VOCAB = 256, 32, 64  # of the model by which a machine's speed is told
 LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
@@ -42,14 +43,8 @@ def build_trainer(
     with processes.agreeing():
         _refuse_too_large(settings, corpus.vocab.size, processes)
     objective = OBJECTIVES[settings.model.objective]
-    layer = replace(settings.model, num_layers=1, embedding_size=settings.model.hidden_size)
-    machine = prepare_training(
-        settings.training,
-        settings.model,
-        lambda: build_core(layer),
-        cache=_speeds(),
-        processes=processes,
-    )
+    work = work_of(settings.model, corpus.vocab.size)
+    machine = prepare_training(settings.training, settings.model, work, cache=_speeds(), processes=processes)
     beginning_lanes = _beginning_lanes(settings)
     trainer = Trainer(
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
@@ -72,10 +67,30 @@ def build_trainer(
 
 
 def speed_here(settings: Settings) -> float:
-    """Floating-point operations a second of training the cell of the settings here, in layers of the default size."""
-    layer = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
+    """Floating-point operations a second of training the cell of the settings here, in a layer of the default size."""
+    model = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
     training = replace(settings.training, batch_size=PROBED_LANES)
-    return training_speed(training, layer, lambda: build_core(layer), cache=_speeds())
+    return training_speed(training, model, work_of(model, PROBED_VOCAB), cache=_speeds())
+
+
+def work_of(settings: ModelSettings, vocab_size: int) -> Work:
+    """Passes of a model, as a step of training has them."""
+    objective = OBJECTIVES[settings.objective]
+
+    def build_pass(device: torch.device) -> Pass:
+        model = objective.build_model(vocab_size, settings).to(device)
+        parameters = list(model.parameters())
+
+        def compute(steps: int, lanes: int, dtype: torch.dtype) -> object:
+            ids = torch.zeros(steps, lanes, dtype=torch.long, device=device)
+            masks = model.core.draw_masks(lanes, torch.Generator(device))
+            logits, _ = model(ids, None, masks=masks, dtype=dtype)
+            return torch.autograd.grad(objective.loss(logits, ids, ids, ids == 0), parameters)
+
+        return compute
+
+    name = f"{settings.objective} {settings.cell} {settings.kernel} {settings.num_layers}×{settings.hidden_size}"
+    return Work(name, training_flop(settings, vocab_size), build_pass)
 
 
 def _speeds() -> Path:

@@ -30,8 +30,8 @@ TWO_MACHINES = """if True:
     rank = "0" if os.fork() else "1"
     os.environ.update(RANK=rank, WORLD_SIZE="2", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1",
                       MASTER_ADDR="127.0.0.1", MASTER_PORT="{port}")
-    import charlstm.machine.processes
-    charlstm.machine.processes.MOST_AT_ONCE = 50  # numbers, so that gradients take many messages
+    import charlstm.machine.sums
+    charlstm.machine.sums.MOST_AT_ONCE = 50  # numbers, so that gradients take many messages
     if rank == "1":
         os.dup2(os.open("other.err", os.O_WRONLY | os.O_CREAT, 0o600), 2)
         {on_second}

@@ -39,6 +39,21 @@ def test_score_gives_each_line_its_number_in_order_and_untouched() -> None:
     assert scores(whole) == pytest.approx(found.nats.tolist(), abs=5e-5)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_scores_of_parts_are_those_of_the_whole_in_turns(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_streams, "FIRST_LINES", 4)  # so that parts go on from window to window
+    lines = [b"line %d %s" % (number, b"x" * (number % 5)) for number in range(23)]
+    whole = charlstm("score", stdin=b"\n".join(lines)).stdout_bytes.splitlines()
+    records = b"id,text\n" + b"".join(b'%d,"%s"\n' % each for each in enumerate(lines))
+    table = charlstm("score", "--format", "csv", "--field", "text", stdin=records).stdout_bytes.splitlines()
+    for part in range(parts):
+        shard = ("--shard", f"{part + 1}/{parts}")
+        assert charlstm("score", *shard, stdin=b"\n".join(lines)).stdout_bytes.splitlines() == whole[part::parts]
+        own = charlstm("score", *shard, "--format", "csv", "--field", "text", stdin=records).stdout_bytes.splitlines()
+        assert own == [table[0], *table[1:][part::parts]]
+    assert "from 1/8 to 8/8" in charlstm("score", "--shard", "3/2", stdin=b"x", expect=2).stderr
+
+
 def test_score_of_a_stream_model_is_what_eval_measures() -> None:
     for line in (b"The tide", b"and clocks"):
         Path("line.txt").write_bytes(line + b"\n")

@@ -13,7 +13,7 @@ import torch
 
 from charlstm.errors import SettingsError
 from charlstm.machine import Machine, prepare_evaluation, prepare_training
-from charlstm.machine.autotuning import Probe, Tuning
+from charlstm.machine.autotuning import Probe, Tuning, Work
 from charlstm.networks import build_core
 from charlstm.settings import ModelSettings, TrainingSettings
 
@@ -34,6 +34,17 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+def work_of(model: ModelSettings) -> Work:
+    """Passes of the model's core."""
+    core = build_core(model)
+
+    def compute(steps: int, lanes: int, precision: torch.dtype) -> object:
+        outputs, _ = core(torch.ones(steps, lanes, model.embedding_size, dtype=precision))
+        return torch.autograd.grad(outputs.sum(), list(core.parameters()))
+
+    return Work(f"{model.cell} {model.kernel} {model.hidden_size}", 10**6, lambda _device: compute)
+
+
 def prepare(cache: Path | None = None, *, model: ModelSettings = MODEL, **changes: Any) -> Machine:
     defaults = {
         "device": "cpu",
@@ -43,7 +54,7 @@ def prepare(cache: Path | None = None, *, model: ModelSettings = MODEL, **change
         "batch_size": 16,
         "threads_per_shard": 1,
     }
-    return prepare_training(TrainingSettings(**{**defaults, **changes}), model, lambda: build_core(model), cache=cache)
+    return prepare_training(TrainingSettings(**{**defaults, **changes}), model, work_of(model), cache=cache)
 
 
 def fake_speed(monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[int, int, str], float]) -> list[Tuning]:
@@ -107,7 +118,7 @@ def test_machine_auto_precision_is_the_faster(bf16: float, chosen: str, monkeypa
 def test_machine_auto_shards_are_the_fastest_up_to_one_a_thread(fastest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = fake_speed(monkeypatch, {(fastest, 1, "fp32"): 1.0})
     assert prepare(shards="auto", threads=4).shards == fastest
-    assert [tuning.shards for tuning in measured] == [1, 2, 4, 1, 2, 4]  # in turns
+    assert [tuning.shards for tuning in measured] == [1, 2, 4]
     measured.clear()
     assert prepare(shards="auto", threads=4, batch_size=7).shards == 1  # too few lanes to share
     assert measured == []
@@ -169,15 +180,28 @@ def test_autotuning_remembers_no_tuning_that_is_not_to_be_had(tmp_path: Path, mo
     assert prepare(cache, precision="auto").precision == "bf16"
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "peephole"])
-def test_autotuning_probes_a_layer_of_the_cell_that_is_trained(cell: str) -> None:
-    model = ModelSettings(cell=cell, hidden_size=5, embedding_size=5, num_layers=1)
-    built = []
+def test_autotuning_measures_those_again_that_are_near_the_fastest_and_takes_the_best_median(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = {"fp32": [2.0, 2.0, 2.0], "bf16": [1.9, 2.5, 2.2]}
+    measured: list[Tuning] = []
 
-    def build() -> torch.nn.Module:
-        built.append(build_core(model))
-        return built[-1]
+    def measure(_probe: Probe, tuning: Tuning) -> float:
+        measured.append(tuning)
+        return 9.0 if tuning.shards == 2 else seconds[tuning.precision].pop(0)
 
-    probe = Probe(cell, build, hidden_size=5, lanes=6, device=CPU, threads=1, cores=1)
-    assert 0 < probe.seconds(Tuning(2, 1, "fp32")) < math.inf
-    assert [layer.cell.gates for layer in built] == [build_core(model).cell.gates]
+    monkeypatch.setattr(Probe, "seconds", measure)
+    assert prepare(shards="auto", threads=2, precision="auto").precision == "fp32"
+    near = [(1, 1, "fp32"), (1, 1, "bf16")]
+    assert measured == [*near, (2, 1, "fp32"), (2, 1, "bf16"), *near, *near]
+
+
+@pytest.mark.parametrize("flop_per_char", [1, 10**7, 10**12])
+def test_autotuning_computes_every_lane_in_passes_that_are_neither_short_nor_long(flop_per_char: int) -> None:
+    passes = []
+    work = Work("", flop_per_char, lambda _device: lambda *sizes: passes.append(sizes))
+    assert 0 < Probe(work, lanes=7, device=CPU, threads=1, cores=1).seconds(Tuning(2, 1, "bf16")) < math.inf
+    assert {lanes for _, lanes, _ in passes} == {3, 4}
+    assert {dtype for *_, dtype in passes} == {torch.bfloat16}
+    (steps,) = {steps for steps, *_ in passes}
+    assert 16 <= steps <= 32

@@ -4,7 +4,7 @@ import pytest
 
 from charlstm.environment import ProcessPlace
 from charlstm.machine import Processes
-from charlstm.machine.processes import add_neighbours
+from charlstm.machine.sums import add_neighbours
 
 
 def bracketed(left: str, right: str) -> str:

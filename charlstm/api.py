@@ -3,6 +3,7 @@
 `evaluate` and `evaluate_dynamic` load torch when they are called; nothing else here does.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING, TypeVar
@@ -43,6 +44,7 @@ from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objecti
 from charlstm.settings import Naming, SamplingSettings
 from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_copies, start_id
 
+_LINE_END = re.compile(rb"\r?\n\Z")
 MOST_NOVEL_BYTES = 10_000_000  # of a text that is compared with the training text
 MOST_VALIDATION = 500_000  # symbols that are compared beside it
 FLOAT32 = SamplingSettings(weights="float32")
@@ -185,6 +187,7 @@ def likeliest_documents(
 def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0, seed: int = 1) -> bytes:
     """A text with every mask in it filled by a run trained for the cloze objective; the rest stays as it is.
 
+    For a run of documents the text is one document, without the line end it may have after it; a file is one with it.
     temperature: 0 for the likeliest characters, else they are drawn, by the seed. Raises TextError for characters that
     the vocabulary refuses, SettingsError for an empty mask, RunError for a run of another objective.
     """
@@ -193,7 +196,10 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
         raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
     engines = build_directions(weights, run.settings.model)
-    return fill_text(engines, run.vocab, text, mask=mask, temperature=temperature, seed=seed)
+    is_part = run.settings.data.documents in ("stream", "file")
+    document = text if is_part else _LINE_END.sub(b"", text)
+    filled = fill_text(engines, run.vocab, document, mask=mask, temperature=temperature, seed=seed)
+    return filled + text[len(document) :]
 
 
 def score(run: Run, lines: Sequence[str | bytes]) -> LineScores:

@@ -2,13 +2,14 @@
 
 Letters: `B` prefixes read together, `V` vocabulary, `H` hidden, `L` layers, `P` places.
 
-No document is likelier than what it begins with. So prefixes wait in a queue, the likeliest are read first, many at a
-time, and a document that is likelier than every prefix that waits is likelier than all that are still to be found.
+No document is likelier than what it begins with. So prefixes wait, the likeliest are read first, many at a time, and
+those are forgotten that are less likely than as many documents as are wanted. A document that is likelier than every
+prefix that waits is likelier than all that are still to be found.
 """
 
 import math
+from bisect import insort
 from collections.abc import Iterator, Sequence
-from heapq import heapify, heappop, heappush, heapreplace, nsmallest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,12 @@ from charlstm.inference.documents import Document, Filter, Tally
 from charlstm.inference.engine import Stepper
 from charlstm.inference.sampling import MOST_LEFT, all_log_probs, read_ids
 
-READ_PREFIXES = 64  # at a time
-MOST_PREFIXES = 1_000_000  # that wait, of about 150 bytes each
+READ_PREFIXES = 64  # at a time, at least
+READ_SHARE = 64  # one of so many that wait, so that handling these costs less than reading
+READ_LOGITS = 1 << 20  # at a time, at most
+MOST_PREFIXES = 1_000_000  # that wait, of 16 bytes each
 MOST_STATE_BYTES = 256_000_000  # of prefixes that were read
-LEAST_FLOAT = -np.finfo(np.float64).max
+PREFIX = np.dtype([("log_prob", np.float64), ("place", np.int32), ("id", np.int32)])  # that of its state; its last id
 
 
 def find_likeliest(
@@ -47,8 +50,10 @@ def find_likeliest(
     Raises RunError, after those that were found, if there are no more, or if more would need more memory.
     """
     logits, state = read_ids(stepper, [start, *prefix])
-    queue = _Queue(state, prefix, wanted, length, end, constraint, most_prefixes)
-    places, log_probs = queue.keep(state, np.full(1, constraint.start), [_packed(prefix)]), np.zeros(1)
+    symbols = np.array([*map(chr, range(logits.shape[1]))], dtype=object)
+    queue = _Queue(state, len(prefix), wanted, length, end, constraint, len(symbols), most_prefixes)
+    paths = np.array(["".join(map(chr, prefix))], dtype=object)
+    places, log_probs = queue.keep(state, np.full(1, constraint.start), paths), np.zeros(1)
     while True:
         scores = queue.scores(places, logits, log_probs)
         for document in queue.endings(places, scores):
@@ -61,7 +66,7 @@ def find_likeliest(
             yield found
             if tally.kept == wanted:
                 return
-        if not queue.prefixes:
+        if not len(queue.prefixes):
             others = f" (left out: {tally})" if tally.left_out else ""
             raise RunError(
                 f"there are only {tally.kept:,} of {wanted:,}{others}: ask for fewer, or longer ones (--length)"
@@ -69,8 +74,8 @@ def find_likeliest(
         log_probs, parents, ids = queue.take_prefixes()
         states = constraint.advance(queue.constraint_states[parents], ids)
         logits, state = stepper.step(ids, tuple(part[:, parents] for part in queue.states))
-        paths = [queue.paths[parent] + _packed([one]) for parent, one in zip(parents, ids, strict=True)]
-        queue.release(parents.tolist())
+        paths = queue.paths[parents] + symbols[ids]
+        queue.release(parents)
         places = queue.keep(state, states, paths)
 
 
@@ -80,120 +85,113 @@ class _Queue:
     def __init__(
         self,
         state: State,
-        prefix: Sequence[int],
+        prefix_length: int,
         wanted: int,
         length: int | None,
         end: int,
         constraint: Constraint,
+        vocab_size: int,
         most_prefixes: int,
     ) -> None:
-        self.prefix_length, self.wanted, self.length, self.end = len(prefix), wanted, length, end
+        self.prefix_length, self.wanted, self.length, self.end = prefix_length, wanted, length, end
         self.constraint, self.most_prefixes = constraint, most_prefixes
-        self.prefixes: list[tuple[float, int, int]] = []  # −log-probability, the place before the last id, the last id
-        self.documents: list[tuple[float, int, Document]] = []  # −log-probability, number
-        self.best: list[float] = []  # log-probabilities of the `wanted` likeliest documents so far, the least first
+        self.prefixes = np.empty(0, dtype=PREFIX)  # that wait
+        self.highest = -math.inf  # log-probability of one that waits
+        self.documents: list[tuple[float, int, Document]] = []  # −log-probability, number; the likeliest first
         self.offered = 0
         self.lost = -math.inf  # the highest log-probability of a prefix that was dropped for want of memory
-        self.states = tuple(part[:, :0] for part in state)  # (L, P, H)
-        self.constraint_states = np.zeros(0, dtype=np.intp)  # (P,)
-        self.paths: list[bytes] = []  # the ids before each place
-        self.children: list[int] = []  # how many prefixes that wait go on from each place
-        self.free: list[int] = []
-        self.most_places = MOST_STATE_BYTES // sum(part.nbytes for part in state)
+        self.most_places = min(MOST_STATE_BYTES // sum(part.nbytes for part in state), most_prefixes)
+        self.most_read = max(READ_PREFIXES, min(self.most_places // 16, READ_LOGITS // vocab_size))
+        count = self.most_places + self.most_read  # `P`; memory that no prefix has needed yet is not taken
+        self.states = tuple(np.empty((len(part), count, part.shape[2]), part.dtype) for part in state)  # (L, P, H)
+        self.constraint_states = np.empty(count, dtype=np.intp)
+        self.paths = np.empty(count, dtype=object)  # the ids before each place, as characters: str is compact
+        self.children = np.zeros(count, dtype=np.int32)  # how many prefixes that wait go on from each place
+        self.free = list(range(count))[::-1]
 
     @property
     def least(self) -> float:
-        """The log-probability that a document must exceed to be among those wanted."""
-        return self.best[0] if len(self.best) == self.wanted else LEAST_FLOAT
+        """The log-probability that a document must exceed to be among those wanted, and certain."""
+        return max(self.lost, -self.documents[-1][0] if len(self.documents) == self.wanted else -math.inf)
 
-    def keep(self, state: State, constraint_states: NDArray[np.intp], paths: list[bytes]) -> list[int]:
-        """Keep the states (L, B, H) after some paths; their places."""
-        if len(self.free) < len(paths):
-            count = max(len(self.paths), READ_PREFIXES)
-            more = [np.empty((len(part), count, part.shape[2]), part.dtype) for part in self.states]
-            self.states = tuple(np.concatenate(both, axis=1) for both in zip(self.states, more, strict=True))
-            self.constraint_states = np.append(self.constraint_states, np.zeros(count, dtype=np.intp))
-            self.free += range(len(self.paths), len(self.paths) + count)
-            self.paths += [b""] * count
-            self.children += [0] * count
-        places = [self.free.pop() for _ in paths]
+    def keep(self, state: State, constraint_states: NDArray[np.intp], paths: NDArray[np.object_]) -> NDArray[np.intp]:
+        """Keep the states (L, B, H) after some paths (B,); their places."""
+        places = np.array(self.free[-len(paths) :])
+        del self.free[-len(paths) :]
         for own, part in zip(self.states, state, strict=True):
             own[:, places] = part
         self.constraint_states[places] = constraint_states
-        for place, path in zip(places, paths, strict=True):
-            self.paths[place] = path
+        self.paths[places] = paths
         return places
 
     def scores(
-        self, places: list[int], logits: NDArray[np.floating], log_probs: NDArray[np.float64]
+        self, places: NDArray[np.intp], logits: NDArray[np.floating], log_probs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Log-probabilities (B, V) of paths, theirs (B,), with one id more each; −∞ for what may not follow."""
-        lengths = np.array([len(self.paths[place]) // 4 - self.prefix_length for place in places])
+        lengths = np.fromiter(map(len, self.paths[places]), np.intp, len(places)) - self.prefix_length
         left = MOST_LEFT - lengths if self.length is None else self.length + 1 - lengths
         allowed = self.constraint.allowed(self.constraint_states[places], left)
         return np.where(allowed, log_probs[:, None] + all_log_probs(logits), -np.inf)
 
-    def endings(self, places: list[int], scores: NDArray[np.float64]) -> Iterator[Document]:
-        """The documents that end after these paths, as far as they may be among those wanted."""
-        for row in np.flatnonzero(scores[:, self.end] >= self.least).tolist():
-            ids = np.frombuffer(self.paths[places[row]], dtype=np.uint32).astype(np.intp)
-            yield Document(ids, float(scores[row, self.end]), len(ids) - self.prefix_length + 1)
+    def endings(self, places: NDArray[np.intp], scores: NDArray[np.float64]) -> Iterator[Document]:
+        """The documents that end after these paths, the likeliest first, as far as they may be among those wanted."""
+        log_probs = scores[:, self.end]
+        for row in np.argsort(-log_probs, kind="stable").tolist():
+            if log_probs[row] <= self.least:
+                return
+            ids = np.array([*map(ord, self.paths[places[row]])], dtype=np.intp)
+            yield Document(ids, float(log_probs[row]), len(ids) - self.prefix_length + 1)
 
     def offer(self, document: Document) -> None:
         """Have a document wait until it is certain."""
-        full = len(self.best) == self.wanted
-        if not full or document.log_prob > self.least:
-            (heapreplace if full else heappush)(self.best, document.log_prob)
-            heappush(self.documents, (-document.log_prob, self.offered, document))
-            self.offered += 1
+        insort(self.documents, (-document.log_prob, self.offered, document))
+        del self.documents[self.wanted :]
+        self.offered += 1
 
-    def extend(self, places: list[int], scores: NDArray[np.float64]) -> None:
+    def extend(self, places: NDArray[np.intp], scores: NDArray[np.float64]) -> None:
         """Have the paths with one id more wait to be read, as far as they may lead to a document that is wanted."""
         scores[:, self.end] = -np.inf
-        rows, ids = np.nonzero(scores >= self.least)
-        for row, one, score in zip(rows.tolist(), ids.tolist(), scores[rows, ids].tolist(), strict=True):
-            heappush(self.prefixes, (-score, places[row], one))
-            self.children[places[row]] += 1
-        self.free += [place for place in places if not self.children[place]]
-        if len(self.prefixes) > self.most_prefixes or len(self.paths) - len(self.free) > self.most_places:
-            self._drop_half()
+        rows, ids = np.nonzero(scores > self.least)
+        self.children[places] = np.bincount(rows, minlength=len(places))
+        self.free += places[self.children[places] == 0].tolist()
+        more = np.empty(len(rows), dtype=PREFIX)
+        more["log_prob"], more["place"], more["id"] = scores[rows, ids], places[rows], ids
+        self.prefixes = np.concatenate([self.prefixes, more])
+        self._forget(np.flatnonzero(self.prefixes["log_prob"] <= self.least))
+        while len(self.prefixes) > self.most_prefixes or len(self.paths) - len(self.free) > self.most_places:
+            order = np.argsort(self.prefixes["log_prob"])
+            dropped = order[: (len(order) + 1) // 2]
+            self.lost = self.prefixes["log_prob"][dropped[-1]]
+            self._forget(dropped)
+        self.highest = self.prefixes["log_prob"].max(initial=-math.inf)
 
     def take_certain(self) -> Document | None:
         """The likeliest document, None if a prefix that waits is likelier. Raises RunError if a dropped one may be."""
-        highest = -self.prefixes[0][0] if self.prefixes else -math.inf
-        if max(highest, -self.documents[0][0] if self.documents else -math.inf) < self.lost:
+        likeliest = -self.documents[0][0] if self.documents else -math.inf
+        if max(self.highest, likeliest) < self.lost:
             raise RunError(
                 "the beginnings of documents that may be among the likeliest need more memory than there is for them: "
                 "ask for fewer (--best), shorter (--length) or more alike (--match); those given are certain"
             )
-        if not self.documents or -self.documents[0][0] < highest:
+        if not self.documents or likeliest < self.highest:
             return None
-        return heappop(self.documents)[-1]
+        self.wanted -= 1
+        return self.documents.pop(0)[-1]
 
     def take_prefixes(self) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
         """The likeliest prefixes: their log-probabilities (B,), the places before their last ids, and these."""
-        found = [heappop(self.prefixes) for _ in range(min(READ_PREFIXES, len(self.prefixes)))]
-        negated, parents, ids = zip(*found, strict=True)
-        return -np.array(negated), np.array(parents, dtype=np.intp), np.array(ids, dtype=np.intp)
+        count = min(max(READ_PREFIXES, len(self.prefixes) // READ_SHARE), self.most_read, len(self.prefixes))
+        order = np.argpartition(-self.prefixes["log_prob"], count - 1)
+        taken, self.prefixes = self.prefixes[order[:count]], self.prefixes[order[count:]]
+        return taken["log_prob"], taken["place"].astype(np.intp), taken["id"].astype(np.intp)
 
-    def release(self, places: list[int]) -> None:
-        """Forget one child of each place, and the places that have none left."""
-        for place in places:
-            self.children[place] -= 1
-            if not self.children[place]:
-                self.free.append(place)
+    def release(self, places: NDArray[np.intp]) -> None:
+        """Forget one child of each place, as often as it is named, and the places that have none left."""
+        parents, counts = np.unique(places, return_counts=True)
+        self.children[parents] -= counts.astype(np.int32)
+        self.free += parents[self.children[parents] == 0].tolist()
 
-    def _drop_half(self) -> None:
-        """Drop the less likely half of the prefixes."""
-        kept = nsmallest(len(self.prefixes) // 2, self.prefixes)
-        dropped = set(self.prefixes).difference(kept)
-        highest = -min(dropped)[0]
-        if highest >= self.least:  # otherwise none of them is needed
-            self.lost = max(self.lost, highest)
-        self.release([place for _, place, _ in dropped])
-        heapify(kept)
-        self.prefixes = kept
-
-
-def _packed(ids: Sequence[int]) -> bytes:
-    return np.array(ids, dtype=np.uint32).tobytes()
+    def _forget(self, dropped: NDArray[np.intp]) -> None:
+        if len(dropped):
+            self.release(self.prefixes["place"][dropped])
+            self.prefixes = np.delete(self.prefixes, dropped)

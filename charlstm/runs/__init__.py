@@ -16,6 +16,7 @@ from charlstm.runs.folder import (
     find_run,
     is_begun,
     mark_newest,
+    new_folder,
     newest_folder,
     only_writer,
     open_run,

@@ -139,7 +139,10 @@ def test_documents_gaps_are_filled_within_a_document() -> None:
     figures = json.loads(charlstm("eval", "--json", "--run", "runs/cloze").stdout)
     assert figures["cloze_loss"] == pytest.approx(metrics(Path("runs/cloze"))[-1]["val_cloze_loss"], rel=1e-5)
     filled = charlstm("fill", "--run", "runs/cloze", stdin="k_n").stdout
-    assert len(filled.strip()) == 3
+    assert len(filled) == 3
+    for end in (b"\n", b"\r\n"):
+        assert charlstm("fill", "--run", "runs/cloze", stdin=b"k_n" + end).stdout_bytes == filled.encode() + end
+    assert "unknown to the vocabulary" in charlstm("fill", "--run", "runs/cloze", stdin="k_n\n\n", expect=3).stderr
     weights = read_checkpoint(open_run(Path("runs/cloze")), "best", model_only=True).weights
     assert weights["output.bias"].shape == (open_run(Path("runs/cloze")).vocab.size,)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from charlstm.api import likeliest_documents
 from charlstm.errors import RunError
-from charlstm.inference import Document, Filter, Tally, compile_expression, find_likeliest
+from charlstm.inference import Document, Filter, Tally, compile_expression, find_likeliest, likeliest
 from charlstm.inference.engine import Stepper
 from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
 from charlstm.text import end_id, start_id
@@ -128,6 +128,32 @@ def test_likeliest_within_little_memory_are_right_or_refused(most_prefixes: int)
         search(model, 60, length=8, most_prefixes=most_prefixes, tally=tally)
     assert tally.mass == pytest.approx(sum(np.exp(one.log_prob) for one in expected[: tally.kept]))
     assert (tally.kept == 60) == (most_prefixes == 1000)
+
+
+@pytest.mark.parametrize("most_places", [1, 3, 30])
+def test_likeliest_within_few_states_are_right_or_refused(most_places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(VOCAB, 11, end_bias=-2.0)
+    expected = search(model, 60, length=8)
+    bytes_of_one = sum(part.nbytes for part in model.zero_state(1))
+    monkeypatch.setattr(likeliest, "MOST_STATE_BYTES", most_places * bytes_of_one)
+    monkeypatch.setattr(likeliest, "READ_PREFIXES", 8)
+    tally = Tally()
+    with pytest.raises(RunError, match="more memory"):
+        search(model, 60, length=8, tally=tally)
+    assert tally.mass == pytest.approx(sum(np.exp(one.log_prob) for one in expected[: tally.kept]))
+
+
+@pytest.mark.parametrize(("at_least", "share"), [(1, 1000), (7, 1), (7, 3)])
+def test_likeliest_are_the_same_however_many_prefixes_are_read_at_a_time(
+    at_least: int, share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(VOCAB, 12, end_bias=-1.0)
+    expected = search(model, 100, length=7)
+    monkeypatch.setattr(likeliest, "READ_PREFIXES", at_least)
+    monkeypatch.setattr(likeliest, "READ_SHARE", share)
+    found = search(model, 100, length=7)
+    assert [one.ids.tolist() for one in found] == [one.ids.tolist() for one in expected]
+    assert [one.log_prob for one in found] == pytest.approx([one.log_prob for one in expected])
 
 
 @pytest.mark.long

@@ -39,10 +39,8 @@ def train_command(
         ),
     ] = None,
     run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="RUN", help="New run: a folder, or a name in runs/ (default: after CONFIG or TEXT)."
-        ),
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="New run folder (default: in runs/, named after CONFIG or TEXT)."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue a run from its latest checkpoint.")
@@ -74,19 +72,17 @@ def train_command(
     with nullcontext() if quiet else working("loading torch"):
         from charlstm.cli.processes import train_in_processes
         from charlstm.cli.texts import standard_input
-        from charlstm.runs import new_folder, open_run
+        from charlstm.runs import open_run
         from charlstm.training import resume_session, start_session
 
-    folder = None if run is None else new_folder(run)
-
     def open_session(together: "Processes") -> "tuple[Sequence[str], AbstractContextManager[Session]]":
-        again = resume if resume is not None else _begun_before(folder, together)
+        again = resume if resume is not None else _begun_before(run, together)
         if again is None:
             assert asked is not None
             sources: Sequence[str] = asked.settings.data.sources
             return sources, start_session(
                 asked.settings,
-                folder=folder,
+                folder=run,
                 name=name,
                 given=asked.given if asked.is_automatic else None,
                 init_from=init_from,

@@ -16,7 +16,6 @@ from charlstm.runs.folder import (
     find_run,
     is_begun,
     mark_newest,
-    new_folder,
     newest_folder,
     only_writer,
     open_run,

@@ -147,12 +147,6 @@ def named_folder(name: Path) -> Path:
     return in_runs if len(name.parts) == 1 and not _is_run(name) and _is_run(in_runs) else name
 
 
-def new_folder(name: str) -> Path:
-    """The folder of a new run, by its path or by its name alone, which is one in runs/ unless something here has it."""
-    path = Path(name)
-    return RUNS_FOLDER / path if name == path.name and not os.path.lexists(path) else path
-
-
 def run_folders() -> list[Path]:
     """The run folders in runs/, and the one that runs/latest names wherever it is, newest first."""
     newest = newest_folder()

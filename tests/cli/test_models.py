@@ -44,12 +44,12 @@ def test_cli_every_cell_trains_resumes_samples_and_evaluates(cell: str, objectiv
 
 
 def test_cli_init_from_matches_symbols_by_character() -> None:
-    charlstm("train", *SMALL, "--run", "./first")
+    charlstm("train", *SMALL, "--run", "first")
     Path("text.txt").write_text(TEXT.replace("c", "ж"))
     told = charlstm("train", *[word for word in SMALL if word != "--quiet"], "--init-from", "first", "--run", "second")
     assert "symbols matched, 1 added, 1 left behind" in told.stderr
     for change, said in (("hidden_size=9", "is 9, but 8"), ("skip_connections=false", "is False, but True")):
-        to_third = ["--set", f"model.{change}", "--init-from", "first", "--run", "./third"]
+        to_third = ["--set", f"model.{change}", "--init-from", "first", "--run", "third"]
         told = charlstm("train", *SMALL, *to_third, expect=2)
         assert f"{said} in first: --init-from needs it the same" in told.stderr
     assert not Path("third").exists()

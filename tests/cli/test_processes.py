@@ -52,7 +52,7 @@ def options(settings: Sequence[str]) -> list[str]:
 def start(
     forks: Forks, here: Path, run: str, processes: int, *more: str, settings: Sequence[str] = (), first: str = ""
 ) -> End:
-    command = ["train", "small.yaml", "--run", f"./{run}", "--processes", str(processes), *options(SETTINGS), *more]
+    command = ["train", "small.yaml", "--run", run, "--processes", str(processes), *options(SETTINGS), *more]
     return forks.run([*command, *options(settings)], cwd=here, first=first)
 
 
@@ -65,7 +65,7 @@ def on_two_machines(forks: Forks, here: Path, *arguments: str, on_second: str = 
     """A run as torchrun starts it on two machines, with a process on each; what was told on the second one."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["train", "small.yaml", "--run", "./run", *options(SETTINGS), *arguments]
+    command = ["train", "small.yaml", "--run", "run", *options(SETTINGS), *arguments]
     end = forks.run(command, cwd=here, first=TWO_MACHINES.format(port=port, on_second=on_second))
     wait_until(lambda: end.code == 0 or "charlstm:" in (here / "other.err").read_text())
     return end, (here / "other.err").read_text()
@@ -141,7 +141,7 @@ def test_processes_end_when_the_first_is_killed(here: Path, forks: Forks) -> Non
         os.kill(pid, signal.SIGKILL)
         wait_until(is_over)
 
-    command = ["train", "small.yaml", "--run", "./killed", "--processes", "2", *options(SETTINGS)]
+    command = ["train", "small.yaml", "--run", "killed", "--processes", "2", *options(SETTINGS)]
     end = forks.run(command, cwd=here, first=AT_STEP.format(step=3, rank=1, then=hang), meanwhile=kill_first)
     assert end.code == -signal.SIGKILL
     assert refuse_damage(here / "killed")

@@ -100,7 +100,7 @@ def test_runs_with_a_lone_surrogate_in_a_source_are_listed() -> None:
 def test_runs_elsewhere_are_listed_if_they_are_the_newest_and_none_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    charlstm("train", "tiny.yaml", "--run", "./beside", "--quiet")
+    charlstm("train", "tiny.yaml", "--run", "beside", "--quiet")
     listed = [json.loads(line)["folder"] for line in charlstm("runs", "--json").stdout.splitlines()]
     assert listed == ["beside", "runs/tiny"]
     monkeypatch.chdir(tmp_path)

@@ -45,7 +45,7 @@ def test_train_stopped_by_a_signal_and_resumed_ends_with_the_same_bits(
     number: signal.Signals, code: int, step: int, signal_after_step: Callable[[int, signal.Signals], None]
 ) -> None:
     signal_after_step(step, number)
-    stopped = charlstm("train", "tiny.yaml", "--run", "./stopped", expect=code)
+    stopped = charlstm("train", "tiny.yaml", "--run", "stopped", expect=code)
     assert stopped.stderr.endswith(f"after step {step}, go on with: charlstm train --resume stopped\n")
     assert Path("stopped/latest").read_text().startswith(f"step-{step:08d}")
     charlstm("train", "--resume", "stopped")
@@ -68,7 +68,7 @@ def test_train_in_a_process_saves_at_a_signal_and_resumes_to_the_same_bits(here:
         os.kill(pid, signal.SIGTERM)
 
     slowly = LOG + "lambda *facts: (log(*facts), time.sleep(0.05))"
-    end = forks.run(["train", "tiny.yaml", "--run", "./run"], cwd=here, first=slowly, meanwhile=interrupt)
+    end = forks.run(["train", "tiny.yaml", "--run", "run"], cwd=here, first=slowly, meanwhile=interrupt)
     assert (end.code, end.out) == (143, ""), end.err
     assert "SIGTERM: finishing this step and saving" in end.err
     assert end.err.splitlines()[-1].endswith("go on with: charlstm train --resume run")
@@ -88,7 +88,7 @@ def test_train_leaves_at_a_second_interrupt_and_can_be_resumed(here: Path, forks
             wait_until(lambda answer=answer: told(answer))
 
     end = forks.run(
-        ["train", "tiny.yaml", "--run", "./left"],
+        ["train", "tiny.yaml", "--run", "left"],
         cwd=here,
         first=LOG + "lambda *_: time.sleep(60)",
         meanwhile=interrupt_twice,
@@ -129,7 +129,7 @@ def test_train_respects_an_ignored_interrupt(here: Path, forks: Forks) -> None:
 
         wait_until(has_ended)
 
-    command = ["train", "tiny.yaml", "--run", "./deaf"]
+    command = ["train", "tiny.yaml", "--run", "deaf"]
     end = forks.run(command, cwd=here, ignored_signals=[signal.SIGINT], meanwhile=interrupt)
     assert (end.code, end.out) == (0, ""), end.err
     assert "sample with" in end.err

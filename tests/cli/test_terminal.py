@@ -50,7 +50,7 @@ def test_cli_goes_on_without_stderr(here: Path, forks: Forks) -> None:
     for redirected in ("2>/dev/full", "2>&- <&-"):
         done = shell(f"charlstm sample --seed 1 {redirected} && charlstm nope {redirected}", here)
         assert (done.returncode, done.stdout) == (2, charlstm("sample", "--seed", 1).stdout_bytes)
-    assert forks.run(["train", "tiny.yaml", "--run", "./unheard"], cwd=here, closed=(0, 1, 2)).code == 0
+    assert forks.run(["train", "tiny.yaml", "--run", "unheard"], cwd=here, closed=(0, 1, 2)).code == 0
     assert ending(here / "unheard") == ending(here / "runs/tiny")
 
 
@@ -70,7 +70,7 @@ def test_cli_log_has_no_control_characters(here: Path, forks: Forks) -> None:
 )
 def test_cli_speaks_utf8_in_any_locale(here: Path, locale: dict[str, str], trains: bool) -> None:
     write_settings(here, CYRILLIC)
-    train = ["train", "tiny.yaml", "--run", "./прогон"]
+    train = ["train", "tiny.yaml", "--run", "прогон"]
     if not trains:
         charlstm(*train)
     commands = [" ".join(train)] if trains else ["--help >/dev/null"]

@@ -131,9 +131,7 @@ def test_bad_texts_that_grow_while_they_are_read_are_refused(tmp_path: Path) -> 
     writer = threading.Thread(target=grow)
     writer.start()
     try:
-        result = charlstm(
-            "train", config, "--set", "data.sources=log.txt", "--run", "./new", expect=TextError.exit_code
-        )
+        result = charlstm("train", config, "--set", "data.sources=log.txt", "--run", "new", expect=TextError.exit_code)
     finally:
         stop.set()
         writer.join()
@@ -162,7 +160,7 @@ STRANGE = {
 def test_bad_texts_that_are_only_strange_are_trained_on_as_they_are(name: str, tmp_path: Path) -> None:
     (tmp_path / "strange.txt").write_bytes(STRANGE[name])
     config = write_settings(tmp_path, steps=2)
-    result = charlstm("train", config, "--set", "data.sources=strange.txt", "--run", "./new")
+    result = charlstm("train", config, "--set", "data.sources=strange.txt", "--run", "new")
     assert result.stdout == ""
     assert "\x1b" not in result.stderr
     symbols = set(runs.open_run(tmp_path / "new").vocab.symbols)

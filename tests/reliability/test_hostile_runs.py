@@ -152,7 +152,7 @@ def test_hostile_links_are_not_followed(run: Path, tmp_path: Path, forks: Forks)
     (run / "metrics.jsonl").symlink_to(precious)
     with pytest.raises(InputOutputError, match="symbolic links"):
         runs.append_metrics(run, row(1))
-    end = forks.run(["train", str(write_settings(tmp_path)), "--run", "./new"], cwd=tmp_path)
+    end = forks.run(["train", str(write_settings(tmp_path)), "--run", "new"], cwd=tmp_path)
     assert end.code == 0
     assert precious.read_text() == "mine\n"
 

@@ -168,7 +168,7 @@ def test_systems_without_enough_memory_are_told_so_and_keep_no_folder(tmp_path: 
     (tmp_path / "text.txt").write_text("abc é\n" * 200_000)
     large = ["batch_size=20000", "sequence_length=40", "shards=1"]
     settings = [word for setting in large for word in ("--set", f"training.{setting}")]
-    train = ["train", str(config), "--run", "./new", *settings, "--set", "model.hidden_size=64"]
+    train = ["train", str(config), "--run", "new", *settings, "--set", "model.hidden_size=64"]
     end = forks.run(train, cwd=tmp_path, more_memory_bytes=500 << 20)
     assert (end.code, end.out) == (SettingsError.exit_code, ""), end
     assert "training.batch_size" in end.err.splitlines()[-1]
@@ -182,7 +182,7 @@ def test_systems_that_can_never_hold_a_batch_say_so_before_they_try(tmp_path: Pa
     (tmp_path / "text.txt").write_bytes(b"abcd" * 10_000_000)
     large = ("training.batch_size=1000000", "training.sequence_length=30", "model.hidden_size=60000")
     end = forks.run(
-        ["train", "small.yaml", "--run", "./new", *(word for one in large for word in ("--set", one))], cwd=tmp_path
+        ["train", "small.yaml", "--run", "new", *(word for one in large for word in ("--set", one))], cwd=tmp_path
     )
     assert (end.code, end.err.count("\n"), "lower" in end.err) == (SettingsError.exit_code, 1, True), end
     assert not (tmp_path / "new").exists()
@@ -239,6 +239,6 @@ def test_systems_that_ask_for_the_end_need_not_wait_for_a_long_sample(tmp_path: 
         time.sleep(0.2)
         os.kill(pid, signal.SIGTERM)
 
-    end = forks.run(["train", str(config), "--run", "./run", *longer], cwd=tmp_path, meanwhile=stop)
+    end = forks.run(["train", str(config), "--run", "run", *longer], cwd=tmp_path, meanwhile=stop)
     assert end.code == 128 + signal.SIGTERM
     assert runs.read_checkpoint(runs.open_run(tmp_path / "run"), "latest").progress.step < 6

@@ -295,7 +295,7 @@ def test_shared_text_of_a_fifo_is_resumed_from_its_encoded_copy(tmp_path: Path, 
     os.mkfifo(tmp_path / "fifo")
     feed = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes((tmp_path / "text.txt").read_bytes()))
     feed.start()
-    train = ["train", str(config), "--run", "./run", "--set", f"data.sources={tmp_path / 'fifo'}"]
+    train = ["train", str(config), "--run", "run", "--set", f"data.sources={tmp_path / 'fifo'}"]
     assert forks.run(train, cwd=tmp_path).code == 0
     feed.join()
     resume = ["train", "--resume", "run", "--set", "training.max_steps=6"]

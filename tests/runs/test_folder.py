@@ -21,7 +21,6 @@ from charlstm.runs import (
     cut_metrics,
     find_run,
     mark_newest,
-    new_folder,
     newest_folder,
     only_writer,
     open_run,
@@ -55,15 +54,6 @@ def test_runs_are_found_by_their_name_and_a_path_comes_first(run: Run) -> None:
     assert find_run(Path("nowhere")) == Path("nowhere")
     beside = create_run(Path("small"), SETTINGS, VOCAB, TEXT, name="unused")
     assert open_run(Path("small")).folder == beside.folder == Path("small")
-
-
-def test_runs_that_are_new_are_put_where_their_name_is_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("taken").mkdir()
-    named = {"new": "runs/new", "taken": "taken", "./new": "new", "new/": "new", "a/b": "a/b", "/new": "/new"}
-    assert {name: str(new_folder(name)) for name in named} == named
 
 
 def test_runs_newest_that_can_do_what_is_needed_is_opened(run: Run) -> None:

@@ -76,9 +76,10 @@ class Probe:
 
     def seconds(self, tuning: Tuning) -> float:
         """The faster of two passes, infinite where they cannot be done."""
+        compute = self.compute
 
         def pass_through(_shard: int, lanes: slice) -> None:
-            self.compute(self.steps, lanes.stop - lanes.start, DTYPES[tuning.precision])
+            compute(self.steps, lanes.stop - lanes.start, DTYPES[tuning.precision])
 
         threads = threads_at_once(self.threads, self.cores, tuning.threads_per_shard)
         shards = Shards(tuning.shards, threads=threads, threads_per_shard=tuning.threads_per_shard)

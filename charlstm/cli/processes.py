@@ -32,7 +32,10 @@ def train_in_processes(count: int, train: Callable[[ProcessPlace, Meeting], None
     others: dict[int, int] = {}  # ranks by process
     for rank in range(1, count):
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of threads that wait for work
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError as error:
+                raise InputOutputError(f"could not start process {rank} of {count}: {error.strerror}") from None
         if process == 0:
             listening.close()
             os.close(held)
@@ -40,8 +43,13 @@ def train_in_processes(count: int, train: Callable[[ProcessPlace, Meeting], None
             os._exit(_exit_code(partial(train, place, Meeting(port)), lifeline))
         others[process] = rank
     os.close(lifeline)
+
+    def others_live() -> bool:
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return all(os.waitid(os.P_PID, process, look) is None for process in others)
+
     try:
-        train(ProcessPlace(0, count, 0, count), Meeting(port, listening))
+        train(ProcessPlace(0, count, 0, count), Meeting(port, listening, others_live))
         _ended(others, LONGEST_END_SECONDS)
     except ProcessLostError as error:
         raise _reason(error, _ended(others, LONGEST_LOSS_SECONDS), count) from None
@@ -100,7 +108,8 @@ def _reason(lost: ProcessLostError, codes: dict[int, int], count: int) -> CharLS
         if code < 0:
             name = signal.Signals(-code).name
             return InputOutputError(
-                f"process {rank} of {count} was ended by {name}; what was saved is whole, go on from it with --resume"
+                f"process {rank} of {count} was ended by {name}; what was saved is whole: if the run had begun, "
+                "go on with --resume"
             )
         if code not in (0, LOST):
             return ToldElsewhereError(lost, exit_code=code)

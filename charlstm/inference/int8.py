@@ -29,7 +29,7 @@ class Int8Matrix:
         try:
             import onnxruntime
             from onnx import TensorProto, helper, numpy_helper
-        except ImportError:
+        except (ImportError, OSError):
             raise SettingsError(
                 "sampling.weights is int8, which needs onnx and onnxruntime, which are not installed: "
                 "pip install onnx 'onnxruntime>=1.22' (the extra int8)"
@@ -56,17 +56,17 @@ class Int8Matrix:
         )
         domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=domains, ir_version=8)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # its threads spin while they wait for the next product
-        options.log_severity_level = 4  # what fails is told below
         serialized, providers = model.SerializeToString(), ["CPUExecutionProvider"]
         try:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1  # its threads spin while they wait for the next product
+            options.log_severity_level = 4  # what fails is told below
             self.session = onnxruntime.InferenceSession(serialized, options, providers=providers)
             self.session.run(None, {"vector": np.zeros((1, self.inputs), dtype=np.float32)})
         except Exception:  # they have no base of their own
             raise SettingsError(
-                f"sampling.weights is int8, which onnxruntime {onnxruntime.__version__} cannot multiply on this "
-                "machine: install 1.22 or later, or set it to float32"
+                "sampling.weights is int8, which this onnxruntime cannot multiply on this machine: install 1.22 or "
+                "later, or set it to float32"
             ) from None
 
     def bind(self, vector: NDArray[Any], product: NDArray[Any]) -> Callable[[], None]:

@@ -4,11 +4,12 @@ Rank 0 writes, prints and decides what depends on a clock, a signal or a disk; i
 acts on them, so that all ranks take the same steps. Bytes that are exchanged hold arrays and JSON, nothing pickled.
 """
 
+import math
 import operator
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,7 @@ ONLY_ONE = ProcessPlace(rank=0, size=1, local_rank=0, local_size=1)
 
 LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
 LONGEST_STEP = timedelta(minutes=10)  # that others wait for a process before it counts as lost, saving included
+BETWEEN_LOOKS_SECONDS = 0.02  # for what other processes write
 LONGEST_START = timedelta(days=1)  # the same while a text is read and encoded
 
 
@@ -68,7 +70,7 @@ class Processes:
         if self.size == 1:
             return [data]
         group = self._patient if patient else None
-        with _lost_processes():
+        with lost_processes():
             own = torch.tensor([len(data)])
             sizes = torch.empty(self.size, dtype=own.dtype)
             dist.all_gather_single(sizes, own, group=group)
@@ -84,7 +86,7 @@ class Processes:
             return [list(numbers)]
         own = torch.tensor(numbers, dtype=torch.float64)
         found = torch.empty(self.size, len(own), dtype=torch.float64)
-        with _lost_processes():
+        with lost_processes():
             dist.all_gather_single(found.view(-1), own)
         return found.tolist()
 
@@ -93,7 +95,7 @@ class Processes:
         if self.size == 1:
             return number
         shared = torch.tensor([number], dtype=torch.float64)
-        with _lost_processes():
+        with lost_processes():
             dist.broadcast(shared, 0)
         return shared.item()
 
@@ -103,7 +105,7 @@ class Processes:
             return data
         size = int(self.share_number(len(data)))
         shared = torch.frombuffer(bytearray(data if self.leads else size), dtype=torch.uint8)
-        with _lost_processes():
+        with lost_processes():
             dist.broadcast(shared, 0)
         return shared.numpy().tobytes()
 
@@ -133,7 +135,7 @@ class Processes:
         rows = [parts[node] for node in layout.nodes[self.rank]]
         numbers = sum(tensor.numel() for tensor in like)
         shared = self._shared_memory(layout.rows + 1, numbers, like[0])
-        with _lost_processes():
+        with lost_processes():
             if shared is not None:
                 flat = sum_in_memory(rows, layout, shared, dist.barrier)
             else:
@@ -192,10 +194,14 @@ ALONE = Processes()
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where processes meet that this program has started on its machine: a port, on which rank 0 listens."""
+    """Where processes meet that this program has started on its machine: a port, on which rank 0 listens.
+
+    others_live: asked by rank 0 while it waits.
+    """
 
     port: int
     listening: socket.socket | None = None
+    others_live: Callable[[], bool] = lambda: True
 
 
 @contextmanager
@@ -207,7 +213,8 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
     if place is None or place.size == 1:
         yield ALONE
         return
-    with _lost_processes():
+    others_live = (meeting or Meeting(0)).others_live
+    with lost_processes():
         if meeting is None:
             store, _, _ = next(
                 dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING)  # type: ignore[attr-defined]
@@ -218,7 +225,7 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 "127.0.0.1", meeting.port, None, leads, wait_for_workers=False, master_listen_fd=handle
             )
-        store = dist.PrefixStore(_agree_on_attempt(store, place), store)  # type: ignore[attr-defined]
+        store = dist.PrefixStore(_agree_on_attempt(store, place, others_live), store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
         patient = dist.new_group(backend="gloo", timeout=LONGEST_START)
@@ -226,27 +233,36 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
     dist.destroy_process_group()
 
 
-def _agree_on_attempt(store: Any, place: ProcessPlace) -> str:
+def _agree_on_attempt(store: Any, place: ProcessPlace, others_live: Callable[[], bool]) -> str:
     """A name that only those processes know that are alive now.
 
     A store of torchrun keeps what an earlier attempt, of processes that have failed, has left in it. So rank 0 makes a
     name up, and each of the others asks whether it is that of a process that answers.
     """
-    store.set_timeout(LONGEST_MEETING)
+    until = time.monotonic() + LONGEST_MEETING.total_seconds()
+
+    def is_there(key: str, seconds: float) -> bool:
+        last = min(until, time.monotonic() + seconds)
+        while not store.check([key]):  # waiting for it would write of every second that it waits
+            if not others_live() or time.monotonic() > last:
+                return False
+            time.sleep(BETWEEN_LOOKS_SECONDS)
+        return True
+
     name, own = os.urandom(8).hex(), os.urandom(8)
     if place.rank == 0:
         store.set("attempt", name)
         for rank in range(1, place.size):
+            if not is_there(f"{name}/question/{rank}", math.inf):
+                raise RuntimeError(f"rank {rank} does not come")
             store.set(f"{name}/answer/{rank}", store.get(f"{name}/question/{rank}"))
         return name
-    until = time.monotonic() + LONGEST_MEETING.total_seconds()
-    while time.monotonic() < until:
+    while is_there("attempt", math.inf):
         name = store.get("attempt").decode()
         store.set(f"{name}/question/{place.rank}", own)
-        with suppress(dist.DistStoreError):  # of an earlier attempt
-            store.wait([f"{name}/answer/{place.rank}"], timedelta(seconds=1))
-            if store.get(f"{name}/answer/{place.rank}") == own:
-                return str(name)
+        answer = f"{name}/answer/{place.rank}"
+        if is_there(answer, 1.0) and store.get(answer) == own:  # else of an earlier attempt
+            return str(name)
     raise RuntimeError("rank 0 does not answer")
 
 
@@ -255,12 +271,14 @@ def _nothing(_left: None, _right: None) -> None:
 
 
 @contextmanager
-def _lost_processes() -> Iterator[None]:
+def lost_processes() -> Iterator[None]:
     """Turn what torch.distributed raises into ProcessLostError."""
     try:
         yield
     except RuntimeError as error:
+        if errors.is_out_of_memory(error):
+            raise
         raise ProcessLostError(
-            "another process of this training run has ended, or did not answer; what was saved is whole, go on from it "
-            "with --resume"
+            "another process of this training run has ended, or did not answer; what was saved is whole: if the run "
+            "had begun, go on with --resume"
         ) from error

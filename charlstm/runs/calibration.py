@@ -1,6 +1,7 @@
 """The scores of lines on which thresholds stand, kept with the run: calibration.json in its folder."""
 
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -22,12 +23,21 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chars: list[int]
 
 
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file: a calibration and the checksum of its bytes."""
+
+    calibration: msgspec.Raw
+    sha256: str
+
+
 def save_calibration(run: Run, calibration: Calibration) -> Path:
     """Keep a calibration with the run, in the place of an earlier one. Raises InputOutputError, RunError."""
     refuse_replaced(run)
     path = run.folder / CALIBRATION
+    data = msgspec.json.encode(calibration)
+    stored = _Stored(msgspec.Raw(data), sha256(data).hexdigest())
     with disk_errors(str(path)):
-        write_file(path, msgspec.json.encode(calibration))
+        write_file(path, msgspec.json.encode(stored))
     return path
 
 
@@ -38,7 +48,9 @@ def read_calibration(run: Run, checkpoint: str) -> Calibration | None:
         return None
     found = None
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        found = msgspec.json.decode(read_bounded(path, MAX_CALIBRATION_BYTES), type=Calibration)
+        stored = msgspec.json.decode(read_bounded(path, MAX_CALIBRATION_BYTES), type=_Stored)
+        if sha256(stored.calibration).hexdigest() == stored.sha256:
+            found = msgspec.json.decode(stored.calibration, type=Calibration)
     if found is None or len(found.nats) != len(found.chars) or not found.nats:
         raise RunError(f"{path} is damaged: remove it, and store it again with --store")
     return found if found.checkpoint == checkpoint else None

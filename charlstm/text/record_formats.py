@@ -11,6 +11,7 @@ from charlstm.errors import TextError
 from charlstm.text.line_input import Line
 
 MAX_RECORD_BYTES = 100_000_000  # of JSON lines, CSV and TSV, which are held in memory
+MAX_QUOTED_BYTES = 1_000_000  # of a CSV record of several lines: a longer one is taken for a quote that was forgotten
 LARGE = 1e6  # from which numbers have an exponent
 
 
@@ -120,18 +121,26 @@ class TableFormat:
         self._columns: list[str] = []
         self._head = b""
         self._waiting: list[bytes] = []  # lines of a record whose quoted field goes on
+        self._waiting_bytes = self._quotes = 0  # of these lines
         self._lines = 0
 
     def feed(self, line: Line) -> Record | None:
         """See `RecordFormat`."""
         self._lines += 1
-        self._waiting.append(_in_memory(line, self._lines))
+        line = _in_memory(line, self._lines)
+        goes_on = bool(self._waiting)
+        self._waiting.append(line)
+        self._waiting_bytes = self._waiting_bytes * goes_on + len(line)
+        self._quotes = self._quotes * goes_on + line.count(b'"')
         number = self._lines - len(self._waiting) + 1
+        if goes_on and self._waiting_bytes > MAX_QUOTED_BYTES:
+            self.finish()
+        if goes_on and self._quotes % 2:  # an open quote is closed by another
+            return None
         raw = b"\n".join(self._waiting)
         cells = self._cells(raw, number)
         if cells is None:
-            if len(raw) > MAX_RECORD_BYTES:
-                self.finish()
+            self._quotes = 1
             return None
         self._waiting = []
         if not self._columns:
@@ -152,7 +161,9 @@ class TableFormat:
         if self._waiting:
             number = self._lines - len(self._waiting) + 1
             self._waiting = []
-            raise BadRecordError(f"line {number} opens a quote that is never closed; correct it, or give --skip-bad")
+            raise BadRecordError(
+                f"line {number} opens a quote that is not closed by line {self._lines}; correct it, or give --skip-bad"
+            )
 
     def header(self) -> bytes:
         """See `RecordFormat`."""

@@ -120,13 +120,22 @@ def test_processes_stop_together_at_a_signal_to_one_and_resume_in_another_number
 def test_processes_end_with_one_sentence_when_one_is_killed(here: Path, forks: Forks) -> None:
     kill = AT_STEP.format(step=5, rank=1, then="os.kill(os.getpid(), signal.SIGKILL)")
     end = start(forks, here, "killed", 3, "--quiet", first=kill)
-    sentence = "process 1 of 3 was ended by SIGKILL; what was saved is whole, go on from it with --resume"
+    sentence = "process 1 of 3 was ended by SIGKILL; what was saved is whole: if the run had begun, go on with --resume"
     assert (end.code, end.err) == (6, f"charlstm: {sentence}\n")
     assert refuse_damage(here / "killed")
     resume(forks, here, "killed", 2)
     assert left_overs(here / "killed") == []
     assert start(forks, here, "whole", 1).code == 0
     assert ending(here / "killed") == ending(here / "whole")
+
+
+def test_processes_end_when_one_is_killed_before_they_meet(here: Path, forks: Forks) -> None:
+    kill = "import os, signal; from charlstm.cli import processes; code = processes._exit_code; "
+    kill += "processes._exit_code = lambda *how: os.kill(os.getpid(), signal.SIGKILL)"
+    end = start(forks, here, "none", 2, "--quiet", first=kill)
+    assert end.code == 6
+    assert end.err.startswith("charlstm: process 1 of 2 was ended by SIGKILL;")
+    assert not (here / "none").exists()
 
 
 def test_processes_end_when_the_first_is_killed(here: Path, forks: Forks) -> None:

@@ -141,8 +141,12 @@ def test_score_worst_keeps_its_rate_on_other_lines_and_can_be_stored() -> None:
     assert blanks.stdout == told.stdout  # an empty line is no document: it neither counts nor passes
     assert charlstm("score", "--worst", 0.0001, stdin="The tide\n").stderr.count("tell no share below") == 1
     (calibration,) = Path("runs").glob("*/calibration.json")
-    calibration.write_text("{}")
-    assert "is damaged" in charlstm("score", "--worst", 0.05, stdin=other, expect=4).stderr
+    whole = calibration.read_bytes()
+    figure = whole.index(b'"nats":[') + len(b'"nats":[')
+    other_figure = b"7" if whole[figure : figure + 1] != b"7" else b"8"
+    for damaged in (b"{}", whole[:figure] + other_figure + whole[figure + 1 :]):
+        calibration.write_bytes(damaged)
+        assert "is damaged" in charlstm("score", "--worst", 0.05, stdin=other, expect=4).stderr
     calibration.unlink()
     assert "of the validation text" in charlstm("score", "--worst", 0.05, stdin="The tide\n").stderr
 

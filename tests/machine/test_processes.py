@@ -1,9 +1,11 @@
-"""Sums over shards have one order, whichever processes hold which of them."""
+"""Sums over shards have one order, whichever processes hold which of them; what counts as a lost process."""
 
 import pytest
 
 from charlstm.environment import ProcessPlace
+from charlstm.errors import ProcessLostError
 from charlstm.machine import Processes
+from charlstm.machine.processes import lost_processes
 from charlstm.machine.sums import add_neighbours
 
 
@@ -37,3 +39,10 @@ def test_sums_are_those_of_one_process_and_few_parts_are_sent(count: int, size: 
 def test_sums_of_as_many_shards_in_each_process_send_one_part() -> None:
     for own in Processes(ProcessPlace(0, 3, 0, 3)).spread(12):
         assert len(add_neighbours(leaves(own), 12, bracketed)) == 1
+
+
+def test_processes_that_lack_memory_are_not_told_of_as_lost() -> None:
+    with pytest.raises(RuntimeError, match="allocate"), lost_processes():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    with pytest.raises(ProcessLostError), lost_processes():
+        raise RuntimeError("Connection closed by peer")

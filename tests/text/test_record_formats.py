@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from itertools import repeat
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from charlstm.errors import TextError
 from charlstm.text import BadRecordError, Record, open_format
-from charlstm.text.record_formats import RecordFormat
+from charlstm.text.record_formats import MAX_QUOTED_BYTES, RecordFormat
 
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8)
 
@@ -90,3 +91,24 @@ def test_tsv_has_no_quotes_and_line_ends_are_kept() -> None:
     (record,) = records(form, b'id\ttext\r\n"1\ta "b\r\n')
     assert record.text == b'a "b'
     assert form.header() + form.with_values(record, {"score": 1.0}) == b'id\ttext\tscore\r\n"1\ta "b\t1.0000\r\n'
+
+
+def test_csv_a_forgotten_quote_takes_no_more_than_its_bytes_and_each_line_is_read_once() -> None:
+    form = open_format("csv", "b", ["score"])
+    parsed = []
+    read = form._cells  # type: ignore[attr-defined]
+    form._cells = lambda raw, number: parsed.append(len(raw)) or read(raw, number)  # type: ignore[attr-defined]
+    form.feed(b"a,b")
+    assert form.feed(b'1,"open') is None
+    with pytest.raises(BadRecordError, match=r"line 2 opens a quote that is not closed by line \d+;"):
+        assert not any(map(form.feed, repeat(b'2,"" x', MAX_QUOTED_BYTES)))
+    assert len(parsed) == 2
+    good = form.feed(b'3,"fi""ne"')
+    assert good is not None
+    assert good.text == b'fi"ne'
+
+
+def test_csv_quotes_in_an_open_field_are_of_it_until_one_closes_it() -> None:
+    form = open_format("csv", "b", ["score"])
+    rows = [form.feed(line) for line in (b"a,b", b'5\'10"","go', b'es ""on""', b'and on"', b'x,y"z', b"1,2")]
+    assert [row.text for row in rows if row is not None] == [b'go\nes "on"\nand on', b'y"z', b"2"]

@@ -148,7 +148,7 @@ def disk_errors(what: str, *, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or "no file name"
+        where = f" ({error.filename})" if error.filename else ""
         raise InputOutputError(
-            f"could not write {what}: {error.strerror or error} ({where}){advice and f'; {advice}'}"
+            f"could not write {what}: {error.strerror or error}{where}{advice and f'; {advice}'}"
         ) from error

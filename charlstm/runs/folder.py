@@ -180,8 +180,12 @@ def mark_newest(run: Run) -> None:
 
 def refuse_taken(folder: Path) -> None:
     """Raise RunError if a new run may not be put here, because something is here already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty: name a new folder, or continue the run with --resume {folder}")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file: name a new folder")
+    if folder.exists() and any(folder.iterdir()):
+        if _is_run(folder):
+            raise RunError(f"{folder} is a run: name a new folder, or continue the run with --resume {folder}")
+        raise RunError(f"{folder} is not empty: name a new folder")
 
 
 def rewrite_settings(run: Run, settings: Settings) -> Run:

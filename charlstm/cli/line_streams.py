@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
@@ -108,8 +109,10 @@ def _opened(source: str) -> Iterator[io.BufferedReader]:
     """A file, or stdin for "-". Raises TextError."""
     if source == "-" and sys.stdin is not None and sys.stdin.isatty():
         print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
+    from charlstm.text import open_unpacked
+
     try:
-        with nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as file:
+        with nullcontext(sys.stdin.buffer) if source == "-" else open_unpacked(Path(source)) as file:
             yield cast(io.BufferedReader, file)
     except BrokenPipeError:
         raise

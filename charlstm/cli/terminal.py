@@ -112,9 +112,11 @@ def print_diagnostic(line: str, *, keep: str = "") -> None:
 
 def read_input(file: str) -> bytes:
     """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read or is too long."""
+    from charlstm.text import open_unpacked
+
     name = "standard input" if file == "-" else file
     try:
-        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+        with nullcontext(sys.stdin.buffer) if file == "-" else open_unpacked(Path(file)) as stream:
             data = stream.read(MAX_INPUT_BYTES + 1)
     except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
         raise TextError(f"could not read {name}: {_reason(error)}") from None

@@ -229,7 +229,13 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
         patient = dist.new_group(backend="gloo", timeout=LONGEST_START)
-    yield Processes(place, patient)
+    try:
+        yield Processes(place, patient)
+    except ProcessLostError:  # which leaving would wait for
+        raise
+    except CharLSTMError:
+        dist.destroy_process_group()  # else its threads, still running at the end, may abort this process
+        raise
     dist.destroy_process_group()
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from charlstm.errors import RunError
+from charlstm.errors import CharLSTMError, RunError
 from charlstm.files import read_bounded
 from charlstm.runs.checkpoints import MAX_SCALARS_BYTES, PROGRESS, checkpoint_names
 from charlstm.runs.folder import Run, began_at, open_run, run_folders
@@ -29,13 +29,14 @@ class RunSummary:
         return None if best is None else best / math.log(2)
 
 
-def list_runs() -> tuple[list[RunSummary], Sequence[RunError]]:
+def list_runs() -> tuple[list[RunSummary], Sequence[CharLSTMError]]:
     """The runs in runs/, newest first, and what is wrong with those that cannot be read."""
-    summaries, problems = [], []
+    summaries: list[RunSummary] = []
+    problems: list[CharLSTMError] = []
     for folder in run_folders():
         try:
             summaries.append(_summary(open_run(folder)))
-        except RunError as problem:
+        except CharLSTMError as problem:  # SettingsError: another version's settings, or changed by hand
             problems.append(problem)
         except OSError as error:  # a checkpoint that a training run removed meanwhile
             problems.append(RunError(f"{folder} could not be read: {error.strerror}"))

@@ -237,10 +237,6 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     if data.documents != "stream" and training.beginning_lanes not in ("auto", 0):
         problem = f"is {training.beginning_lanes}, but must be auto or 0 where data.documents is {data.documents}"
         yield "training.beginning_lanes", f"{problem}: every document is read from its beginning"
-    for name in ("validate_every_steps", "save_every_steps"):
-        if (steps := getattr(training, name)) % training.local_steps:
-            problem = f"is {steps}, but must be a multiple of training.local_steps, {training.local_steps}"
-            yield f"training.{name}", f"{problem}: only then do all processes have the same weights"
 
     if model.kernel == "builtin" and model.cell.startswith("peephole"):
         yield "model.kernel", f"is builtin, but torch has no kernel for {model.cell}: it must be auto or unrolled"

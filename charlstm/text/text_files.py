@@ -15,6 +15,7 @@ import zstandard
 from charlstm.errors import TextError
 
 CHUNK_BYTES = 1 << 20  # large enough that a chunk's own cost vanishes, small beside the process itself
+COMPRESSED = (".gz", ".xz", ".zst")
 _BROKEN_ARCHIVE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
 
 
@@ -59,6 +60,29 @@ def read_chunks(file: TextFile) -> Iterator[bytes]:
         ) from None
     except OSError as error:
         raise unreadable(file.name, error) from None
+
+
+def open_unpacked(path: Path) -> io.BufferedReader:
+    """A file to read bytes from, decompressed where its name says so. Raises OSError, TextError, ValueError."""
+    if path.suffix not in COMPRESSED:
+        return open(path, "rb")
+    return io.BufferedReader(_Unpacked(read_chunks(regular_file(path))))
+
+
+class _Unpacked(io.RawIOBase):
+    """Chunks of bytes as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or memoryview(next(self._chunks, b""))
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def unreadable(name: str, error: OSError) -> TextError:

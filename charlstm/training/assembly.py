@@ -43,6 +43,7 @@ def build_trainer(
     with processes.agreeing():
         _refuse_too_large(settings, corpus.vocab.size, processes)
     objective = OBJECTIVES[settings.model.objective]
+    settings = _with_training(settings, **_agreed_intervals(settings.training))
     work = work_of(settings.model, corpus.vocab.size)
     machine = prepare_training(settings.training, settings.model, work, cache=_speeds(), processes=processes)
     beginning_lanes = _beginning_lanes(settings)
@@ -150,6 +151,12 @@ def _beginning_lanes(settings: Settings) -> int:
     if wanted != "auto":
         return min(wanted, lanes - 1)  # a short text may leave fewer lanes than the settings have
     return lanes // LANES_A_BEGINNING
+
+
+def _agreed_intervals(training: TrainingSettings) -> dict[str, int]:
+    """How often to validate and to save: after steps at which all processes have the same weights."""
+    steps = training.local_steps
+    return {name: -(-getattr(training, name) // steps) * steps for name in ("validate_every_steps", "save_every_steps")}
 
 
 def _with_training(settings: Settings, **changed: Any) -> Settings:

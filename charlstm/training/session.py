@@ -163,7 +163,8 @@ def start_session(
     settings, trainer = build_trainer(replace(settings, training=training), corpus, parts, processes)
     warnings += duplicates_advice(settings.data, documents) if documents is not None else []
     warnings += told + _advice_on_processes(trainer)
-    warnings += size_advice(settings.model, count_weights(settings.model, corpus.vocab.size), chars)
+    if given is None:  # whoever has the settings chosen cannot heed it
+        warnings += size_advice(settings.model, count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
     inherited: str | None = None
     with processes.agreeing():

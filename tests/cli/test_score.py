@@ -1,16 +1,20 @@
 """`charlstm score` as a filter: every line once, in order, untouched; thresholds that keep their rate."""
 
+import gzip
 import json
+import lzma
 import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from charlstm import api, runs
 from charlstm.cli import line_streams
@@ -52,6 +56,18 @@ def test_scores_of_parts_are_those_of_the_whole_in_turns(parts: int, monkeypatch
         own = charlstm("score", *shard, "--format", "csv", "--field", "text", stdin=records).stdout_bytes.splitlines()
         assert own == [table[0], *table[1:][part::parts]]
     assert "from 1/8 to 8/8" in charlstm("score", "--shard", "3/2", stdin=b"x", expect=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("zst", zstandard.compress)]
+)
+def test_score_reads_what_is_in_a_compressed_file(suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    Path(f"lines.{suffix}").write_bytes(pack(LINES * 3000))
+    assert charlstm("score", f"lines.{suffix}").stdout_bytes == charlstm("score", stdin=LINES * 3000).stdout_bytes
+    told = json.loads(charlstm("novelty", f"lines.{suffix}", "--json").stdout)
+    assert told == json.loads(charlstm("novelty", "--json", stdin=LINES * 3000).stdout)
+    Path(f"lines.{suffix}").write_bytes(pack(LINES * 3000)[:-9])
+    assert "cut short" in charlstm("score", f"lines.{suffix}", expect=3).stderr
 
 
 def test_score_of_a_stream_model_is_what_eval_measures() -> None:

@@ -146,6 +146,9 @@ def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path)
     (here / "short.txt").write_text("the cat sat on the mat\n" * 9)
     said = charlstm("train", "short.txt", *QUICK[:-1], "--set", "model.hidden_size=20").stderr
     assert "the 186 characters to train on are fewer than 16 lanes of 64: training.batch_size is" in said
+    assert "by heart" not in said  # of settings that are chosen
+    by_hand = ("--set", "model.hidden_size=20", "--set", "model.dropout=0")
+    said = charlstm("train", "tiny.yaml", "short.txt", "--run", "by-hand", *by_hand).stderr
     assert "parameters can learn 186 characters by heart" in said
     training = runs.open_run(Path("runs/short")).settings.training
     assert training.batch_size * training.sequence_length < 186

@@ -149,7 +149,7 @@ def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path)
     assert "by heart" not in said  # of settings that are chosen
     by_hand = ("--set", "model.hidden_size=20", "--set", "model.dropout=0")
     said = charlstm("train", "tiny.yaml", "short.txt", "--run", "by-hand", *by_hand).stderr
-    assert "parameters can learn 186 characters by heart" in said
+    assert "parameters can learn 165 characters by heart" in said  # of which tiny.yaml trains on fewer
     training = runs.open_run(Path("runs/short")).settings.training
     assert training.batch_size * training.sequence_length < 186
     assert "by heart" not in charlstm("train", "tiny.yaml").stderr

@@ -72,18 +72,26 @@ def worker(rounds: int) -> None:
     keep_freed_memory()  # as training does
     with join_processes(process_place()) as processes:
         exact, halved = torch.randn(PARAMETERS), torch.randn(PARAMETERS).bfloat16()
+
+        def add(own: torch.Tensor) -> None:
+            processes.sum({processes.rank: [own]}, processes.size, like=[own], dtype=own.dtype)
+
         sides = {
-            "processes.sum": lambda: processes.sum({processes.rank: [exact]}, processes.size, like=[exact]),
+            "processes.sum": lambda: processes.sum(
+                {processes.rank: [exact]}, processes.size, like=[exact], dtype=torch.float32
+            ),
             "all_reduce": lambda: dist.all_reduce(exact),
-            "bf16": lambda: processes.sum({processes.rank: [halved]}, processes.size, like=[halved]),
+            "bf16": lambda: processes.sum(
+                {processes.rank: [halved]}, processes.size, like=[halved], dtype=torch.bfloat16
+            ),
             "short": lambda: processes.gather_numbers([1.0, 2.0, 3.0]),
         }
         found: dict[str, list[float]] = {side: [] for side in sides}
         for number in range(rounds + 1):
-            for side, add in sides.items():
+            for side, exchange in sides.items():
                 dist.barrier()
                 begin = time.perf_counter()
-                add()
+                exchange()
                 seconds = max(one for (one,) in processes.gather_numbers([time.perf_counter() - begin]))
                 found[side] += [seconds] if number else []
         if processes.leads:

@@ -107,6 +107,6 @@ def test_read_bounded_refuses_what_is_longer_or_no_regular_file(tmp_path: Path) 
 
 
 def test_disk_errors_are_one_sentence_with_advice() -> None:
-    sentence = r"^could not write the page: No space left on device \(x\); make room$"
-    with pytest.raises(InputOutputError, match=sentence), disk_errors("the page", advice="make room"):
+    sentence = r"^could not write the page: No space left on device \(x\); free some space$"
+    with pytest.raises(InputOutputError, match=sentence), disk_errors("the page", advice="free some space"):
         raise OSError(28, os.strerror(28), "x")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_LINES, MOST_LINES = 64, 4096  # scored together: few at first, so that `| head` need not wait
 MOST_BYTES = 256_000
+WHOLE = slice(0, None, 1)  # all records of an input
 
 
 class Format(StrEnum):
@@ -54,7 +55,7 @@ def check_format(form: Format, field: str | None, *, as_json: bool) -> None:
 class RecordStream:
     """The records of one input, as many at a time as can be read without waiting."""
 
-    def __init__(self, source: str, form: "RecordFormat", *, skip_bad: bool, part: slice = slice(0, None, 1)) -> None:
+    def __init__(self, source: str, form: "RecordFormat", *, skip_bad: bool, part: slice = WHOLE) -> None:
         """part: which of the records, of `parse_shard`."""
         self.form = form
         self._part = part

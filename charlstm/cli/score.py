@@ -11,7 +11,7 @@ import typer
 
 from charlstm import environment
 from charlstm.cli.inspect import Colour
-from charlstm.cli.line_streams import FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
+from charlstm.cli.line_streams import WHOLE, FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
 from charlstm.cli.runs import take_run
 from charlstm.cli.scored_lines import Normalize, Scale, ScoredLine, Unit, open_writer
 from charlstm.cli.terminal import (
@@ -121,8 +121,8 @@ def score_command(
             by_other = None if other is None else other.score(lines)
             yield list(scale.scored(records, scorer.score(lines), by_other, ranks))
 
-    def stream_of(source: str, **part: slice) -> RecordStream:
-        return RecordStream(source, open_format(form, field, [name]), skip_bad=skip_bad, **part)
+    def stream_of(source: str, part: slice = WHOLE) -> RecordStream:
+        return RecordStream(source, open_format(form, field, [name]), skip_bad=skip_bad, part=part)
 
     least, most = -math.inf if above is None else above, math.inf if below is None else below
     if worst is not None:
@@ -133,7 +133,7 @@ def score_command(
         least = max(least, find_threshold(scale, found, worst))
         if store:
             _store(opened, found)
-    stream = stream_of(file, part=part)
+    stream = stream_of(file, part)
     write = open_writer(
         stream.form,
         opened.vocab,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from charlstm.training import Session
 
 SETTINGS_ENDINGS = (".yaml", ".yml")
-COMPRESSED_ENDINGS = (".gz", ".xz", ".zst")
 
 
 @report_errors
@@ -185,6 +184,8 @@ def _is_pipe(stream: IO[str] | None) -> bool:
 
 def name_of_text(source: str) -> str:
     """What a run is called that is trained on a source: its file or folder, without what it ends in."""
+    from charlstm.text import COMPRESSED_ENDINGS
+
     if source == "-":
         return "stdin"
     path = Path(os.path.abspath(os.path.expanduser(source)))

@@ -120,10 +120,13 @@ class Processes:
             parts.append(np.frombuffer(data, dtype=array.dtype).reshape(shape))
         return np.concatenate(parts, axis=axis)
 
-    def sum(self, own: Mapping[int, Sequence[Tensor]], count: int, *, like: Sequence[Tensor]) -> list[Tensor]:
+    def sum(
+        self, own: Mapping[int, Sequence[Tensor]], count: int, *, like: Sequence[Tensor], dtype: torch.dtype
+    ) -> list[Tensor]:
         """The sum of `count` lists of tensors, added along the tree.
 
-        own: those of this process by their numbers, as `spread` has them. like: tensors of the same shapes and type.
+        own: those of this process by their numbers, as `spread` has them. like: tensors of the same shapes, on the
+        same device. dtype: of what is added.
         """
         leaves: dict[Node, list[Tensor]] = {(0, number): list(tensors) for number, tensors in own.items()}
         parts = add_neighbours(leaves, count, lambda a, b: [*map(operator.add, a, b)])
@@ -134,12 +137,13 @@ class Processes:
         layout = Layout([list(add_neighbours(its, count, _nothing)) for its in spread], count, self.rank)
         rows = [parts[node] for node in layout.nodes[self.rank]]
         numbers = sum(tensor.numel() for tensor in like)
-        shared = self._shared_memory(layout.rows + 1, numbers, like[0])
+        kind = like[0].new_empty(0, dtype=dtype)
+        shared = self._shared_memory(layout.rows + 1, numbers, kind)
         with lost_processes():
             if shared is not None:
                 flat = sum_in_memory(rows, layout, shared, dist.barrier)
             else:
-                flat = sum_by_messages(rows, layout, like[0].new_empty(numbers))
+                flat = sum_by_messages(rows, layout, kind.new_empty(numbers))
         pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 

@@ -59,13 +59,15 @@ class Shards:
         by_thread = [compute_every(0), *(done.result() for done in waiting)]
         return [by_thread[number % self.threads][number // self.threads] for number in range(len(parts))]
 
-    def sum(self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor]) -> list[Tensor]:
-        """The sums of what the shards of all processes have, tensors of the shapes and type in `like`.
+    def sum(
+        self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """The sums of what the shards of all processes have, tensors of the shapes in `like` and of this type.
 
         results: those of the shards of this process, as `map` gives them for so many lanes.
         """
         own = dict(zip(self._own(lanes), results, strict=True))
-        return self.processes.sum(own, min(self.count, lanes), like=like)
+        return self.processes.sum(own, min(self.count, lanes), like=like, dtype=dtype)
 
     def _own(self, lanes: int) -> range:
         return self.processes.spread(min(self.count, lanes))[self.processes.rank]

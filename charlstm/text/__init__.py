@@ -20,5 +20,5 @@ from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, o
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
-from charlstm.text.text_files import open_unpacked
+from charlstm.text.text_files import COMPRESSED_ENDINGS, open_unpacked
 from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids

@@ -168,7 +168,7 @@ def encode_source(
 
 def cache_errors(cache_folder: Path) -> AbstractContextManager[None]:
     """A context in which a refusal of the disk is an InputOutputError that names the cache."""
-    return disk_errors(f"to the cache {str(cache_folder)!r}", advice="make room there or choose another folder")
+    return disk_errors(f"to the cache {str(cache_folder)!r}", advice="free some space there or choose another folder")
 
 
 def _count_codes(texts: Iterable[str]) -> npt.NDArray[np.int64]:

@@ -190,7 +190,7 @@ def _spooled(stream: BinaryIO, name: str, suffix: str, cache_folder: Path, stack
         mode = _mode_of(stream)
     except OSError as error:
         raise InputOutputError(
-            f"cannot copy {name} to the cache {str(cache_folder)!r}: {error.strerror or error}; make room there"
+            f"cannot copy {name} to the cache {str(cache_folder)!r}: {error.strerror or error}; free some space there"
         ) from None
 
     def reopen() -> BinaryIO:

@@ -15,7 +15,7 @@ import zstandard
 from charlstm.errors import TextError
 
 CHUNK_BYTES = 1 << 20  # large enough that a chunk's own cost vanishes, small beside the process itself
-COMPRESSED = (".gz", ".xz", ".zst")
+COMPRESSED_ENDINGS = (".gz", ".xz", ".zst")
 _BROKEN_ARCHIVE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError)
 
 
@@ -64,7 +64,7 @@ def read_chunks(file: TextFile) -> Iterator[bytes]:
 
 def open_unpacked(path: Path) -> io.BufferedReader:
     """A file to read bytes from, decompressed where its name says so. Raises OSError, TextError, ValueError."""
-    if path.suffix not in COMPRESSED:
+    if path.suffix not in COMPRESSED_ENDINGS:
         return open(path, "rb")
     return io.BufferedReader(_Unpacked(read_chunks(regular_file(path))))
 

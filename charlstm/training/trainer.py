@@ -246,8 +246,8 @@ class Trainer:
             sums = [sum(of_shards) for of_shards in zip(*(gradients for _, gradients, _ in results), strict=True)]
             sums = [each * (counted / max(1, int(own.mask.sum()))) for each in sums]
         else:
-            like = [parameter.detach().to(exchanged) for parameter in parameters]
-            sums = self.shards.sum([gradients for _, gradients, _ in results], lanes, like=like)
+            gradients = [of_shard for _, of_shard, _ in results]
+            sums = self.shards.sum(gradients, lanes, like=parameters, dtype=exchanged)
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
         states = [after for _, _, after in results] or [self.model.core.zero_state(0, like=self.model.output.bias)]
@@ -275,7 +275,8 @@ class Trainer:
         for parameter in self.model.parameters():
             tensors += [value for name, value in self.optimizer.state[parameter].items() if name != "step"]
         own = {self.processes.rank: tensors}
-        for tensor, total in zip(tensors, self.processes.sum(own, self.processes.size, like=tensors), strict=True):
+        sums = self.processes.sum(own, self.processes.size, like=tensors, dtype=torch.float32)
+        for tensor, total in zip(tensors, sums, strict=True):
             tensor.copy_(total / self.processes.size)
 
     def _generator(self, step: int, shard: int) -> torch.Generator:

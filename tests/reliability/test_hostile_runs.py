@@ -27,8 +27,8 @@ IN_YAML = f'"{ESCAPE.encode("unicode_escape").decode()}"'
 SAMPLE = ["sample", "--length", "5", "--seed", "1", "--run"]
 
 
-def seal(run: Path, name: str) -> None:
-    """Have the latest checkpoint, which both pointers then name, vouch for a file beside the checkpoints."""
+def renew_checksum(run: Path, name: str) -> None:
+    """Put the checksum of a file beside the checkpoints into the manifest of the latest, which both pointers name."""
     data = (run / name).read_bytes()
     forge(run, name, data)
     (run / LATEST / name).unlink()
@@ -95,7 +95,7 @@ def test_hostile_vocabulary_is_shown_on_a_terminal_and_given_to_a_pipe(run: Path
     count = len(fields["symbols"])
     fields["symbols"] = sorted(["\x1b", "\x9b", *map(chr, range(0x430, 0x430 + count - 2))])
     (run / "vocab.json").write_text(Vocab.from_json(json.dumps(fields), where="here").to_json())
-    seal(run, "vocab.json")
+    renew_checksum(run, "vocab.json")
     command = ["sample", "--run", str(run), "--length", "400", "--temp", "9", "--seed", "1"]
     piped = forks.run(command, cwd=tmp_path).out
     assert {"\x1b", "\x9b"} < set(piped)
@@ -111,7 +111,7 @@ def naming(run: Path, *sources: str) -> None:
     settings = load_settings(run / "config.yaml", [f"data.sources=[{', '.join(sources)}]"])
     (run / "config.yaml").write_text("# made elsewhere\n" + dump_settings(settings))
     (run / "text.json").write_text('{"fingerprint":"' + "ab" * 32 + '"}')
-    seal(run, "text.json")
+    renew_checksum(run, "text.json")
 
 
 def test_hostile_sources_are_not_touched(

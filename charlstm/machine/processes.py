@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -26,6 +26,7 @@ from torch import Tensor
 from charlstm import errors
 from charlstm.environment import ProcessPlace
 from charlstm.errors import CharLSTMError, ProcessLostError
+from charlstm.machine.shared_memory import Barrier, offered_memory, open_memory
 from charlstm.machine.sums import Layout, Node, add_neighbours, sum_by_messages, sum_in_memory
 
 T = TypeVar("T")
@@ -48,7 +49,9 @@ class Processes:
         """patient: the torch group in which those are waited for that read a long text."""
         self.rank, self.size, self.local_rank, self.local_size = place
         self._patient = patient
-        self._shared: dict[tuple[int, int, torch.dtype], Tensor | None] = {}
+        self._memory: dict[tuple[int, int, torch.dtype], Tensor | None] = {}
+        self._barrier: Barrier | None = None
+        self._odd = False  # whether the numbers that were gathered last lie in the second half of their memory
 
     @property
     def leads(self) -> bool:
@@ -71,39 +74,36 @@ class Processes:
             return [data]
         group = self._patient if patient else None
         with lost_processes():
-            own = torch.tensor([len(data)])
-            sizes = torch.empty(self.size, dtype=own.dtype)
-            dist.all_gather_single(sizes, own, group=group)
+            sizes = self._gather_by_messages(torch.tensor([len(data)]), group).flatten()
             padded = torch.zeros(max(1, int(sizes.max())), dtype=torch.uint8)
             padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else padded[:0]
-            found = torch.empty(self.size, len(padded), dtype=torch.uint8)
-            dist.all_gather_single(found.view(-1), padded, group=group)
+            found = self._gather_by_messages(padded, group)
         return [row[:size].numpy().tobytes() for row, size in zip(found, sizes.tolist(), strict=True)]
 
     def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
-        """As many numbers of each process, in the order of ranks; one short message."""
+        """As many numbers of each process, in the order of ranks."""
         if self.size == 1:
             return [list(numbers)]
         own = torch.tensor(numbers, dtype=torch.float64)
-        found = torch.empty(self.size, len(own), dtype=torch.float64)
+        memory = self._shared_memory(2 * self.size, len(own), own)
+        if memory is None or self._barrier is None:
+            return self._gather_by_messages(own).tolist()
+        self._odd = not self._odd  # the other half may still be read
+        found = memory[self.size * self._odd :][: self.size]
+        found[self.rank] = own
         with lost_processes():
-            dist.all_gather_single(found.view(-1), own)
+            self._barrier.wait()
         return found.tolist()
 
     def share_number(self, number: float) -> float:
         """The number of rank 0."""
-        if self.size == 1:
-            return number
-        shared = torch.tensor([number], dtype=torch.float64)
-        with lost_processes():
-            dist.broadcast(shared, 0)
-        return shared.item()
+        return self.gather_numbers([number])[0][0]
 
     def share(self, data: bytes) -> bytes:
         """The bytes of rank 0; what the others give is not looked at."""
         if self.size == 1:
             return data
-        size = int(self.share_number(len(data)))
+        size = int(self._gather_by_messages(torch.tensor([len(data)]))[0])
         shared = torch.frombuffer(bytearray(data if self.leads else size), dtype=torch.uint8)
         with lost_processes():
             dist.broadcast(shared, 0)
@@ -138,39 +138,50 @@ class Processes:
         rows = [parts[node] for node in layout.nodes[self.rank]]
         numbers = sum(tensor.numel() for tensor in like)
         kind = like[0].new_empty(0, dtype=dtype)
-        shared = self._shared_memory(layout.rows + 1, numbers, kind)
+        memory = self._shared_memory(layout.rows + 1, numbers, kind)
         with lost_processes():
-            if shared is not None:
-                flat = sum_in_memory(rows, layout, shared, dist.barrier)
+            if memory is not None and self._barrier is not None:
+                flat = sum_in_memory(rows, layout, memory, self._barrier.wait)
             else:
                 flat = sum_by_messages(rows, layout, kind.new_empty(numbers))
         pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+
+    def _gather_by_messages(self, own: Tensor, group: Any = None) -> Tensor:
+        """The tensors (N,) of all processes, (processes, N)."""
+        found = own.new_empty(self.size, len(own))
+        with lost_processes():
+            dist.all_gather_single(found.view(-1), own, group=group)
+        return found
 
     def _shared_memory(self, rows: int, numbers: int, like: Tensor) -> Tensor | None:
         """Memory (rows, numbers) that all processes see, the same at every call; None where they cannot have any."""
         if self.local_size < self.size or like.device.type != "cpu":
             return None
         key = (rows, numbers, like.dtype)
-        if key not in self._shared:
-            self._shared[key] = self._open_shared(rows, numbers, like)
-        return self._shared[key]
+        if key not in self._memory:
+            if not self._memory:
+                self._barrier = self._open_barrier()
+            self._memory[key] = self._open_memory(rows, numbers, like.dtype) if self._barrier else None
+        return self._memory[key]
 
-    def _open_shared(self, rows: int, numbers: int, like: Tensor) -> Tensor | None:
-        handle, path = None, ""
-        if self.leads:
-            with suppress(AttributeError, OSError):  # a system that is not Linux, or has no memory left
-                handle = os.memfd_create("charlstm")  # a file without a name, gone with the last of its processes
-                os.posix_fallocate(handle, 0, rows * numbers * like.element_size())
-                path = f"/proc/{os.getpid()}/fd/{handle}"
-        path, opened = self.share(path.encode()).decode(), None
-        if path:
-            with suppress(RuntimeError):  # a process that may not look at another
-                opened = torch.from_file(path, shared=True, size=rows * numbers, dtype=like.dtype)
-        everywhere = all(found for (found,) in self.gather_numbers([opened is not None]))
-        if handle is not None:
-            os.close(handle)
-        return opened.view(rows, numbers) if opened is not None and everywhere else None
+    def _open_memory(self, rows: int, numbers: int, dtype: torch.dtype) -> Tensor | None:
+        with offered_memory(rows * numbers * dtype.itemsize) if self.leads else nullcontext("") as offered:
+            path = self.share(offered.encode()).decode()
+            memory = open_memory(path, (rows, numbers), dtype)
+            return memory if self._all(memory is not None) else None
+
+    def _open_barrier(self) -> Barrier | None:
+        barrier, arrivals = None, self._open_memory(1, self.size, torch.int64)
+        if arrivals is None:
+            return None
+        processes = [int(number) for (number,) in self._gather_by_messages(torch.tensor([os.getpid()])).tolist()]
+        with suppress(AttributeError, OSError):  # a system without handles of processes, or that gives none
+            barrier = Barrier(arrivals[0], self.rank, processes, longest=LONGEST_STEP.total_seconds())
+        return barrier if self._all(barrier is not None) else None
+
+    def _all(self, found: bool) -> bool:
+        return bool(self._gather_by_messages(torch.tensor([found])).all())
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:

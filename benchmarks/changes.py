@@ -16,8 +16,9 @@ def set_betas(first: float, second: float) -> Change:
     """Adam with other decay rates of its two moments."""
 
     def change(trainer: Any) -> Callable[[], None]:
-        for group in trainer.optimizer.param_groups:
-            group["betas"] = (first, second)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["betas"] = (first, second)
         return lambda: None
 
     return change

@@ -59,6 +59,22 @@ class Shards:
         by_thread = [compute_every(0), *(done.result() for done in waiting)]
         return [by_thread[number % self.threads][number // self.threads] for number in range(len(parts))]
 
+    def each(self, function: Callable[[T], None], things: Sequence[T]) -> None:
+        """Call a function with each thing, with several at a time where this process has several threads.
+
+        What it does is as if it were called with one after another, provided that it does not matter which is first.
+        """
+
+        def call_every(number: int) -> None:
+            torch.set_num_threads(self.threads_per_shard)
+            for thing in things[number :: self.threads]:
+                function(thing)
+
+        waiting = [self._others.submit(call_every, number) for number in range(1, self.threads)]
+        call_every(0)
+        for done in waiting:
+            done.result()
+
     def sum(
         self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor], dtype: torch.dtype
     ) -> list[Tensor]:

@@ -109,10 +109,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Count | None,
         Meta(description="steps for which a lane reads on before it goes elsewhere; null: to the end of its part"),
     ] = 16
-    optimizer: Annotated[Literal["adamw", "adam"], Meta(description="rule that moves the weights")] = "adamw"
+    optimizer: Annotated[
+        Literal["adamw", "muon", "adam"],
+        Meta(description="rule that moves the weights; muon: of recurrent layers' matrices, adamw the others"),
+    ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="highest step size, reached after the warm-up")] = 0.004
     weight_decay: Annotated[
-        float, Meta(ge=0, description="decoupled weight decay of the weight matrices (adamw only)")
+        float, Meta(ge=0, description="decoupled weight decay of the weight matrices (not with adam)")
     ] = 0.1
     schedule: Annotated[
         Literal["cosine", "constant"], Meta(description="course of the learning rate after the warm-up")

@@ -27,6 +27,7 @@ from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lane
 from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch, Batches, Ids
+from charlstm.training.optimizers import build_optimizers, kept_shapes
 from charlstm.training.schedule import (
     begin_plan,
     count_pause,
@@ -92,7 +93,10 @@ class Trainer:
         self.machine = machine
         self.processes = machine.processes
         self.shards = machine.make_shards()
-        self.optimizer = build_optimizer(model, settings)
+        self.optimizers = build_optimizers(model, settings, dtype=machine.dtype, for_each=self.shards.each)
+        self._optimizer_of = {
+            p: each for each in self.optimizers for group in each.param_groups for p in group["params"]
+        }
         self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step, of the lanes that this process computes
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
@@ -127,7 +131,7 @@ class Trainer:
         """A copy of the whole state as values; every process takes part."""
         training: Arrays = {}
         for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
+            for key, value in self._kept_of(parameter).items():
                 training[f"{key}.{name}"] = _array(value)
         for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
             training[f"state.{name}"] = self.processes.join(_array(part), axis=1)
@@ -144,19 +148,20 @@ class Trainer:
         """
         self._check_training(checkpoint.training, checkpoint.progress.step)
         parameters = dict(self.model.named_parameters())
-        self.optimizer.state.clear()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
         parts = {}
         for key, array in checkpoint.training.items():
-            kind, _, name = key.partition(".")  # "exp_avg.core.weight_hh_l0", "state.h"
+            kind, _, name = key.partition(".")  # "exp_avg.output.weight", "state.h"
             own = array[:, self.shards.own_lanes(array.shape[1])] if kind == "state" else array
             value = torch.from_numpy(own.copy()).to(self.machine.device)
             if kind == "state":
                 parts[name] = value
             else:
-                self.optimizer.state[parameters[name]][kind] = value
+                self._kept_of(parameters[name])[kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
         progress = checkpoint.progress
         if not progress.chars:  # an earlier version's, which trained on as many in each step
@@ -169,8 +174,8 @@ class Trainer:
         expected: dict[str, tuple[int, ...]] = {}
         if step:
             for name, parameter in self.model.named_parameters():
-                shape = tuple(parameter.shape)
-                expected |= {f"step.{name}": (), f"exp_avg.{name}": shape, f"exp_avg_sq.{name}": shape}
+                shapes = kept_shapes(self._optimizer_of[parameter], parameter)
+                expected |= {f"{kind}.{name}": shape for kind, shape in shapes.items()}
             lanes = len(self.batches.batch(step - 1).fresh)
             state = self.model.core.zero_state(lanes, like=self.model.output.bias)
             names = self.model.core.cell.state
@@ -200,9 +205,10 @@ class Trainer:
             self.progress = count_pause(self.progress, pause)
         self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.state = state
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
@@ -270,14 +276,19 @@ class Trainer:
         return loss, sum(norms) / len(norms) if self._local else grad_norm, found[0][0]
 
     def _average(self) -> None:
-        """Average the weights of the processes, and Adam's moments, after local steps."""
+        """Average the weights of the processes, and what the optimisers keep, after local steps."""
         tensors = [parameter.data for parameter in self.model.parameters()]
         for parameter in self.model.parameters():
-            tensors += [value for name, value in self.optimizer.state[parameter].items() if name != "step"]
+            tensors += [value for name, value in self._kept_of(parameter).items() if name != "step"]
         own = {self.processes.rank: tensors}
         sums = self.processes.sum(own, self.processes.size, like=tensors, dtype=torch.float32)
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.copy_(total / self.processes.size)
+
+    def _kept_of(self, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+        """What an optimiser keeps of a parameter between steps."""
+        kept: dict[str, torch.Tensor] = self._optimizer_of[parameter].state[parameter]
+        return kept
 
     def _generator(self, step: int, shard: int) -> torch.Generator:
         """Random numbers that depend on the seed, the step and the shard alone."""
@@ -330,16 +341,6 @@ class Trainer:
             validations_since_best=0 if is_best else self.progress.validations_since_best + 1,
         )
         return replace(facts, seconds=self.progress.seconds, validation=tally, is_best=is_best)
-
-
-def build_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) whose decay acts on weight matrices only."""
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -162,7 +162,7 @@ SEEDED = {
     "metrics not cut back": Fault("training/session.py", "resume_session", without("extend"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),
-    "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("optimizer"), RESUMES),
+    "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("_kept_of"), RESUMES),
     "the recurrent state forgotten": Fault(
         "training/trainer.py", "Trainer.restore", assigning("state", "None"), RESUMES
     ),

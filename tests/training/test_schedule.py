@@ -9,10 +9,10 @@ import torch
 
 from charlstm.networks import CharLM
 from charlstm.settings import ModelSettings, TrainingSettings
+from charlstm.training.optimizers import build_optimizers
 from charlstm.training.schedule import learning_rate_at
-from charlstm.training.trainer import build_optimizer
 
-from .trainers import E, H, L, V, make
+from .trainers import E, H, L, V, make, one_by_one
 
 
 def rate(step: int, total: int | None, **settings: Any) -> float:
@@ -43,10 +43,10 @@ def test_trainer_takes_the_rate_of_each_step() -> None:
     trainer = make(max_steps=9)
     for facts in trainer.steps():
         assert facts.learning_rate == learning_rate_at(facts.step - 1, trainer.settings, 9)
-        assert {group["lr"] for group in trainer.optimizer.param_groups} == {facts.learning_rate}
+        assert {group["lr"] for each in trainer.optimizers for group in each.param_groups} == {facts.learning_rate}
 
 
-@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.1 * 0.5), ("adam", 0.0)])
+@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.1 * 0.5), ("muon", 0.1 * 0.5), ("adam", 0.0)])
 @pytest.mark.parametrize("cell", ["lstm", "peephole"])
 def test_trainer_weight_decay_is_that_of_adamw_and_acts_on_matrices_only(
     cell: str, optimizer: str, decay: float
@@ -57,7 +57,8 @@ def test_trainer_weight_decay_is_that_of_adamw_and_acts_on_matrices_only(
             parameter.fill_(2.0)
             parameter.grad = torch.zeros_like(parameter)
     settings = TrainingSettings(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
-    build_optimizer(model, settings).step()
+    for each in build_optimizers(model, settings, dtype=torch.float32, for_each=one_by_one):
+        each.step()
     for name, parameter in model.named_parameters():
         if "weight_ch" not in name:
             kept = 1.0 if "bias" in name else 1 - decay

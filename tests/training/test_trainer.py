@@ -30,9 +30,10 @@ from .trainers import EPOCH, LANE, STILL, B, E, H, T, V, enlarge_weights, losses
     [
         {},
         {"optimizer": "adam", "schedule": "constant", "clip_norm": 0.3},
+        {"optimizer": "muon", "shards": 2, "threads": 2},
         {"patience": 1, "learning_rate": 0.3, "validate_every_steps": 3},
     ],
-    ids=["adamw", "adam", "patience"],
+    ids=["adamw", "adam", "muon", "patience"],
 )
 def test_trainer_restored_after_any_step_goes_on_bit_for_bit(settings: dict[str, Any]) -> None:
     whole = make(**settings)
@@ -89,10 +90,16 @@ def test_trainer_losses_do_not_depend_on_the_cadence_of_anything() -> None:
 
 
 @pytest.mark.parametrize("shards", [2, 3])
-@pytest.mark.parametrize(("cell", "objective"), [("lstm", "next"), ("peephole", "next"), ("gru", "cloze")])
-def test_trainer_bits_do_not_depend_on_the_number_of_threads(cell: str, objective: str, shards: int) -> None:
+@pytest.mark.parametrize(
+    ("cell", "objective", "optimizer"),
+    [("lstm", "next", "muon"), ("peephole", "next", "adamw"), ("gru", "cloze", "muon")],
+)
+def test_trainer_bits_do_not_depend_on_the_number_of_threads(
+    cell: str, objective: str, optimizer: str, shards: int
+) -> None:
     def train(threads: int) -> tuple[Any, ...]:
-        trainer = make(cell=cell, objective=objective, batch_size=7, shards=shards, threads=threads, max_steps=4)
+        given = {"cell": cell, "objective": objective, "optimizer": optimizer, "shards": shards}
+        trainer = make(**given, batch_size=7, threads=threads, max_steps=4)
         return shown(list(trainer.steps())), bits(trainer.export())
 
     alone = train(1)
@@ -200,7 +207,7 @@ def test_trainer_carries_the_state_through_an_epoch_and_begins_the_next_without(
 def test_trainer_clipping_bounds_the_gradient_that_is_followed(clip_norm: float | None, fraction: float | None) -> None:
     """Plain gradient descent moves the weights by the rate times the gradient, so its length can be measured."""
     trainer = make(clip_norm=clip_norm, warmup_steps=0, schedule="constant", learning_rate=0.25, dropout=0.0)
-    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1.0)
+    trainer.optimizers = [torch.optim.SGD(trainer.model.parameters(), lr=1.0)]
     before = trainer.export().weights
     (facts,) = take(trainer, 1)
     after = trainer.export().weights

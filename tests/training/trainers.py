@@ -4,6 +4,7 @@ Letters: `B` lanes, `T` steps, `V` vocabulary, `E` embedding, `H` hidden, `L` la
 """
 
 import itertools
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,12 @@ CHARS = 112
 LANE = (CHARS - 1) // B
 EPOCH = LANE // T  # steps
 FACTS = ("step", "chars", "loss", "learning_rate", "grad_norm", "total_steps", "validation", "is_best", "stopped_by")
+
+
+def one_by_one(function: Callable[[Any], None], things: Sequence[Any]) -> None:
+    """As `Shards.each`, of one thread."""
+    for thing in things:
+        function(thing)
 
 
 def text(n: int, seed: int = 1) -> np.ndarray:

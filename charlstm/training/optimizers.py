@@ -1,0 +1,100 @@
+"""The rules that move the weights: Adam, AdamW, and Muon for the matrices of recurrent layers.
+
+Letters: `N`, `M` rows and columns of a matrix.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from charlstm.networks import Model
+from charlstm.settings import TrainingSettings
+
+ForEach: TypeAlias = Callable[[Callable[[nn.Parameter], None], Sequence[nn.Parameter]], None]
+
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: x → 3.4445 x − 4.775 x³ + 2.0315 x⁵ brings x in (0, 1] towards 1
+ITERATIONS = 3  # five learn no more and take longer (docs/learning.md)
+STEP_RMS = 0.2  # of a step at a rate of 1: with it a rate that suits AdamW is not far off (Liu et al. 2025)
+
+
+class Muon(torch.optim.Optimizer):
+    """Moves each matrix by its momentum, of which all singular values are brought near 1 (Jordan et al. 2024).
+
+    Most of a gradient lies along few singular vectors. Adam, which scales each weight by itself, leaves it so; here the
+    many others, along which the loss changes little but steadily, are followed as far.
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
+        for_each: ForEach,
+    ) -> None:
+        """dtype: of the factors of matrix products. for_each: calls a function with each of some matrices."""
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self.dtype, self.for_each = dtype, for_each
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Move every matrix."""
+        self.for_each(self._move, self.param_groups[0]["params"])
+
+    @torch.no_grad()  # of the thread that calls it alone
+    def _move(self, matrix: nn.Parameter) -> None:
+        group = self.param_groups[0]
+        assert matrix.grad is not None
+        if not self.state[matrix]:
+            self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+        momentum = self.state[matrix]["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
+        direction = orthogonalise(matrix.grad.lerp(momentum, MOMENTUM), self.dtype)  # Nesterov's
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.sub_(direction, alpha=group["lr"] * STEP_RMS * max(matrix.shape) ** 0.5)
+
+
+def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The matrix (N, M) with singular values between 0.7 and 1.2, where they were 0.02 of its norm or more.
+
+    Newton and Schulz's iteration, of odd polynomials of the matrix, which change its singular values alone.
+    """
+    is_tall = len(matrix) > matrix.shape[1]
+    x: Tensor = (matrix.T if is_tall else matrix) / matrix.norm().clamp(min=1e-30)
+    x = x.to(dtype)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if is_tall else x).to(matrix.dtype)
+
+
+def build_optimizers(
+    model: Model, settings: TrainingSettings, *, dtype: torch.dtype, for_each: ForEach
+) -> list[torch.optim.Optimizer]:
+    """What moves the parameters of a model, each some; decay acts on matrices only (Loshchilov & Hutter 2019).
+
+    dtype, for_each: as for `Muon`.
+    """
+    rate, decay, parameters = settings.learning_rate, settings.weight_decay, list(model.parameters())
+    if settings.optimizer == "adam":  # Kingma & Ba 2015
+        return [torch.optim.Adam(parameters, lr=rate, fused=True)]
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
+    optimizers: list[torch.optim.Optimizer] = []
+    if settings.optimizer == "muon":
+        names = ("weight_ih", "weight_hh")
+        recurrent = [p for name, p in model.core.named_parameters() if any(part in name for part in names)]
+        optimizers.append(Muon(recurrent, lr=rate, weight_decay=decay, dtype=dtype, for_each=for_each))
+        matrices = [p for p in matrices if all(p is not other for other in recurrent)]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)]
+
+
+def kept_shapes(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, tuple[int, ...]]:
+    """What an optimiser keeps of a parameter between steps, by name."""
+    shape = tuple(parameter.shape)
+    if isinstance(optimizer, Muon):
+        return {"momentum": shape}
+    return {"step": (), "exp_avg": shape, "exp_avg_sq": shape}

@@ -1,11 +1,12 @@
 """What each part of the best recipe gains: the recipe with one thing changed at a time, all with the same operations.
 
-python benchmarks/ablations.py run [--rows FILE] [--flop N] [--seeds N …] [--only NAME …] [--processes N]
-python benchmarks/ablations.py table [--rows FILE]
+python benchmarks/ablations.py run [--recipe NAME] [--seeds N …] [--only NAME …] [--processes N] [--rows FILE]
+python benchmarks/ablations.py table [--recipe NAME] [--rows FILE]
 
-The recipe is configs/tinyshakespeare.yaml; every variant is trained until its matrix products have taken `--flop`
-operations, by default those of a third of ten minutes on the machine of the table. Rows are written as they come and
-are not measured again, so a run that was stopped goes on. Needs tinyshakespeare (CHARLSTM_DATA, or its download).
+The recipe is configs/tinyshakespeare-minute.yaml or configs/tinyshakespeare.yaml. Every variant is trained until its
+layers' matrix products have taken as many operations, about those of a minute, or of a third of ten minutes, on the
+machine of the table. Rows are written as they come and are not measured again, so a run that was stopped goes on. Needs
+tinyshakespeare (CHARLSTM_DATA, or its download).
 """
 
 import argparse
@@ -24,9 +25,9 @@ import measure
 
 HERE = Path(__file__).parent
 ROWS = HERE / "ablations.jsonl"
-RECIPE = HERE.parent / "configs" / "tinyshakespeare.yaml"
-FLOP = 4.8e13  # 4 million characters through two layers of 384
+FLOP = {"tinyshakespeare-minute": 1.05e13, "tinyshakespeare": 3.5e13}  # 3 million characters each
 SEEDS = (1, 2)
+ADAMW_32: Mapping[str, Any] = {"training.optimizer": "adamw", "training.batch_size": 32}
 
 
 @dataclass(frozen=True)
@@ -40,38 +41,43 @@ class Variant:
 
 VARIANTS = [
     Variant("the recipe"),
+    Variant("AdamW, rate 0.004", {"training.optimizer": "adamw", "training.learning_rate": 0.004}),
+    Variant("AdamW, rate 0.008", {"training.optimizer": "adamw", "training.learning_rate": 0.008}),
+    Variant("AdamW, 32 lanes, rate 0.004", {**ADAMW_32, "training.learning_rate": 0.004}),
+    Variant("SOAP, rate 0.008", {"training.learning_rate": 0.008}, change="soap"),
+    Variant("SOAP, rate 0.016", {"training.learning_rate": 0.016}, change="soap"),
+    Variant("Muon gate by gate", change="muon_per_gate"),
+    Variant("Muon with two iterations", change="muon_2"),
+    Variant("Muon with five iterations", change="muon_5"),
+    Variant("rate 0.01", {"training.learning_rate": 0.01}),
+    Variant("rate 0.03", {"training.learning_rate": 0.03}),
+    Variant("32 lanes", {"training.batch_size": 32}),
+    Variant("32 lanes, rate 0.014", {"training.batch_size": 32, "training.learning_rate": 0.014}),
+    Variant("windows of 128", {"training.sequence_length": 128}),
+    Variant("two layers of 256", {"model.hidden_size": 256}),
+    Variant("two layers of 512", {"model.hidden_size": 512}),
+    Variant("three layers of 320", {"model.num_layers": 3, "model.hidden_size": 320}),
     Variant("output layer reads the last layer alone", {"model.skip_connections": False}),
     Variant("no dropout of outputs", {"model.dropout": 0.0}),
     Variant("no dropout of recurrent weights", {"model.recurrent_dropout": 0.0}),
     Variant("neither dropout", {"model.dropout": 0.0, "model.recurrent_dropout": 0.0}),
-    Variant("both dropouts higher by 0.1", {"model.dropout": 0.4, "model.recurrent_dropout": 0.3}),
-    Variant("one stream in order", {"training.segment_steps": None}),
+    Variant("segments of 16 steps", {"training.segment_steps": 16}),
     Variant("no lanes of beginnings", {"training.beginning_lanes": 0}),
-    Variant("windows of 128, rate 0.004", {"training.sequence_length": 128, "training.learning_rate": 0.004}),
-    Variant("64 lanes, rate 0.004", {"training.batch_size": 64, "training.learning_rate": 0.004}),
-    Variant("16 lanes, rate 0.002", {"training.batch_size": 16, "training.learning_rate": 0.002}),
-    Variant("two layers of 512", {"model.hidden_size": 512}),
-    Variant("two layers of 256", {"model.hidden_size": 256}),
-    Variant("three layers of 320", {"model.num_layers": 3, "model.hidden_size": 320}),
-    Variant("rate 0.002", {"training.learning_rate": 0.002}),
-    Variant("rate 0.005", {"training.learning_rate": 0.005}),
     Variant("no weight decay", {"training.weight_decay": 0.0}),
     Variant("weight decay 0.5", {"training.weight_decay": 0.5}),
     Variant("constant rate", {"training.schedule": "constant"}),
     Variant("no clipping", {"training.clip_norm": None}),
-    Variant("Adam's second beta 0.99", change="beta2_0.99"),
+    Variant("AdamW's second beta 0.99", change="beta2_0.99"),
     Variant("averaged weights (0.998)", change="averaged"),
     Variant("averaged weights (0.998), constant rate", {"training.schedule": "constant"}, change="averaged"),
     Variant("layer normalisation after each layer", change="normalised"),
     Variant("residual connections", change="residual"),
     Variant("dropout of embeddings 0.2", change="embedding_dropout"),
-    Variant("Muon per gate, rate 0.005", change="muon_0.005"),
-    Variant("Muon per gate, rate 0.01", change="muon_0.01"),
-    Variant("Muon per gate, rate 0.02", change="muon_0.02"),
+    Variant("a tenth of the inputs replaced", change="input_noise"),
 ]
 
 
-def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
+def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     """Train a variant on one thread, and measure it: the row of the table."""
     from changes import CHANGES
 
@@ -83,10 +89,10 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
 
     values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
     overrides = [f"{path}={json.dumps(value)}" for path, value in (values | dict(variant.settings)).items()]
-    settings = load_settings(RECIPE, [*overrides, "training.max_steps=1"])
+    settings = load_settings(HERE.parent / "configs" / f"{recipe}.yaml", [*overrides, "training.max_steps=1"])
     corpus = read_corpus(settings.data, stdin=None)
     training = settings.training
-    chars = flop / training_flop(settings.model, corpus.vocab.size)
+    chars = FLOP[recipe] / training_flop(settings.model, corpus.vocab.size)
     steps = round(chars / (training.batch_size * training.sequence_length))
     settings = override_settings(
         settings, [f"training.max_steps={steps}", f"training.validate_every_steps={max(1, steps // 5)}"]
@@ -108,9 +114,9 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
         for name in ("stream", "windows")
     }
     return {
+        "recipe": recipe,
         "variant": variant.name,
         "seed": seed,
-        "flop": flop,
         "steps": steps,
         "chars": steps * trainer.batches.chars_per_step,
         "seconds": round(seconds),
@@ -122,13 +128,13 @@ def train_one(variant: Variant, seed: int, flop: float) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Train what has no row yet, several processes at a time, variant after variant of each seed."""
-    done = {(row["variant"], row["seed"], row["flop"]) for row in read_rows(args.rows)}
+    done = {(row["variant"], row["seed"]) for row in read_rows(args.rows, args.recipe)}
     chosen = [variant.name for variant in VARIANTS if not args.only or variant.name in args.only]
     wanted = [(name, seed) for seed in args.seeds for name in chosen]
-    todo = [each for each in wanted if (*each, args.flop) not in done]
+    todo = [each for each in wanted if each not in done]
 
     def train_in_process(which: tuple[str, int]) -> None:
-        options = ["--flop", str(args.flop), "--only", which[0], "--seeds", str(which[1])]
+        options = ["--recipe", args.recipe, "--only", which[0], "--seeds", str(which[1])]
         command = [sys.executable, __file__, "one", *options]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         with args.rows.open("a") as file:
@@ -143,12 +149,12 @@ def run(args: argparse.Namespace) -> None:
 def one(args: argparse.Namespace) -> None:
     """Train one variant in this process and print its row."""
     (variant,) = (variant for variant in VARIANTS if variant.name in args.only)
-    print(json.dumps(train_one(variant, args.seeds[0], args.flop)), flush=True)
+    print(json.dumps(train_one(variant, args.seeds[0], args.recipe)), flush=True)
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Every variant that has rows of the recipe's operations, beside the recipe."""
-    rows = [row for row in read_rows(args.rows) if row["flop"] == args.flop]
+    """Every variant that has rows, beside the recipe; its time as a multiple of the recipe's."""
+    rows = read_rows(args.rows, args.recipe)
     recipe = mean_of(rows, VARIANTS[0].name, "stream")
     lines = []
     for variant in VARIANTS:
@@ -166,15 +172,27 @@ def print_table(args: argparse.Namespace) -> None:
                 f"{mean_of(own, variant.name, 'windows'):.4f}",
                 f"{mean_of(own, variant.name, 'training_loss'):.4f}",
                 f"{own[0]['chars'] / 1e6:.1f} M",
+                f"{mean_of(own, variant.name, 'seconds') / mean_of(rows, VARIANTS[0].name, 'seconds'):.2f}",
                 len(own),
             ]
         )
-    head = ["changed", "stream", "difference", "seeds from … to", "windows", "training loss", "characters", "seeds"]
+    head = [
+        "changed",
+        "stream",
+        "difference",
+        "seeds from … to",
+        "windows",
+        "training loss",
+        "characters",
+        "time",
+        "seeds",
+    ]
     measure.table(head, lines)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def read_rows(path: Path, recipe: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [row for row in rows if row["recipe"] == recipe]
 
 
 def mean_of(rows: Iterable[Mapping[str, Any]], variant: str, figure: str) -> float:
@@ -186,7 +204,7 @@ def main() -> None:
     commands: Mapping[str, Callable[[argparse.Namespace], None]] = {"run": run, "one": one, "table": print_table}
     parser.add_argument("command", choices=commands)
     parser.add_argument("--rows", type=Path, default=ROWS, help="where rows are added and read")
-    parser.add_argument("--flop", type=float, default=FLOP, help="operations that each variant is trained with")
+    parser.add_argument("--recipe", choices=FLOP, default="tinyshakespeare", help="of configs/")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of these variants alone")
     parser.add_argument("--processes", type=int, default=2, help="at a time, each on one thread")

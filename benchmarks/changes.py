@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlstm.training import optimizers
+
 AVERAGING = 0.998
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of Muon (Jordan et al. 2024): five steps from a matrix to a near rotation
 Change = Callable[[Any], Callable[[], None]]  # from a trainer to what is done to its model at the end
 
 
 def set_betas(first: float, second: float) -> Change:
-    """Adam with other decay rates of its two moments."""
+    """AdamW, of what Muon does not move, with other decay rates of its two moments."""
 
     def change(trainer: Any) -> Callable[[], None]:
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["betas"] = (first, second)
+        for group in trainer.optimizers[-1].param_groups:
+            group["betas"] = (first, second)
         return lambda: None
 
     return change
@@ -28,7 +28,8 @@ def average_weights(trainer: Any) -> Callable[[], None]:
     """Measure the running mean of the weights (Polyak & Juditsky 1992), which the training loss never sees."""
     parameters = list(trainer.model.parameters())
     means = [parameter.detach().clone() for parameter in parameters]
-    step = trainer.optimizer.step
+    last = trainer.optimizers[-1]
+    step = last.step
 
     def step_and_average() -> None:
         step()
@@ -40,7 +41,7 @@ def average_weights(trainer: Any) -> Callable[[], None]:
             for mean, parameter in zip(means, parameters, strict=True):
                 parameter.copy_(mean)
 
-    trainer.optimizer.step = step_and_average
+    last.step = step_and_average
     return finish
 
 
@@ -85,57 +86,92 @@ def drop_embeddings(share: float) -> Change:
     return change
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon for the recurrent layers' matrices, gate by gate, beside AdamW for all else.
-
-    The momentum of a gate's matrix is made nearly orthogonal before it is subtracted (Jordan et al. 2024), scaled to
-    the size that an update of Adam has (Liu et al. 2025). `lr` of the groups is AdamW's; Muon's follows in proportion.
-    """
-
-    def __init__(self, adamw: torch.optim.Optimizer, matrices: list[nn.Parameter], gates: int, ratio: float) -> None:
-        self.adamw, self.matrices, self.gates, self.ratio = adamw, matrices, gates, ratio
-        chosen = {id(matrix) for matrix in matrices}
-        for group in adamw.param_groups:
-            group["params"] = [each for each in group["params"] if id(each) not in chosen]
-        super().__init__([{"params": matrices}], {"lr": 0.0})
-        self.param_groups += adamw.param_groups
-        self.moments = {id(matrix): torch.zeros_like(matrix) for matrix in matrices}
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002 - as torch's
-        self.adamw.step()
-        rate = self.ratio * self.param_groups[0]["lr"]
-        for matrix in self.matrices:
-            assert matrix.grad is not None
-            moment = self.moments[id(matrix)]
-            moment.mul_(0.95).add_(matrix.grad)
-            gates = (matrix.grad + 0.95 * moment).view(self.gates, -1, matrix.shape[1])  # Nesterov's
-            update = orthogonalise(gates).view_as(matrix)
-            matrix.mul_(1 - 0.1 * rate).add_(update, alpha=-rate * max(gates.shape[1:]) ** 0.5 * 0.2)
-
-
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices (G, N, M) with their singular values near 1, by Newton and Schulz's iteration."""
-    x = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(5):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrices.shape[1] <= matrices.shape[2] else x.mT
-
-
-def use_muon(rate: float) -> Change:
-    """Muon, whose highest rate is given, with the schedule of the recipe."""
+def replace_inputs(share: float) -> Change:
+    """Noise in the inputs: some characters are others of the batch (unigram noising, Xie et al. 2017)."""
 
     def change(trainer: Any) -> Callable[[], None]:
-        core = trainer.model.core
-        matrices = [part for name, part in core.named_parameters() if name.startswith("weight_")]
-        ratio = rate / trainer.settings.learning_rate
-        trainer.optimizer = Muon(trainer.optimizer, matrices, len(core.cell.gates), ratio)
+        embedding: nn.Embedding = trainer.model.embedding
+
+        def replace(_module: nn.Module, inputs: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return inputs
+            (ids,) = inputs
+            others = ids.flatten()[torch.randint(ids.numel(), ids.shape)]
+            return (torch.where(torch.rand(ids.shape) < share, others, ids),)
+
+        embedding.register_forward_pre_hook(replace)
         return lambda: None
 
     return change
+
+
+class SOAP(torch.optim.Optimizer):
+    """SOAP (Vyas et al. 2024, algorithm 3) for the recurrent layers' matrices, gate by gate: Adam in the eigenbasis of
+    the gradients' covariances on both sides, which follow every gradient, and it them every ten steps.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], gates: int) -> None:
+        super().__init__(matrices, {"lr": 0.0})
+        self.gates = gates
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 - as torch's
+        (group,) = self.param_groups
+        for matrix in group["params"]:
+            gradient, state = matrix.grad.view(self.gates, -1, matrix.shape[1]), self.state[matrix]
+            sides = {"left": gradient @ gradient.mT, "right": gradient.mT @ gradient}
+            if not state:
+                state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
+                state |= {f"covariance_{side}": torch.zeros_like(product) for side, product in sides.items()}
+                state |= {side: torch.linalg.eigh(product).eigenvectors.flip(-1) for side, product in sides.items()}
+            state["step"] += 1
+            for side, product in sides.items():
+                state[f"covariance_{side}"].lerp_(product, 0.05)
+            if state["step"] % 10 == 0:
+                mean = state["left"] @ state["mean"] @ state["right"].mT
+                for side, axis in (("left", 1), ("right", 2)):
+                    covariance, basis = state[f"covariance_{side}"], state[side]
+                    order = (basis * (covariance @ basis)).sum(dim=1).argsort(dim=1, descending=True)
+                    state["square"] = state["square"].take_along_dim(order.unsqueeze(3 - axis), dim=axis)
+                    state[side] = torch.linalg.qr(covariance @ basis.take_along_dim(order.unsqueeze(1), dim=2)).Q
+                state["mean"] = state["left"].mT @ mean @ state["right"]
+            turned = state["left"].mT @ gradient @ state["right"]
+            state["mean"].lerp_(turned, 0.05)
+            state["square"].lerp_(turned.square(), 0.05)
+            correction = 1 - 0.95 ** state["step"]
+            update = state["mean"] / correction / ((state["square"] / correction).sqrt() + 1e-8)
+            update = (state["left"] @ update @ state["right"].mT).view_as(matrix)
+            matrix.mul_(1 - 0.1 * group["lr"]).sub_(update, alpha=group["lr"])
+
+
+def use_soap(trainer: Any) -> Callable[[], None]:
+    """SOAP in the place of Muon."""
+    muon, *others = trainer.optimizers
+    trainer.optimizers = [SOAP(muon.param_groups[0]["params"], len(trainer.model.core.cell.gates)), *others]
+    return lambda: None
+
+
+def iterate(times: int) -> Change:
+    """Muon with another number of Newton and Schulz's iterations."""
+
+    def change(_trainer: Any) -> Callable[[], None]:
+        optimizers.ITERATIONS = times
+        return lambda: None
+
+    return change
+
+
+def orthogonalise_gates(trainer: Any) -> Callable[[], None]:
+    """Muon for the matrix of each gate by itself."""
+    whole, gates = optimizers.orthogonalise, len(trainer.model.core.cell.gates)
+
+    def each(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+        parts = [whole(part, dtype) for part in matrix.chunk(gates)]
+        shape = parts[0].shape
+        return torch.cat(parts) * (max(shape) / max(matrix.shape)) ** 0.5  # for steps of the same size
+
+    optimizers.orthogonalise = each
+    return lambda: None
 
 
 CHANGES: Mapping[str, Change] = {
@@ -144,7 +180,9 @@ CHANGES: Mapping[str, Change] = {
     "normalised": normalise_layers,
     "residual": add_inputs,
     "embedding_dropout": drop_embeddings(0.2),
-    "muon_0.005": use_muon(0.005),
-    "muon_0.01": use_muon(0.01),
-    "muon_0.02": use_muon(0.02),
+    "input_noise": replace_inputs(0.1),
+    "soap": use_soap,
+    "muon_per_gate": orthogonalise_gates,
+    "muon_2": iterate(2),
+    "muon_5": iterate(5),
 }

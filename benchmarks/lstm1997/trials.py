@@ -111,7 +111,7 @@ class Trial:
 
 
 def run_trial(task: Task, cell: str, seed: int, recipe: Recipe, *, minutes: float) -> dict[str, Any]:
-    """Learn until the criterion is met or the time is over; return the row of the trial.
+    """Learn until the criterion is met, or the sequences that the paper needed or the time are over; return the row.
 
     minutes: of this process's own processor time, on one thread, so that what else runs on the machine does not count.
     """
@@ -125,7 +125,9 @@ def run_trial(task: Task, cell: str, seed: int, recipe: Recipe, *, minutes: floa
             curve.add(errors)
             if solved:
                 end = "solved"
-            if solved or time.process_time() - begin > 60 * minutes:
+            elif curve.sequences >= task.paper:
+                end = "unsolved"
+            if end != "out of time" or time.process_time() - begin > 60 * minutes:
                 break
     except DivergedError:
         end = "diverged"

@@ -2,7 +2,7 @@
 
     checkpoints/step-00001200/
         model.safetensors       weights
-        training.safetensors    Adam's moments and the recurrent state
+        training.safetensors    what the optimisers keep, and the recurrent state
         progress.json           scalars
         manifest.json           sha256 and size of each of these, of vocab.json and of text.json
     best, latest                the name of a checkpoint, and a checksum that ties the two together
@@ -50,7 +50,7 @@ class Checkpoint:
     """The whole state of a training run as values; `training` is empty when only the model was asked for."""
 
     weights: Arrays
-    training: Arrays  # Adam's moments (exp_avg.<weight>, …) and the recurrent state (state.h, …)
+    training: Arrays  # what optimisers keep (exp_avg.<weight>, …) and the recurrent state (state.h, …)
     progress: Progress
 
     @property

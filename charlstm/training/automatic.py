@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from charlstm.settings import ModelSettings, Settings
 from charlstm.weights import count_weights, training_flop
 
-HIDDEN_SIZES = (96, 128, 192, 256, 384, 512, 768, 1024)
-CHARS_A_WEIGHT = 2.0  # that training must read, or a smaller model learns more in the same time
+HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
+CHARS_A_WEIGHT = 5.0  # that training must read, or a smaller model learns more in the same time
 MOST_PASSES = 100  # over the text, however much time there is
 LEAST_PASSES = 3.0  # over the text, with which it is not learned by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.12, 0.5  # of the passes over the text
 RECURRENT_SHARE = 0.7  # of the dropout, for recurrent weights
-SHORT_TEXT_CHARS = 50_000  # which 32 lanes would leave too few steps a pass
+SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
+RATE = 0.02  # of Muon, from a few hundred steps to thousands
 WINDOW_CHARS = 64
 VALIDATIONS = 10  # in a run
 
@@ -34,7 +35,7 @@ def choose_settings(
     given: dotted paths. chars: N. flop_per_second: of training here (`machine.training_speed`).
     """
     training = settings.training
-    lanes = 16 if chars < SHORT_TEXT_CHARS else 32
+    lanes = 16 if chars < SHORT_TEXT_CHARS else 64
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
     seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
@@ -58,12 +59,15 @@ def choose_settings(
         "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
         "training.batch_size": lanes,
         "training.sequence_length": WINDOW_CHARS,
-        "training.learning_rate": learning_rate_for(steps),
+        "training.optimizer": "muon",
+        "training.learning_rate": RATE,
         "training.validate_every_steps": every,
         "training.save_every_steps": every,
     }
     if passes == MOST_PASSES:
         chosen["training.max_epochs"] = MOST_PASSES
+    if "training.optimizer" in given and training.optimizer != "muon":
+        del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
     chosen = {path: value for path, value in chosen.items() if path not in given}
     for path, value in chosen.items():
         section, _, name = path.partition(".")
@@ -71,8 +75,3 @@ def choose_settings(
     named = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in chosen.items() if "every" not in path)
     passed = f"{passes:,.{0 if passes >= 10 else 1}f} passes over {chars:,} characters"
     return settings, f"{named}: {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
-
-
-def learning_rate_for(steps: int) -> float:
-    """The highest rate of a run: fewer steps can be longer ones."""
-    return 0.008 if steps < 2000 else 0.005 if steps < 4000 else 0.003

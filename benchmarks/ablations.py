@@ -44,6 +44,7 @@ VARIANTS = [
     Variant("AdamW, rate 0.004", {"training.optimizer": "adamw", "training.learning_rate": 0.004}),
     Variant("AdamW, rate 0.008", {"training.optimizer": "adamw", "training.learning_rate": 0.008}),
     Variant("AdamW, 32 lanes, rate 0.004", {**ADAMW_32, "training.learning_rate": 0.004}),
+    Variant("AdamW, 32 lanes, rate 0.016", {**ADAMW_32, "training.learning_rate": 0.016}),
     Variant("SOAP, rate 0.008", {"training.learning_rate": 0.008}, change="soap"),
     Variant("SOAP, rate 0.016", {"training.learning_rate": 0.016}, change="soap"),
     Variant("Muon gate by gate", change="muon_per_gate"),
@@ -88,7 +89,10 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     from charlstm.weights import training_flop
 
     values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
-    overrides = [f"{path}={json.dumps(value)}" for path, value in (values | dict(variant.settings)).items()]
+    overrides = [
+        f"{path}={value if isinstance(value, str) else json.dumps(value)}"
+        for path, value in (values | dict(variant.settings)).items()
+    ]
     settings = load_settings(HERE.parent / "configs" / f"{recipe}.yaml", [*overrides, "training.max_steps=1"])
     corpus = read_corpus(settings.data, stdin=None)
     training = settings.training

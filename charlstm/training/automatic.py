@@ -2,7 +2,7 @@
 
 Letters: `N` characters to train on, `D` characters that training reads, `V` vocabulary, `H` hidden.
 
-The constants are estimates from single trials on texts from 20 kB to 1 MB; docs/learning.md has them, and what has
+The constants are estimates from single trials on texts from 40 kB to 12 MB; docs/learning.md has them, and what has
 not been checked yet.
 """
 
@@ -19,8 +19,8 @@ HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
 CHARS_A_WEIGHT = 5.0  # that training must read, or a smaller model learns more in the same time
 MOST_PASSES = 100  # over the text, however much time there is
 LEAST_PASSES = 3.0  # over the text, with which it is not learned by heart
-DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.12, 0.5  # of the passes over the text
-RECURRENT_SHARE = 0.7  # of the dropout, for recurrent weights
+DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
+RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
 RATE = 0.02  # of Muon, from a few hundred steps to thousands
 WINDOW_CHARS = 64

@@ -17,7 +17,7 @@ ForEach: TypeAlias = Callable[[Callable[[nn.Parameter], None], Sequence[nn.Param
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: x → 3.4445 x − 4.775 x³ + 2.0315 x⁵ brings x in (0, 1] towards 1
 ITERATIONS = 3  # five learn no more and take longer (docs/learning.md)
-STEP_RMS = 0.2  # of a step at a rate of 1: with it a rate that suits AdamW is not far off (Liu et al. 2025)
+STEP_RMS = 0.2  # of a step at a rate of 1, as AdamW's usually are (Liu et al. 2025)
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         *,
         lr: float,
         weight_decay: float,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype,
         for_each: ForEach,
     ) -> None:
         """dtype: of the factors of matrix products. for_each: calls a function with each of some matrices."""
@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         matrix.sub_(direction, alpha=group["lr"] * STEP_RMS * max(matrix.shape) ** 0.5)
 
 
-def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """The matrix (N, M) with singular values between 0.7 and 1.2, where they were 0.02 of its norm or more.
 
     Newton and Schulz's iteration, of odd polynomials of the matrix, which change its singular values alone.

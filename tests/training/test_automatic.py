@@ -69,3 +69,9 @@ def test_without_minutes_the_passes_that_were_asked_for_decide() -> None:
     settings = chosen(10**6, 2e11, None)
     assert settings.training.max_epochs == 3
     assert settings.model.dropout == 0
+
+
+def test_another_optimiser_keeps_the_rate_of_its_own() -> None:
+    settings = chosen(10**6, 2e11, 1.0, "training.optimizer=adamw").training
+    assert settings.optimizer == "adamw"
+    assert settings.learning_rate == Settings().training.learning_rate < chosen(10**6, 2e11, 1.0).training.learning_rate

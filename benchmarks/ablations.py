@@ -25,7 +25,7 @@ import measure
 
 HERE = Path(__file__).parent
 ROWS = HERE / "ablations.jsonl"
-FLOP = {"tinyshakespeare-minute": 1.05e13, "tinyshakespeare": 3.5e13}  # 3 million characters each
+FLOP = {"tinyshakespeare-minute": 1.05e13, "tinyshakespeare": 3.5e13}  # 3 and 6 million characters
 SEEDS = (1, 2)
 ADAMW_32: Mapping[str, Any] = {"training.optimizer": "adamw", "training.batch_size": 32}
 
@@ -55,8 +55,8 @@ VARIANTS = [
     Variant("32 lanes", {"training.batch_size": 32}),
     Variant("32 lanes, rate 0.014", {"training.batch_size": 32, "training.learning_rate": 0.014}),
     Variant("windows of 128", {"training.sequence_length": 128}),
-    Variant("two layers of 256", {"model.hidden_size": 256}),
-    Variant("two layers of 512", {"model.hidden_size": 512}),
+    Variant("two layers of 160", {"model.hidden_size": 160}),
+    Variant("two layers of 384", {"model.hidden_size": 384}),
     Variant("three layers of 320", {"model.num_layers": 3, "model.hidden_size": 320}),
     Variant("output layer reads the last layer alone", {"model.skip_connections": False}),
     Variant("no dropout of outputs", {"model.dropout": 0.0}),

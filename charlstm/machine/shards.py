@@ -21,6 +21,7 @@ from torch import Tensor
 from charlstm.machine.processes import ALONE, Processes
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Shards:
@@ -50,30 +51,18 @@ class Shards:
         count, first = min(self.count, lanes), self.own_lanes(lanes).start
         ends = {shard: lanes * shard // count - first for shard in range(count + 1)}
         parts = [(shard, slice(ends[shard], ends[shard + 1])) for shard in self._own(lanes)]
+        return self.each(lambda part: compute(*part), parts)
 
-        def compute_every(number: int) -> list[T]:
+    def each(self, function: Callable[[U], T], things: Sequence[U]) -> list[T]:
+        """What a function gives for each thing, in their order; several threads compute several at once."""
+
+        def call_every(number: int) -> list[T]:
             torch.set_num_threads(self.threads_per_shard)  # of the thread that calls it alone
-            return [compute(*part) for part in parts[number :: self.threads]]
+            return [function(thing) for thing in things[number :: self.threads]]
 
-        waiting = [self._others.submit(compute_every, number) for number in range(1, min(self.threads, len(parts)))]
-        by_thread = [compute_every(0), *(done.result() for done in waiting)]
-        return [by_thread[number % self.threads][number // self.threads] for number in range(len(parts))]
-
-    def each(self, function: Callable[[T], None], things: Sequence[T]) -> None:
-        """Call a function with each thing, with several at a time where this process has several threads.
-
-        What it does is as if it were called with one after another, provided that it does not matter which is first.
-        """
-
-        def call_every(number: int) -> None:
-            torch.set_num_threads(self.threads_per_shard)
-            for thing in things[number :: self.threads]:
-                function(thing)
-
-        waiting = [self._others.submit(call_every, number) for number in range(1, self.threads)]
-        call_every(0)
-        for done in waiting:
-            done.result()
+        waiting = [self._others.submit(call_every, number) for number in range(1, min(self.threads, len(things)))]
+        by_thread = [call_every(0), *(done.result() for done in waiting)]
+        return [by_thread[number % self.threads][number // self.threads] for number in range(len(things))]
 
     def sum(
         self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor], dtype: torch.dtype

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from charlstm.networks import Model
 from charlstm.settings import TrainingSettings
 
-ForEach: TypeAlias = Callable[[Callable[[nn.Parameter], None], Sequence[nn.Parameter]], None]
+ForEach: TypeAlias = Callable[[Callable[[nn.Parameter], None], Sequence[nn.Parameter]], object]
 
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: x → 3.4445 x − 4.775 x³ + 2.0315 x⁵ brings x in (0, 1] towards 1

@@ -161,7 +161,7 @@ def flip_a_bit(path):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(path.read_bytes() + b"\0"),
-        lambda path: path.write_bytes(b'[{"seal": 1}]'),
+        lambda path: path.write_bytes(b'[{"checksum": 1}]'),
     ],
 )
 def test_corpus_rebuilds_a_damaged_cache(suffix, damage):

@@ -147,6 +147,25 @@ class Processes:
         pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
+    def map(self, compute: Callable[[Sequence[Tensor]], list[Tensor]], tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What `compute` gives for tensors that all processes have: one of the same shape and type for each.
+
+        Where processes share memory, it is called with some of them in each; elsewhere with all of them, as messages
+        would take longer.
+        """
+        sizes = [tensor.numel() for tensor in tensors]
+        memory = self._shared_memory(1, sum(sizes), tensors[0]) if self.size > 1 else None
+        if memory is None or self._barrier is None:
+            return compute(tensors)
+        found, own = torch.split(memory[0], sizes), self.spread(len(tensors))[self.rank]
+        for number, computed in zip(own, compute([tensors[number] for number in own]), strict=True):
+            found[number].copy_(computed.flatten())
+        with lost_processes():
+            self._barrier.wait()
+            results = [part.view_as(tensor).clone() for part, tensor in zip(found, tensors, strict=True)]
+            self._barrier.wait()  # the next call writes here
+        return results
+
     def _gather_by_messages(self, own: Tensor, group: Any = None) -> Tensor:
         """The tensors (N,) of all processes, (processes, N)."""
         found = own.new_empty(self.size, len(own))

@@ -64,6 +64,13 @@ class Shards:
         by_thread = [call_every(0), *(done.result() for done in waiting)]
         return [by_thread[number % self.threads][number // self.threads] for number in range(len(things))]
 
+    def map_tensors(self, function: Callable[[Tensor], Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What a function gives for each tensor that all processes have, of the same shape, in their order.
+
+        Processes of one machine compute some each.
+        """
+        return self.processes.map(lambda own: self.each(function, own), tensors)
+
     def sum(
         self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor], dtype: torch.dtype
     ) -> list[Tensor]:

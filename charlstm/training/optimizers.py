@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from charlstm.networks import Model
 from charlstm.settings import TrainingSettings
 
-ForEach: TypeAlias = Callable[[Callable[[nn.Parameter], None], Sequence[nn.Parameter]], object]
+MapTensors: TypeAlias = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: x → 3.4445 x − 4.775 x³ + 2.0315 x⁵ brings x in (0, 1] towards 1
@@ -34,26 +34,26 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float,
         dtype: torch.dtype,
-        for_each: ForEach,
+        map_tensors: MapTensors,
     ) -> None:
-        """dtype: of the factors of matrix products. for_each: calls a function with each of some matrices."""
+        """dtype: of the factors of matrix products. map_tensors: gives what a function makes of each tensor."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
-        self.dtype, self.for_each = dtype, for_each
+        self.dtype, self.map_tensors = dtype, map_tensors
 
+    @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Move every matrix."""
-        self.for_each(self._move, self.param_groups[0]["params"])
-
-    @torch.no_grad()  # of the thread that calls it alone
-    def _move(self, matrix: nn.Parameter) -> None:
-        group = self.param_groups[0]
-        assert matrix.grad is not None
-        if not self.state[matrix]:
-            self.state[matrix]["momentum"] = torch.zeros_like(matrix)
-        momentum = self.state[matrix]["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
-        direction = orthogonalise(matrix.grad.lerp(momentum, MOMENTUM), self.dtype)  # Nesterov's
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.sub_(direction, alpha=group["lr"] * STEP_RMS * max(matrix.shape) ** 0.5)
+        (group,) = self.param_groups
+        matrices, aims = group["params"], []
+        for matrix in matrices:
+            if not self.state[matrix]:
+                self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+            momentum = self.state[matrix]["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
+            aims.append(matrix.grad.lerp(momentum, MOMENTUM))  # Nesterov's
+        directions = self.map_tensors(lambda aim: orthogonalise(aim, self.dtype), aims)
+        for matrix, direction in zip(matrices, directions, strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.sub_(direction, alpha=group["lr"] * STEP_RMS * max(matrix.shape) ** 0.5)
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
@@ -72,11 +72,11 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def build_optimizers(
-    model: Model, settings: TrainingSettings, *, dtype: torch.dtype, for_each: ForEach
+    model: Model, settings: TrainingSettings, *, dtype: torch.dtype, map_tensors: MapTensors
 ) -> list[torch.optim.Optimizer]:
     """What moves the parameters of a model, each some; decay acts on matrices only (Loshchilov & Hutter 2019).
 
-    dtype, for_each: as for `Muon`.
+    dtype, map_tensors: as for `Muon`.
     """
     rate, decay, parameters = settings.learning_rate, settings.weight_decay, list(model.parameters())
     if settings.optimizer == "adam":  # Kingma & Ba 2015
@@ -86,7 +86,7 @@ def build_optimizers(
     if settings.optimizer == "muon":
         names = ("weight_ih", "weight_hh")
         recurrent = [p for name, p in model.core.named_parameters() if any(part in name for part in names)]
-        optimizers.append(Muon(recurrent, lr=rate, weight_decay=decay, dtype=dtype, for_each=for_each))
+        optimizers.append(Muon(recurrent, lr=rate, weight_decay=decay, dtype=dtype, map_tensors=map_tensors))
         matrices = [p for p in matrices if all(p is not other for other in recurrent)]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return [*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)]

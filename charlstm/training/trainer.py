@@ -93,7 +93,8 @@ class Trainer:
         self.machine = machine
         self.processes = machine.processes
         self.shards = machine.make_shards()
-        self.optimizers = build_optimizers(model, settings, dtype=machine.dtype, for_each=self.shards.each)
+        map_tensors = self.shards.each if self._local else self.shards.map_tensors
+        self.optimizers = build_optimizers(model, settings, dtype=machine.dtype, map_tensors=map_tensors)
         self._optimizer_of = {
             p: each for each in self.optimizers for group in each.param_groups for p in group["params"]
         }

@@ -75,12 +75,12 @@ def on_two_machines(forks: Forks, here: Path, *arguments: str, on_second: str = 
     "settings",
     [
         (),
-        ("training.gradient_compression=bf16", "model.cell=gru"),
+        ("training.gradient_compression=bf16", "model.cell=gru", "training.optimizer=muon"),
         pytest.param(("model.objective=cloze", "model.bidirectional=true"), marks=pytest.mark.long),
         pytest.param(("training.segment_steps=null", "model.recurrent_dropout=0.2"), marks=pytest.mark.long),
         pytest.param(("training.shards=3", "training.threads=2", "data.split=[0.5,0.5,0]"), marks=pytest.mark.long),
     ],
-    ids=["exact", "bf16", "cloze", "stream", "threads"],
+    ids=["exact", "bf16-muon", "cloze", "stream", "threads"],
 )
 def test_processes_of_any_number_train_the_same_bits(here: Path, forks: Forks, settings: Sequence[str]) -> None:
     found = {}
@@ -164,7 +164,9 @@ def test_processes_tell_an_error_of_all_once(here: Path, forks: Forks) -> None:
     assert not (here / "no").exists()
 
 
-@pytest.mark.parametrize("settings", [(), ("training.gradient_compression=bf16", "training.shards=1")])
+@pytest.mark.parametrize(
+    "settings", [("training.optimizer=muon",), ("training.gradient_compression=bf16", "training.shards=1")]
+)
 def test_processes_of_two_machines_train_the_same_bits(here: Path, forks: Forks, settings: Sequence[str]) -> None:
     end, second = on_two_machines(forks, here, *options(settings))  # one shard: the second process has none
     assert end.code == 0, end.err

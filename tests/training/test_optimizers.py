@@ -42,7 +42,7 @@ def test_muon_step_is_as_long_as_the_rate_says_whatever_the_gradient() -> None:
     for scale in (1e-6, 1.0, 1e3):
         matrix = nn.Parameter(torch.zeros(400, 100, dtype=torch.float64))
         matrix.grad = scale * random_matrix(400, 100)
-        Muon([matrix], lr=0.5, weight_decay=0.3, dtype=torch.float64, for_each=one_by_one).step()
+        Muon([matrix], lr=0.5, weight_decay=0.3, dtype=torch.float64, map_tensors=one_by_one).step()
         lengths.append(matrix.square().mean().sqrt().item())
     assert lengths == pytest.approx([lengths[0]] * 3, rel=1e-9)
     assert 0.7 * 0.5 * STEP_RMS < lengths[0] < 1.25 * 0.5 * STEP_RMS
@@ -51,7 +51,7 @@ def test_muon_step_is_as_long_as_the_rate_says_whatever_the_gradient() -> None:
 def test_muon_follows_nesterovs_momentum_and_decays_the_weights() -> None:
     begin, gradients = random_matrix(6, 4), [random_matrix(6, 4, seed) for seed in (2, 3, 4)]
     matrix = nn.Parameter(begin.clone())
-    muon = Muon([matrix], lr=0.1, weight_decay=0.5, dtype=torch.float64, for_each=one_by_one)
+    muon = Muon([matrix], lr=0.1, weight_decay=0.5, dtype=torch.float64, map_tensors=one_by_one)
     expected, momentum = begin.clone(), torch.zeros(6, 4, dtype=torch.float64)
     for gradient in gradients:
         matrix.grad = gradient.clone()

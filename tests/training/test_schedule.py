@@ -57,7 +57,7 @@ def test_trainer_weight_decay_is_that_of_adamw_and_acts_on_matrices_only(
             parameter.fill_(2.0)
             parameter.grad = torch.zeros_like(parameter)
     settings = TrainingSettings(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
-    for each in build_optimizers(model, settings, dtype=torch.float32, for_each=one_by_one):
+    for each in build_optimizers(model, settings, dtype=torch.float32, map_tensors=one_by_one):
         each.step()
     for name, parameter in model.named_parameters():
         if "weight_ch" not in name:

@@ -26,10 +26,9 @@ EPOCH = LANE // T  # steps
 FACTS = ("step", "chars", "loss", "learning_rate", "grad_norm", "total_steps", "validation", "is_best", "stopped_by")
 
 
-def one_by_one(function: Callable[[Any], None], things: Sequence[Any]) -> None:
+def one_by_one(function: Callable[[Any], Any], things: Sequence[Any]) -> list[Any]:
     """As `Shards.each`, of one thread."""
-    for thing in things:
-        function(thing)
+    return [function(thing) for thing in things]
 
 
 def text(n: int, seed: int = 1) -> np.ndarray:

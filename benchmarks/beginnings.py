@@ -29,7 +29,8 @@ from charlstm.machine import prepare_training
 from charlstm.networks import OBJECTIVES, CharLM, build_core
 from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
 from charlstm.text import Batch, Batches, Beginnings, Lanes, Vocab, WithBeginnings, split_ids, start_id
-from charlstm.text.vocabulary import build_vocab, code_points
+from charlstm.text.characters import code_points
+from charlstm.text.vocabulary import build_vocab
 from charlstm.training import Trainer
 
 DESIGNS = ("stream", "warm", "resets", "lanes", "learned")

@@ -137,6 +137,6 @@ def _wait_for_input(source: io.BufferedReader) -> None:
 
 def _without_mark(line: bytes, source: str) -> bytes:
     """The first line without its byte-order mark. Raises TextError for UTF-16."""
-    from charlstm.text.vocabulary import drop_byte_order_mark
+    from charlstm.text.characters import drop_byte_order_mark
 
     return drop_byte_order_mark(line, where="standard input" if source == "-" else source)

@@ -23,7 +23,7 @@ from charlstm.inference.fast_lstm import build_stepper
 from charlstm.inference.guess_rank import DRAWN_LINES, GuessRanks, draw_lines
 from charlstm.settings import ModelSettings
 from charlstm.text import Line, LongLine, Vocab, code_points, end_id, start_id
-from charlstm.text.vocabulary import CODE_POINTS, normalize_form, normalize_newlines
+from charlstm.text.characters import CODE_POINTS, normalize_form, normalize_newlines
 from charlstm.weights import Weights
 
 LANES = 128  # lines read side by side: a core multiplies at its full speed from 64 on

@@ -8,7 +8,8 @@ import msgspec
 
 from charlstm.errors import RunError
 from charlstm.files import disk_errors, read_bounded, write_file
-from charlstm.runs.folder import Run, refuse_replaced
+from charlstm.runs.folder import Run
+from charlstm.runs.writing import refuse_replaced
 
 CALIBRATION = "calibration.json"
 MAX_CALIBRATION_BYTES = 10_000_000

@@ -28,8 +28,9 @@ from safetensors import numpy as safetensors_numpy
 from charlstm.errors import RunError
 from charlstm.files import UNFINISHED, disk_errors, flush, read_bounded, remove, write_file, write_folder
 from charlstm.runs import metrics
-from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run, is_being_written, refuse_replaced
+from charlstm.runs.folder import MAX_POINTER_BYTES, MAX_VOCAB_BYTES, TEXT, VOCAB, Run
 from charlstm.runs.progress import Progress, decode_progress
+from charlstm.runs.writing import is_being_written, refuse_replaced
 from charlstm.weights import check_weights, count_weights
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from charlstm.errors import CharLSTMError, RunError
 from charlstm.files import read_bounded
 from charlstm.runs.checkpoints import MAX_SCALARS_BYTES, PROGRESS, checkpoint_names
-from charlstm.runs.folder import Run, began_at, open_run, run_folders
+from charlstm.runs.finding import began_at, open_run, run_folders
+from charlstm.runs.folder import Run
 from charlstm.runs.progress import Progress, decode_progress
 from charlstm.weights import count_weights
 

@@ -2,6 +2,7 @@
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts, WithBeginnings
 from charlstm.text.beginnings import Beginnings, end_id, start_id
+from charlstm.text.characters import code_points, name_characters
 from charlstm.text.copies import GRAMS, Copies, find_copies
 from charlstm.text.corpus import (
     Corpus,
@@ -21,4 +22,4 @@ from charlstm.text.sources import STDIN, absolute_sources, is_stream
 from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
 from charlstm.text.text_files import COMPRESSED_ENDINGS, open_unpacked
-from charlstm.text.vocabulary import Ids, Vocab, code_points, name_characters, shared_ids
+from charlstm.text.vocabulary import Ids, Vocab, shared_ids

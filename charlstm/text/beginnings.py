@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.text.vocabulary import Vocab, code_points
+from charlstm.text.characters import code_points
+from charlstm.text.vocabulary import Vocab
 
 REACH_CHARS = 4096  # searched for a beginning: a page of the text, whatever its size
 

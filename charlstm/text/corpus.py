@@ -20,12 +20,13 @@ from charlstm.environment import cache_folder, data_folder
 from charlstm.errors import RunError, TextError
 from charlstm.files import atomic_file, disk_errors, remove_abandoned, write_file
 from charlstm.settings import DataSettings
+from charlstm.text.characters import BOUNDARY, CODE_POINTS, code_points
 from charlstm.text.cutting import STREAM, Cut
 from charlstm.text.decoding import Digest, read_text
 from charlstm.text.sources import STDIN, open_sources
 from charlstm.text.stored_ids import map_ids, open_own
 from charlstm.text.text_files import TextFile
-from charlstm.text.vocabulary import BOUNDARY, CODE_POINTS, Ids, Vocab, build_vocab, code_points
+from charlstm.text.vocabulary import Ids, Vocab, build_vocab
 
 MAX_RECORD_BYTES = 100_000_000  # of what the cache keeps beside the ids, mostly a vocabulary
 ENCODINGS = 3  # attempts, where another machine removes files that it takes for abandoned

@@ -17,7 +17,7 @@ from itertools import chain
 
 from charlstm.errors import TextError
 from charlstm.settings import DataSettings
-from charlstm.text.vocabulary import BOUNDARY, normalize_newlines
+from charlstm.text.characters import BOUNDARY, normalize_newlines
 
 MOST_BLANKS = 1 << 16  # in a row that wait to be seen whole
 PIECE_DOCUMENTS = 4096  # of records that are handed on together, as each piece has a cost of its own

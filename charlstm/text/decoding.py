@@ -5,17 +5,17 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from charlstm.settings import DataSettings
-from charlstm.text.cutting import STREAM, Cut, cut_documents
-from charlstm.text.text_files import TextFile, read_chunks
-from charlstm.text.vocabulary import (
+from charlstm.text.characters import (
     NormalForm,
-    Vocab,
     decode_utf8,
     drop_byte_order_mark,
     normalize_form,
     normalize_newlines,
     stable_prefix,
 )
+from charlstm.text.cutting import STREAM, Cut, cut_documents
+from charlstm.text.text_files import TextFile, read_chunks
+from charlstm.text.vocabulary import Vocab
 
 
 class Digest(Protocol):

@@ -1,12 +1,10 @@
 """Characters or bytes ↔ ids: build, save, load, and what an unknown character becomes.
 
-V: vocabulary size. A *code* is a code point, or a byte's value in a byte vocabulary.
+V: vocabulary size. A *code* is a code point, or a byte's value in a byte vocabulary (`characters`).
 """
 
-import codecs
 import json
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,21 +15,26 @@ import numpy.typing as npt
 
 from charlstm.errors import RunError, TextError
 from charlstm.settings import DataSettings
+from charlstm.text.characters import (
+    BOUNDARY,
+    Codes,
+    NormalForm,
+    code_points,
+    decode_utf8,
+    drop_byte_order_mark,
+    name_characters,
+    normalize_form,
+    normalize_newlines,
+)
 
 Unit: TypeAlias = Literal["char", "byte"]
 UnknownPolicy: TypeAlias = Literal["error", "skip", "replace"]
 Newline: TypeAlias = Literal["keep", "normalize"]
-NormalForm: TypeAlias = Literal["none", "nfc", "nfkc"]
 Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
-Codes: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
-CODE_POINTS = 0x110000
 REPLACEMENT_CHARACTER = "\ufffd"  # what the unknown symbol looks like in decoded text
-BOUNDARY = "\udc00"  # between two documents in text: a lone surrogate, which no decoded text holds
 BOUNDARY_SHOWN = "\u2403"  # what the boundary symbol looks like in a table; it is never printed as text
-MOST_MARKS = 10_000  # that are looked at in search of a character to which they belong
 HINT_CHARS = 50
-_NAMED_AT_MOST = 5
 NEWER_FIELDS: dict[str, Any] = {"normalize": "none", "has_boundary": False}  # that earlier files lack, and their values
 
 
@@ -245,74 +248,6 @@ def shared_ids(vocab: Vocab, other: Vocab) -> tuple[list[int], list[int]]:
         if own is not None and theirs is not None:
             pairs.append((own, theirs))
     return [own for own, _ in pairs], [theirs for _, theirs in pairs]
-
-
-def name_characters(characters: Sequence[str]) -> str:
-    """A few characters as a sentence names them: "'é' (U+00E9), 'ß' (U+00DF) and 3 more"."""
-    named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters[:_NAMED_AT_MOST])
-    more = len(characters) - _NAMED_AT_MOST
-    return f"{named} and {more} more" if more > 0 else named
-
-
-def code_points(text: str) -> Codes:
-    """The code of each character, as uint8 where all are below 256, else uint32.
-
-    `text` holds no lone surrogate but BOUNDARY.
-    """
-    try:
-        return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
-    except UnicodeEncodeError:
-        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def normalize_newlines(text: str) -> str:
-    r"""The text with \r\n and \r as \n."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def normalize_form(text: str, form: NormalForm) -> str:
-    """The text in one of Unicode's normal forms (UAX 15)."""
-    return text if form == "none" else unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
-
-
-def stable_prefix(text: str) -> int:
-    """How much of a text can be put into a normal form before more of it is known: all before its last safe character.
-
-    A character is safe if nothing before it can be joined with it: if it decomposes to no mark and no Hangul vowel or
-    final consonant in the first place. Beyond MOST_MARKS without one, all.
-    """
-    for place in range(len(text) - 1, max(0, len(text) - MOST_MARKS) - 1, -1):
-        first = unicodedata.normalize("NFKD", text[place])[0]
-        if not unicodedata.category(first).startswith("M") and not "\u1160" <= first <= "\u11ff":
-            return place
-    return len(text) if len(text) > MOST_MARKS else 0
-
-
-def drop_byte_order_mark(head: bytes, *, where: str) -> bytes:
-    """The beginning of a UTF-8 text (4 bytes or more, or all of it) without its mark; raises TextError for UTF-16."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
-        wide = head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
-        encoding = "UTF-32" if wide else "UTF-16"
-        raise TextError(
-            f"{where} is {encoding} (by its byte-order mark), not UTF-8; convert it with: iconv -f {encoding} -t UTF-8"
-        )
-    return head.removeprefix(codecs.BOM_UTF8)
-
-
-def decode_utf8(data: bytes, *, final: bool, where: str, offset: int, line: int) -> tuple[str, int]:
-    """The text of `data` and how many of its bytes that took: not those of an unfinished character, unless `final`.
-
-    `offset` (from 0) and `line` (from 1) are where `data` begins; invalid UTF-8 raises TextError naming both.
-    """
-    try:
-        return codecs.utf_8_decode(data, "strict", final)
-    except UnicodeDecodeError as error:
-        newlines = data.count(b"\n", 0, error.start)
-        raise TextError(
-            f"{where} is not valid UTF-8 at byte offset {offset + error.start}, "
-            f"line {line + newlines} (0x{data[error.start]:02x}); "
-            "convert it to UTF-8, or set data.unit to byte"
-        ) from None
 
 
 def _characters(codes: Codes) -> list[str]:

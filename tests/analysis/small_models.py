@@ -7,7 +7,8 @@ import numpy as np
 from charlstm.inference import Engine
 from charlstm.runs import Run
 from charlstm.settings import DataSettings, ModelSettings, Settings
-from charlstm.text.vocabulary import CODE_POINTS, Vocab, build_vocab, code_points
+from charlstm.text.characters import CODE_POINTS, code_points
+from charlstm.text.vocabulary import Vocab, build_vocab
 from charlstm.weights import weight_shapes
 
 L, H, E = 2, 9, 4

@@ -146,7 +146,7 @@ HOSTILE = "test_hostile_runs.py::test_hostile_text_in_a_message_moves_no_termina
 STRANGERS = "test_hostile_runs.py::test_hostile_sources_are_not_touched"
 LEFT_OVERS = "../runs/test_folder.py::test_runs_writer_clears_what_a_killed_one_left"
 
-FILES, FOLDER, CHECKPOINTS = "files.py", "runs/folder.py", "runs/checkpoints.py"
+FILES, FOLDER, WRITING, CHECKPOINTS = "files.py", "runs/folder.py", "runs/writing.py", "runs/checkpoints.py"
 NO_BEST = "msgspec.structs.replace(checkpoint.progress, best_loss=None, best_step=None)"
 SEEDED = {
     "checksums not compared": Fault(CHECKPOINTS, "_verified", never("hexdigest"), FLIPS),
@@ -158,7 +158,7 @@ SEEDED = {
         CHECKPOINTS, "save_checkpoint", earlier("_remove_old", than="_point"), SAVES
     ),
     "the best rotated out": Fault(CHECKPOINTS, "_remove_old", smaller_sets, SAVES),
-    "left-overs kept": Fault(FOLDER, "only_writer", without("remove"), LEFT_OVERS),
+    "left-overs kept": Fault(WRITING, "only_writer", without("remove"), LEFT_OVERS),
     "metrics not cut back": Fault("training/session.py", "resume_session", without("extend"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),
@@ -180,7 +180,7 @@ SEEDED = {
     "no way back to an older checkpoint": Fault(CHECKPOINTS, "read_newest_undamaged", loops_not, FALLBACK),
     "a text not read a second time": Fault("text/corpus.py", "prepare_corpus", never("hexdigest"), GROWING),
     "a folder not known again": Fault(
-        FOLDER, "refuse_replaced", body("pass"), f"{SHARED}_folder_that_another_run_took_is_not_written_into"
+        WRITING, "refuse_replaced", body("pass"), f"{SHARED}_folder_that_another_run_took_is_not_written_into"
     ),
     "a moved pointer not read again": Fault(
         CHECKPOINTS,

@@ -11,12 +11,12 @@ import pytest
 
 from charlstm.errors import RunError
 from charlstm.files import UNFINISHED
+from charlstm.runs import Run, open_run
 from charlstm.runs.checkpoints import (
     KEPT_LATEST,
     checkpoint_names,
     read_checkpoint,
 )
-from charlstm.runs.folder import Run, open_run
 
 from .saved import FILES, SETTINGS, VOCAB, contents, leftovers, save, step_of, steps_kept
 

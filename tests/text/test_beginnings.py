@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from charlstm.settings import DataSettings
 from charlstm.text import Beginnings, Lanes, Vocab, WithBeginnings, start_id
 from charlstm.text.beginnings import REACH_CHARS
-from charlstm.text.vocabulary import build_vocab, code_points
+from charlstm.text.characters import code_points
+from charlstm.text.vocabulary import build_vocab
 
 
 def vocab_of(symbols: str) -> Vocab:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from charlstm.errors import TextError
 from charlstm.settings import DataSettings
 from charlstm.text import Corpus, Cut, text_files
+from charlstm.text.characters import BOUNDARY
 from charlstm.text.corpus import encode_source, prepare_corpus
 from charlstm.text.cutting import cut_documents
-from charlstm.text.vocabulary import BOUNDARY
 
 PIECES = st.lists(st.text(st.sampled_from("ab\r\n \t"), max_size=6), max_size=12)
 

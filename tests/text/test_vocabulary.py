@@ -1,7 +1,6 @@
 """Vocabulary: round trips, policies for unknown characters, and a strict reader."""
 
 import json
-import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +10,12 @@ from hypothesis import strategies as st
 
 from charlstm.errors import RunError, TextError
 from charlstm.text import end_id, start_id
-from charlstm.text.vocabulary import (
+from charlstm.text.characters import (
     BOUNDARY,
-    BOUNDARY_SHOWN,
     CODE_POINTS,
-    Vocab,
     code_points,
-    name_characters,
-    normalize_newlines,
-    shared_ids,
-    stable_prefix,
 )
+from charlstm.text.vocabulary import BOUNDARY_SHOWN, Vocab, shared_ids
 
 from ..analysis.small_models import vocab_of
 
@@ -94,7 +88,6 @@ def test_end_id_of_a_stream_is_its_line_end():
 def test_vocab_unifies_line_ends_of_a_prompt(unit):
     vocab = vocab_of("ab\n", unit=unit, newline="normalize")
     assert vocab.to_bytes(vocab.encode_text("a\r\nb\ra\n\r", where="it")) == b"a\nb\na\n\n"
-    assert normalize_newlines("\u2028\x85\x0c") == "\u2028\x85\x0c"
 
 
 def test_vocab_refuses_and_names_unknown_characters_with_policy_error():
@@ -170,11 +163,6 @@ def test_vocab_holds_every_character_there_is():
     assert Vocab.from_json(vocab.to_json(), where="it") == vocab
 
 
-def test_vocab_names_a_few_characters():
-    assert name_characters("a\n") == r"'a' (U+0061), '\n' (U+000A)"
-    assert name_characters("abcdefg").endswith("'e' (U+0065) and 2 more")
-
-
 @given(char_vocabs)
 def test_vocab_survives_json(vocab):
     assert Vocab.from_json(vocab.to_json(), where="it") == vocab
@@ -242,20 +230,3 @@ def test_vocab_names_the_form_in_which_an_unknown_character_is_known(known, text
         vocab_of(known).encode_text(text, where="the prompt")
     assert vocab_of(known).form_hint(code_points("ж")) == ""
     assert form in vocab_of(known).form_hint(code_points(text + "a\u0301\u0316" * 1_000_000))  # or it would take hours
-
-
-def test_vocab_stable_prefixes_end_where_nothing_is_joined():
-    seconds = {0x1161 + n for n in range(21)} | {0x11A8 + n for n in range(27)}
-    for code in range(CODE_POINTS):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            seconds.add(int(parts[1], 16))
-    for code in range(CODE_POINTS):
-        character = chr(code)
-        if not 0xD800 <= code < 0xE000 and stable_prefix(f"a{character}") == 1:
-            first = unicodedata.normalize("NFKD", character)[0]
-            assert unicodedata.combining(first) == 0, hex(code)
-            assert ord(first) not in seconds, hex(code)
-    assert stable_prefix("ab") == 1
-    assert stable_prefix("a\u0301\u0301") == 0
-    assert stable_prefix("a" + "\u0301" * 20_000) == 20_001  # however many marks, memory stays bounded

@@ -17,7 +17,7 @@ def set_betas(first: float, second: float) -> Change:
     """AdamW, of what Muon does not move, with other decay rates of its two moments."""
 
     def change(trainer: Any) -> Callable[[], None]:
-        for group in trainer.optimizers[-1].param_groups:
+        for group in trainer.optimizers.each[-1].param_groups:
             group["betas"] = (first, second)
         return lambda: None
 
@@ -28,7 +28,7 @@ def average_weights(trainer: Any) -> Callable[[], None]:
     """Measure the running mean of the weights (Polyak & Juditsky 1992), which the training loss never sees."""
     parameters = list(trainer.model.parameters())
     means = [parameter.detach().clone() for parameter in parameters]
-    last = trainer.optimizers[-1]
+    last = trainer.optimizers.each[-1]
     step = last.step
 
     def step_and_average() -> None:
@@ -146,8 +146,9 @@ class SOAP(torch.optim.Optimizer):
 
 def use_soap(trainer: Any) -> Callable[[], None]:
     """SOAP in the place of Muon."""
-    muon, *others = trainer.optimizers
-    trainer.optimizers = [SOAP(muon.param_groups[0]["params"], len(trainer.model.core.cell.gates)), *others]
+    muon, *others = trainer.optimizers.each
+    soap = SOAP(muon.param_groups[0]["params"], len(trainer.model.core.cell.gates))
+    trainer.optimizers = optimizers.Optimizers([soap, *others])
     return lambda: None
 
 

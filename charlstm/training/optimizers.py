@@ -71,16 +71,53 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return (x.T if is_tall else x).to(matrix.dtype)
 
 
+class Optimizers:
+    """What moves the parameters of a model: torch's optimisers, each for some of them."""
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.each = list(optimizers)
+        self._of = {
+            parameter: optimizer
+            for optimizer in self.each
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+
+    def step(self, rate: float) -> None:
+        """Move every parameter, at a learning rate."""
+        for optimizer in self.each:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+
+    def clear(self) -> None:
+        """Forget what is kept between steps."""
+        for optimizer in self.each:
+            optimizer.state.clear()
+
+    def kept_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """What is kept of a parameter between steps, by name; what is put there counts."""
+        kept: dict[str, Tensor] = self._of[parameter].state[parameter]
+        return kept
+
+    def kept_shapes(self, parameter: nn.Parameter) -> dict[str, tuple[int, ...]]:
+        """The shapes of what is kept of a parameter after a step, by name."""
+        shape = tuple(parameter.shape)
+        if isinstance(self._of[parameter], Muon):
+            return {"momentum": shape}
+        return {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+
+
 def build_optimizers(
     model: Model, settings: TrainingSettings, *, dtype: torch.dtype, map_tensors: MapTensors
-) -> list[torch.optim.Optimizer]:
-    """What moves the parameters of a model, each some; decay acts on matrices only (Loshchilov & Hutter 2019).
+) -> Optimizers:
+    """What moves a model's parameters by the settings; decay acts on matrices only (Loshchilov & Hutter 2019).
 
     dtype, map_tensors: as for `Muon`.
     """
     rate, decay, parameters = settings.learning_rate, settings.weight_decay, list(model.parameters())
     if settings.optimizer == "adam":  # Kingma & Ba 2015
-        return [torch.optim.Adam(parameters, lr=rate, fused=True)]
+        return Optimizers([torch.optim.Adam(parameters, lr=rate, fused=True)])
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
     optimizers: list[torch.optim.Optimizer] = []
     if settings.optimizer == "muon":
@@ -89,12 +126,4 @@ def build_optimizers(
         optimizers.append(Muon(recurrent, lr=rate, weight_decay=decay, dtype=dtype, map_tensors=map_tensors))
         matrices = [p for p in matrices if all(p is not other for other in recurrent)]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)]
-
-
-def kept_shapes(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, tuple[int, ...]]:
-    """What an optimiser keeps of a parameter between steps, by name."""
-    shape = tuple(parameter.shape)
-    if isinstance(optimizer, Muon):
-        return {"momentum": shape}
-    return {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+    return Optimizers([*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)])

@@ -23,11 +23,12 @@ from charlstm.cells import State
 from charlstm.errors import DivergedError, RunError
 from charlstm.evaluation import DOCUMENTS, Tally, evaluate
 from charlstm.machine import Machine
-from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lanes
+from charlstm.networks import Model, Objective
 from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
-from charlstm.text import Batch, Batches, Ids
-from charlstm.training.optimizers import build_optimizers, kept_shapes
+from charlstm.text import Batches, Ids
+from charlstm.training.gradients import compute_gradients
+from charlstm.training.optimizers import build_optimizers
 from charlstm.training.schedule import (
     begin_plan,
     count_pause,
@@ -95,9 +96,6 @@ class Trainer:
         self.shards = machine.make_shards()
         map_tensors = self.shards.each if self._local else self.shards.map_tensors
         self.optimizers = build_optimizers(model, settings, dtype=machine.dtype, map_tensors=map_tensors)
-        self._optimizer_of = {
-            p: each for each in self.optimizers for group in each.param_groups for p in group["params"]
-        }
         self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step, of the lanes that this process computes
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
@@ -132,7 +130,7 @@ class Trainer:
         """A copy of the whole state as values; every process takes part."""
         training: Arrays = {}
         for name, parameter in self.model.named_parameters():
-            for key, value in self._kept_of(parameter).items():
+            for key, value in self.optimizers.kept_of(parameter).items():
                 training[f"{key}.{name}"] = _array(value)
         for name, part in zip(self.model.core.cell.state, self.state or (), strict=False):
             training[f"state.{name}"] = self.processes.join(_array(part), axis=1)
@@ -149,8 +147,7 @@ class Trainer:
         """
         self._check_training(checkpoint.training, checkpoint.progress.step)
         parameters = dict(self.model.named_parameters())
-        for optimizer in self.optimizers:
-            optimizer.state.clear()
+        self.optimizers.clear()
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
@@ -162,7 +159,7 @@ class Trainer:
             if kind == "state":
                 parts[name] = value
             else:
-                self._kept_of(parameters[name])[kind] = value
+                self.optimizers.kept_of(parameters[name])[kind] = value
         self.state = tuple(parts[name] for name in self.model.core.cell.state) if parts else None
         progress = checkpoint.progress
         if not progress.chars:  # an earlier version's, which trained on as many in each step
@@ -175,7 +172,7 @@ class Trainer:
         expected: dict[str, tuple[int, ...]] = {}
         if step:
             for name, parameter in self.model.named_parameters():
-                shapes = kept_shapes(self._optimizer_of[parameter], parameter)
+                shapes = self.optimizers.kept_shapes(parameter)
                 expected |= {f"{kind}.{name}": shape for kind, shape in shapes.items()}
             lanes = len(self.batches.batch(step - 1).fresh)
             state = self.model.core.zero_state(lanes, like=self.model.output.bias)
@@ -193,11 +190,23 @@ class Trainer:
                 )
 
     def _train_step(self) -> StepFacts:
-        """Forward, loss, backward, clip, update, on the next batch."""
+        """Forward and backward, clip, update, on the next batch."""
         begin, step = time.perf_counter(), self.progress.step
         pause = 0.0 if self.counted_until is None else max(0.0, begin - self.counted_until)
         batch = self.batches.batch(step)
-        losses, state = self._backward(batch, step)
+        losses, gradients, state = compute_gradients(
+            self.model,
+            self.objective,
+            batch,
+            self.state,
+            settings=self.settings,
+            step=step,
+            machine=self.machine,
+            shards=self.shards,
+            local=self._local,
+        )
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
         limit = self.settings.clip_norm if self.settings.clip_norm is not None else math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         loss, grad_norm, pause = self._agree(losses, grad_norm, pause)
@@ -206,10 +215,7 @@ class Trainer:
             self.progress = count_pause(self.progress, pause)
         self.progress = plan_steps(self.progress, self.settings, **self._sizes)
         rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+        self.optimizers.step(rate)
         self.state = state
         self.counted_until = time.perf_counter()
         before = self.progress.seconds
@@ -225,40 +231,6 @@ class Trainer:
             step_seconds=self.progress.seconds - before,
             total_steps=self.progress.total_steps,
         )
-
-    def _backward(self, batch: Batch, step: int) -> tuple[list[float], State]:
-        """Set every gradient; return the losses of this process's shards and the state after its lanes.
-
-        A shard is a function of the weights, its lanes and (seed, step, shard) alone, and gradients are added in an
-        order that depends on nothing but their number, so it does not matter which thread or process computed them.
-        """
-        parameters = list(self.model.parameters())
-        lanes = batch.inputs.shape[1]
-        own = batch.of_lanes(self.shards.own_lanes(lanes))
-        inputs, following, mask = (torch.from_numpy(part).to(self.machine.device) for part in own[:3])
-        counted = max(1, int(batch.mask.sum()))
-        state = reset_lanes(self.state, own.fresh)
-        exchanged = torch.bfloat16 if self.settings.gradient_compression == "bf16" else torch.float32
-
-        def compute_shard(shard: int, lanes: slice) -> tuple[torch.Tensor, list[torch.Tensor], State]:
-            ids = inputs[:, lanes]
-            masks = self.model.core.draw_masks(ids.shape[1], self._generator(step, shard))
-            logits, after = self.model(ids, lanes_of(state, lanes), masks=masks, dtype=self.machine.dtype)
-            loss = self.objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
-            gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss, parameters)]
-            return loss.detach(), gradients, tuple(part.detach() for part in after)
-
-        results = self.shards.map(compute_shard, lanes)
-        if self._local:
-            sums = [sum(of_shards) for of_shards in zip(*(gradients for _, gradients, _ in results), strict=True)]
-            sums = [each * (counted / max(1, int(own.mask.sum()))) for each in sums]
-        else:
-            gradients = [of_shard for _, of_shard, _ in results]
-            sums = self.shards.sum(gradients, lanes, like=parameters, dtype=exchanged)
-        for parameter, gradient in zip(parameters, sums, strict=True):
-            parameter.grad = gradient.to(parameter.dtype)
-        states = [after for _, _, after in results] or [self.model.core.zero_state(0, like=self.model.output.bias)]
-        return [float(loss) for loss, _, _ in results], join_lanes(states)
 
     def _agree(self, losses: list[float], grad_norm: float, pause: float) -> tuple[float, float, float]:
         """The loss of all shards; the norm, or the mean of the processes' own; and the pause that rank 0 has measured.
@@ -280,21 +252,11 @@ class Trainer:
         """Average the weights of the processes, and what the optimisers keep, after local steps."""
         tensors = [parameter.data for parameter in self.model.parameters()]
         for parameter in self.model.parameters():
-            tensors += [value for name, value in self._kept_of(parameter).items() if name != "step"]
+            tensors += [value for name, value in self.optimizers.kept_of(parameter).items() if name != "step"]
         own = {self.processes.rank: tensors}
         sums = self.processes.sum(own, self.processes.size, like=tensors, dtype=torch.float32)
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.copy_(total / self.processes.size)
-
-    def _kept_of(self, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
-        """What an optimiser keeps of a parameter between steps."""
-        kept: dict[str, torch.Tensor] = self._optimizer_of[parameter].state[parameter]
-        return kept
-
-    def _generator(self, step: int, shard: int) -> torch.Generator:
-        """Random numbers that depend on the seed, the step and the shard alone."""
-        (seed,) = np.random.SeedSequence((self.settings.seed, step, shard)).generate_state(1, np.uint64)
-        return torch.Generator(self.machine.device).manual_seed(int(seed))
 
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""

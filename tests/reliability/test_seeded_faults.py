@@ -144,7 +144,7 @@ TRAINER = "../training/test_trainer.py"
 SHARED = "test_shared_places.py::test_shared"
 HOSTILE = "test_hostile_runs.py::test_hostile_text_in_a_message_moves_no_terminal"
 STRANGERS = "test_hostile_runs.py::test_hostile_sources_are_not_touched"
-LEFT_OVERS = "../runs/test_folder.py::test_runs_writer_clears_what_a_killed_one_left"
+LEFT_OVERS = "../runs/test_writing.py::test_runs_writer_clears_what_a_killed_one_left"
 
 FILES, FOLDER, WRITING, CHECKPOINTS = "files.py", "runs/folder.py", "runs/writing.py", "runs/checkpoints.py"
 NO_BEST = "msgspec.structs.replace(checkpoint.progress, best_loss=None, best_step=None)"
@@ -162,12 +162,12 @@ SEEDED = {
     "metrics not cut back": Fault("training/session.py", "resume_session", without("extend"), "test_kills.py"),
     "a failed save not retried": Fault("training/recorder.py", "Recorder.save", raises_always, ONCE),
     "a failed write not noticed": Fault(FILES, "write_folder", errors_unseen, SAVES),
-    "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("_kept_of"), RESUMES),
+    "Adam's moments forgotten": Fault("training/trainer.py", "Trainer.restore", without("kept_of"), RESUMES),
     "the recurrent state forgotten": Fault(
         "training/trainer.py", "Trainer.restore", assigning("state", "None"), RESUMES
     ),
     "dropout not a function of the step": Fault(
-        "training/trainer.py", "Trainer._generator", reading("step", "0"), TRAINER
+        "training/gradients.py", "_random_numbers", reading("step", "0"), TRAINER
     ),
     "the best so far forgotten": Fault(
         "training/trainer.py",

@@ -43,7 +43,7 @@ def test_trainer_takes_the_rate_of_each_step() -> None:
     trainer = make(max_steps=9)
     for facts in trainer.steps():
         assert facts.learning_rate == learning_rate_at(facts.step - 1, trainer.settings, 9)
-        assert {group["lr"] for each in trainer.optimizers for group in each.param_groups} == {facts.learning_rate}
+        assert {group["lr"] for each in trainer.optimizers.each for group in each.param_groups} == {facts.learning_rate}
 
 
 @pytest.mark.parametrize(("optimizer", "decay"), [("adamw", 0.1 * 0.5), ("muon", 0.1 * 0.5), ("adam", 0.0)])
@@ -57,7 +57,7 @@ def test_trainer_weight_decay_is_that_of_adamw_and_acts_on_matrices_only(
             parameter.fill_(2.0)
             parameter.grad = torch.zeros_like(parameter)
     settings = TrainingSettings(optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
-    for each in build_optimizers(model, settings, dtype=torch.float32, map_tensors=one_by_one):
+    for each in build_optimizers(model, settings, dtype=torch.float32, map_tensors=one_by_one).each:
         each.step()
     for name, parameter in model.named_parameters():
         if "weight_ch" not in name:

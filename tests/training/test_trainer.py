@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from charlstm.networks import CharLM
 from charlstm.runs.progress import decode_progress
 from charlstm.text import Batch
+from charlstm.training.optimizers import Optimizers
 
 from ..small_runs import bits
 from .trainers import EPOCH, LANE, STILL, B, E, H, T, V, enlarge_weights, losses, make, shown, take, text
@@ -207,7 +208,7 @@ def test_trainer_carries_the_state_through_an_epoch_and_begins_the_next_without(
 def test_trainer_clipping_bounds_the_gradient_that_is_followed(clip_norm: float | None, fraction: float | None) -> None:
     """Plain gradient descent moves the weights by the rate times the gradient, so its length can be measured."""
     trainer = make(clip_norm=clip_norm, warmup_steps=0, schedule="constant", learning_rate=0.25, dropout=0.0)
-    trainer.optimizers = [torch.optim.SGD(trainer.model.parameters(), lr=1.0)]
+    trainer.optimizers = Optimizers([torch.optim.SGD(trainer.model.parameters(), lr=1.0)])
     before = trainer.export().weights
     (facts,) = take(trainer, 1)
     after = trainer.export().weights

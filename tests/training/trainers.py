@@ -98,10 +98,10 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 0.0) -> None:
         self.now, self.step_seconds = 0.0, step_seconds
         monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        backward = Trainer._backward
+        compute = trainer_module.compute_gradients
 
-        def timed(trainer: Trainer, *args: Any) -> Any:
+        def timed(*args: Any, **more: Any) -> Any:
             self.now += self.step_seconds
-            return backward(trainer, *args)
+            return compute(*args, **more)
 
-        monkeypatch.setattr(Trainer, "_backward", timed)
+        monkeypatch.setattr(trainer_module, "compute_gradients", timed)

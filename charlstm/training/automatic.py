@@ -1,6 +1,6 @@
 """Automatic settings: a model and how to train it, from the text, the time there is, and the speed of the machine.
 
-Letters: `N` characters to train on, `D` characters that training reads, `V` vocabulary, `H` hidden.
+Letters: `N` characters of the text, `D` characters that training reads, `V` vocabulary, `H` hidden.
 
 The constants are estimates from single trials on texts from 40 kB to 12 MB; docs/learning.md has them, and what has
 not been checked yet.
@@ -24,7 +24,9 @@ RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
 RATE = 0.02  # of Muon, from a few hundred steps to thousands
 WINDOW_CHARS = 64
-VALIDATIONS = 10  # in a run
+MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
+MOST_VALIDATIONS = 10  # in a run, or as many as add a tenth to the time of training
+VALIDATION_COST = 1 / 3  # of training on as many characters
 
 
 def choose_settings(
@@ -34,25 +36,31 @@ def choose_settings(
 
     given: dotted paths. chars: N. flop_per_second: of training here (`machine.training_speed`).
     """
-    training = settings.training
-    lanes = 16 if chars < SHORT_TEXT_CHARS else 64
+    training, split = settings.training, settings.data.split
+    if "data.split" not in given and split[1] * chars > MOST_VALIDATED_CHARS:
+        validated = float(f"{MOST_VALIDATED_CHARS / chars:.2g}")
+        split = (round(1 - validated, 9), validated, 0.0)
+    to_train, to_validate = (max(1, round(part * chars)) for part in split[:2])
+    lanes = 16 if to_train < SHORT_TEXT_CHARS else 64
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
     seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
 
     def chars_read(model: ModelSettings) -> float:
         in_time = seconds * flop_per_second / training_flop(model, vocab_size)
-        return min(in_time, most_passes * chars, most_steps * lanes * WINDOW_CHARS)
+        return min(in_time, most_passes * to_train, most_steps * lanes * WINDOW_CHARS)
 
     hidden_sizes = [settings.model.hidden_size] if "model.hidden_size" in given else HIDDEN_SIZES
     sizes = [replace(settings.model, hidden_size=size, embedding_size=min(128, size)) for size in hidden_sizes]
     fitting = [size for size in sizes if chars_read(size) >= CHARS_A_WEIGHT * count_weights(size, vocab_size)]
     model = fitting[-1] if fitting else sizes[0]
-    passes = chars_read(model) / chars
+    passes = chars_read(model) / to_train
     dropout = min(MOST_DROPOUT, max(0.0, DROPOUT_A_DOUBLING * math.log2(passes / LEAST_PASSES)))
-    steps = math.ceil(passes * chars / (lanes * WINDOW_CHARS))
-    every = max(1, steps // VALIDATIONS)
+    steps = math.ceil(passes * to_train / (lanes * WINDOW_CHARS))
+    validations = min(MOST_VALIDATIONS, 0.1 * passes * to_train / (VALIDATION_COST * to_validate))
+    every = math.ceil(steps / max(1, validations))
     chosen: dict[str, Any] = {
+        "data.split": split,
         "model.hidden_size": model.hidden_size,
         "model.embedding_size": model.embedding_size,
         "model.dropout": round(dropout, 2),
@@ -62,10 +70,12 @@ def choose_settings(
         "training.optimizer": "muon",
         "training.learning_rate": RATE,
         "training.validate_every_steps": every,
-        "training.save_every_steps": every,
+        "training.save_every_steps": min(every, training.save_every_steps),
     }
     if passes == MOST_PASSES:
         chosen["training.max_epochs"] = MOST_PASSES
+    if split == settings.data.split:
+        del chosen["data.split"]
     if "training.optimizer" in given and training.optimizer != "muon":
         del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
     chosen = {path: value for path, value in chosen.items() if path not in given}
@@ -73,5 +83,5 @@ def choose_settings(
         section, _, name = path.partition(".")
         settings = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
     named = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in chosen.items() if "every" not in path)
-    passed = f"{passes:,.{0 if passes >= 10 else 1}f} passes over {chars:,} characters"
+    passed = f"{passes:{',.0f' if passes >= 10 else '.2g'}} passes over {to_train:,} characters"
     return settings, f"{named}: {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

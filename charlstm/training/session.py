@@ -148,16 +148,16 @@ def start_session(
             runs.refuse_taken(folder)
     told = refuse_different(processes, settings)
     corpus = read_text(processes, lambda: read_corpus(settings.data, stdin=stdin))
-    with processes.agreeing():
-        parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
-    chars = len(parts.train)
     chosen = None
     if given is not None:
         machines = processes.size // processes.local_size
         speed = machines * processes.share_number(speed_here(settings) if processes.leads else 0.0)
         settings, chosen = choose_settings(
-            settings, given, chars=chars, vocab_size=corpus.vocab.size, flop_per_second=speed
+            settings, given, chars=len(corpus.ids), vocab_size=corpus.vocab.size, flop_per_second=speed
         )
+    with processes.agreeing():
+        parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
+    chars = len(parts.train)
     fit = fit_batch if documents is None else fit_document_batch
     training, warnings = fit(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus, parts, processes)

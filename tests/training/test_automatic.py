@@ -65,6 +65,17 @@ def test_what_was_given_stays(value: str) -> None:
     assert name not in same
 
 
+def test_of_a_long_text_little_validates_and_validating_takes_little_of_the_time() -> None:
+    for chars in (10**6, 10**7, 10**8):
+        settings = chosen(chars, 1e11, 1.0)
+        train, validated, test = settings.data.split
+        assert (train + validated, test) == (pytest.approx(1.0), 0.0)
+        assert validated * chars == pytest.approx(min(250_000, chars / 10), rel=0.05)
+        read_between = settings.training.validate_every_steps * settings.training.batch_size * 64
+        assert validated * chars / 3 < 0.11 * read_between
+    assert chosen(10**8, 1e11, 1.0, "data.split=[0.8,0.1,0.1]").data.split == (0.8, 0.1, 0.1)
+
+
 def test_without_minutes_the_passes_that_were_asked_for_decide() -> None:
     settings = chosen(10**6, 2e11, None)
     assert settings.training.max_epochs == 3

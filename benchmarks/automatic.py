@@ -1,0 +1,211 @@
+"""Settings that `charlstm train TEXT` chooses, beside a search of ten times the budget, on five texts.
+
+python benchmarks/automatic.py run [--texts NAME …] [--minutes M] [--processes N] [--rows FILE]
+python benchmarks/automatic.py table [--rows FILE]
+
+The search begins with the chosen settings. Each of its ten trials has as many minutes as they had, and is the best so
+far with one thing changed; a change that gained is tried again instead of its opposite. Losses are the best
+validation's. Every trial has one thread, and as many run at a time as there are processes. Rows are written as they
+come and are not measured again, so a run that was stopped goes on.
+
+The texts come with the project, with Python and with torch: the first 20,000 characters of a story, names, Python's
+reference (pydoc), torch's C++ headers and torch's Python files, up to 46 million characters.
+"""
+
+import argparse
+import json
+import pydoc_data.topics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import measure
+import torch
+import yaml
+
+from charlstm.training.automatic import HIDDEN_SIZES
+
+DATA = measure.HERE.parent / "data"
+ROWS = measure.HERE / "automatic.jsonl"
+TORCH = Path(torch.__file__).parent
+TRIALS = 10
+Values = dict[str, Any]  # by the settings' dotted paths
+
+
+def joined(pattern: str) -> str:
+    return "".join(path.read_text(errors="replace") for path in sorted(TORCH.glob(pattern)))
+
+
+TEXTS: Mapping[str, Callable[[], str]] = {
+    "story": lambda: (DATA / "the-tide-clock.txt").read_text()[:20_000],
+    "names": lambda: (DATA / "names.txt").read_text(),
+    "reference": lambda: "".join(pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)),
+    "headers": lambda: joined("include/**/*.h"),
+    "python": lambda: joined("**/*.py"),
+}
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change to settings, and the move that is tried only if this one gained nothing."""
+
+    name: str
+    change: Callable[[Values], Values]
+    opposite: str | None = None
+
+
+def resized(values: Values, by: int) -> Values:
+    number = HIDDEN_SIZES.index(values["model.hidden_size"]) + by
+    return {"model.hidden_size": HIDDEN_SIZES[min(max(0, number), len(HIDDEN_SIZES) - 1)]}
+
+
+def dropped(values: Values, by: float) -> Values:
+    dropout = min(0.8, max(0.0, values["model.dropout"] + by))
+    return {"model.dropout": round(dropout, 2), "model.recurrent_dropout": round(0.6 * dropout, 2)}
+
+
+def relaned(values: Values, by: float) -> Values:
+    lanes, rate = values["training.batch_size"], values["training.learning_rate"]
+    return {"training.batch_size": round(lanes * by), "training.learning_rate": round(rate * by**0.5, 5)}
+
+
+def rerated(values: Values, by: float) -> Values:
+    return {"training.learning_rate": round(values["training.learning_rate"] * by, 5)}
+
+
+def in_other_order(values: Values) -> Values:
+    return {"training.segment_steps": None if values["training.segment_steps"] else 16}
+
+
+MOVES = [
+    Move("larger", lambda values: resized(values, 1), "smaller"),
+    Move("smaller", lambda values: resized(values, -1)),
+    Move("more dropout", lambda values: dropped(values, 0.15), "less dropout"),
+    Move("less dropout", lambda values: dropped(values, -0.15)),
+    Move("half the lanes", lambda values: relaned(values, 0.5), "twice the lanes"),
+    Move("twice the lanes", lambda values: relaned(values, 2.0)),
+    Move("lower rate", lambda values: rerated(values, 1 / 1.5), "higher rate"),
+    Move("higher rate", lambda values: rerated(values, 1.5)),
+    Move("in another order", in_other_order),
+    Move("one layer", lambda _: {"model.num_layers": 1}, "three layers"),
+    Move("three layers", lambda _: {"model.num_layers": 3}),
+]
+
+
+def next_move(rows: list[dict[str, Any]], values: Values) -> Move | None:
+    """The first move that changes the settings and did not fail before, nor is the opposite of one that gained."""
+    best, given_up = rows[0]["loss"], set[str | None]()
+    for row in rows[1:]:
+        move = next(move for move in MOVES if move.name == row["changed"])
+        gained = row["loss"] < best
+        best = min(best, row["loss"])
+        given_up.add(move.opposite if gained else move.name)
+    left = [move for move in MOVES if move.name not in given_up]
+    return next((move for move in left if {**values, **move.change(values)} != values), None)
+
+
+def train(text: Path, minutes: float, values: Values | None, base: Path | None, run: Path) -> dict[str, Any]:
+    """Train on a text by settings that are chosen for it, or by others; what came of it."""
+    fixed = {"training.max_minutes": minutes, "training.threads": 1, "training.shards": 1, "training.seed": 1}
+    settings = {**fixed, "training.sample_length": None, "training.beginning_lanes": "auto", **(values or {})}
+    written = {path: value if isinstance(value, str) else json.dumps(value) for path, value in settings.items()}
+    given = [part for path, value in written.items() for part in ("--set", f"{path}={value}")]
+    command = [*measure.CHARLSTM, "train", str(base or text), "--run", str(run), "--quiet", *given]
+    begin = time.perf_counter()
+    subprocess.run(command, check=True)
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["val_loss"] for row in found if row.get("val_loss") is not None]
+    return {"loss": round(min(losses), 4), "steps": found[-1]["step"], "seconds": round(time.perf_counter() - begin)}
+
+
+def search(name: str, args: argparse.Namespace) -> None:
+    """The chosen settings of a text and the trials that follow, as far as they have no rows yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / f"{name}.txt"
+        text.write_text(TEXTS[name](), newline="")
+        for trial in range(TRIALS + 1):
+            rows = [row for row in read_rows(args.rows) if row["text"] == name]
+            if len(rows) > trial:
+                continue
+            run = Path(folder) / str(trial)
+            row: dict[str, Any] = {"text": name, "chars": len(text.read_text()), "minutes": args.minutes}
+            if not rows:
+                row |= {"changed": "chosen", **train(text, args.minutes, None, None, run)}
+                row["settings"] = yaml.safe_load((run / "config.yaml").read_text())
+            else:
+                best = min(rows, key=lambda row: row["loss"])["settings"]
+                values = {f"{part}.{key}": value for part in ("model", "training") for key, value in best[part].items()}
+                move = next_move(rows, values)
+                if move is None:
+                    break
+                base = Path(folder) / f"{trial}.yaml"
+                base.write_text(yaml.safe_dump(best | {"data": best["data"] | {"sources": [str(text)]}}))
+                row |= {"changed": move.name, **train(text, args.minutes, move.change(values), base, run)}
+                row["settings"] = yaml.safe_load((run / "config.yaml").read_text())
+            row["settings"]["data"]["sources"] = [f"{name}.txt"]
+            with args.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print({key: value for key, value in row.items() if key != "settings"}, flush=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search for each text, several texts at a time."""
+    with ThreadPoolExecutor(args.processes) as pool:
+        for done in [pool.submit(search, name, args) for name in args.texts]:
+            done.result()
+
+
+def print_table(args: argparse.Namespace) -> None:
+    """The loss of the chosen settings, and the least that the search found."""
+    lines = []
+    for name in TEXTS:
+        rows = [row for row in read_rows(args.rows) if row["text"] == name]
+        if not rows:
+            continue
+        best = min(rows, key=lambda row: row["loss"])
+        gains, least = [], rows[0]["loss"]
+        for row in rows[1:]:
+            if row["loss"] < least:
+                least = row["loss"]
+                gains.append(f"{row['changed']} ({least:.4f})")
+        model = rows[0]["settings"]["model"]
+        chosen = f"2×{model['hidden_size']}, {model['dropout']}, {rows[0]['settings']['training']['batch_size']} lanes"
+        lines.append(
+            [
+                name,
+                f"{rows[0]['chars']:,}",
+                chosen,
+                f"{rows[0]['loss']:.4f}",
+                f"{best['loss']:.4f}",
+                f"{rows[0]['loss'] - best['loss']:.4f}",
+                ", ".join(gains),
+                len(rows) - 1,
+            ]
+        )
+    head = ["text", "characters", "chosen: layers, dropout", "loss", "least found", "difference", "by", "trials"]
+    measure.table(head, lines)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands: Mapping[str, Callable[[argparse.Namespace], None]] = {"run": run, "table": print_table}
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), metavar="NAME")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each trial")
+    parser.add_argument("--processes", type=int, default=2, help="texts at a time")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="where rows are added and read")
+    args = parser.parse_args()
+    commands[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

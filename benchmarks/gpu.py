@@ -14,9 +14,9 @@ SHAPES = [Shape(2, 512, 128, lanes, 128) for lanes in (32, 64, 128)]
 RATIO, MICROSECONDS = 1.5, 8.0  # to the plain trainer; a time step and layer, forward and backward
 
 
-def step_seconds(program: str, shape: Shape, steps: int) -> float:
+def step_seconds(program: str, shape: Shape, steps: int, *options: str) -> float:
     """Of the median step of one process."""
-    flags = [*shape.flags(), "--warmup-steps", 20, "--steps", steps]
+    flags = [*shape.flags(), "--warmup-steps", 20, "--steps", steps, *options]
     return median(measure.run_json(program, "train", *flags)["step_seconds"])
 
 
@@ -31,21 +31,26 @@ def main() -> None:
     rounds, steps = args.rounds or (1 if args.quick else 5), 20 if args.quick else 100
     figures, rows = {}, []
     for shape in SHAPES:
-        sides = {name: partial(step_seconds, f"{name}.py", shape, steps) for name in ("plain", "ours")}
+        sides = {"plain": partial(step_seconds, "plain.py", shape, steps)}
+        sides |= {
+            name: partial(step_seconds, "ours.py", shape, steps, "--precision", name) for name in ("bf16", "fp16")
+        }
         figures[shape.long_name] = found = measure.interleaved(sides, rounds)
-        plain, ours = median(found["plain"]), median(found["ours"])
-        each = 1e6 * ours / shape.sequence_length / shape.num_layers
-        losses = [measure.run_json("ours.py", "train", *shape.flags(), "--steps", 20)["losses"] for _ in range(2)]
-        rows.append(
-            [
-                shape.long_name,
-                f"{1e3 * plain:.1f} ms",
-                f"{1e3 * ours:.1f} ms",
-                target(plain / ours >= RATIO, f"{plain / ours:.2f} ≥ {RATIO}"),
-                target(each <= MICROSECONDS, f"{each:.1f} µs ≤ {MICROSECONDS:g}"),
-                "yes" if losses[0] == losses[1] else "no",
-            ]
-        )
+        for precision in ("bf16", "fp16"):
+            plain, ours = median(found["plain"]), median(found[precision])
+            each = 1e6 * ours / shape.sequence_length / shape.num_layers
+            flags = [*shape.flags(), "--steps", 20, "--precision", precision]
+            losses = [measure.run_json("ours.py", "train", *flags)["losses"] for _ in range(2)]
+            rows.append(
+                [
+                    f"{shape.long_name}, {precision}",
+                    f"{1e3 * plain:.1f} ms",
+                    f"{1e3 * ours:.1f} ms",
+                    target(plain / ours >= RATIO, f"{plain / ours:.2f} ≥ {RATIO}"),
+                    target(each <= MICROSECONDS, f"{each:.1f} µs ≤ {MICROSECONDS:g}"),
+                    "yes" if losses[0] == losses[1] else "no",
+                ]
+            )
     head = ["shape", "plain, a step", "ours", "ratio", "a time step and layer", "the same losses twice"]
     measure.table(head, rows)
     measure.finish(args, figures)

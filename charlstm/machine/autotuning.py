@@ -23,7 +23,7 @@ from charlstm.files import read_bounded, write_file
 from charlstm.machine.shards import Shards
 
 MAX_CACHE_BYTES = 1_000_000
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEASURED_FLOP = 8e9  # of a pass, about; with fewer steps than 16 what a pass costs once would count too much
 MEASURED_STEPS = (16, 32)  # T, at least and at most
 ROUNDS = 3  # in turns, so that what else the machine does for a moment falls on all tunings alike

@@ -76,7 +76,7 @@ def prepare_training(
         for precision in precisions
     ]
     fastest: Tuning | None = tunings[0]
-    if processes.leads and (len(tunings) > 1 or precisions == ["bf16"]):
+    if processes.leads and (len(tunings) > 1 or precisions != ["fp32"]):
         probe = Probe(work, lanes, device, settings.threads, cores)
         fastest = find_fastest(tunings, probe, cache=cache)
     shared = processes.share(msgspec.json.encode(fastest))
@@ -84,7 +84,7 @@ def prepare_training(
     with processes.agreeing():
         if fastest is None:
             raise SettingsError(
-                f"training.precision is bf16, but this processor cannot train {model.cell} in it: "
+                f"training.precision is {settings.precision}, but this processor cannot train {model.cell} in it: "
                 "set it to auto or fp32"
             )
     count = fastest.shards * processes.size if asked == "auto" else asked

@@ -156,8 +156,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         "auto"
     )
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Meta(description="arithmetic of the matrix products; auto: bf16 where it is faster"),
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="arithmetic of the matrix products; auto: bf16 where it is faster; fp16: for GPUs"),
     ] = "auto"
     shards: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],

@@ -16,6 +16,8 @@ from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lane
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch
 
+FP16_SCALE = 4096.0  # of the loss: fp16 ends at 6e-8, below which most gradients of a mean over a batch would lie
+
 
 class Gradients(NamedTuple):
     """What a batch gave."""
@@ -48,6 +50,7 @@ def compute_gradients(
     inputs, following, mask = (torch.from_numpy(part).to(machine.device) for part in own[:3])
     counted = max(1, int(batch.mask.sum()))
     state = reset_lanes(state, own.fresh)
+    scale = FP16_SCALE if machine.dtype == torch.float16 else 1.0  # a power of two, which changes no other bit
     exchanged = torch.bfloat16 if settings.gradient_compression == "bf16" else torch.float32
 
     def compute_shard(shard: int, lanes: slice) -> tuple[Tensor, list[Tensor], State]:
@@ -55,18 +58,18 @@ def compute_gradients(
         masks = model.core.draw_masks(ids.shape[1], _random_numbers(settings.seed, step, shard, machine.device))
         logits, after = model(ids, lanes_of(state, lanes), masks=masks, dtype=machine.dtype)
         loss = objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
-        gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss, parameters)]
+        gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss * scale, parameters)]
         return loss.detach(), gradients, tuple(part.detach() for part in after)
 
     results = shards.map(compute_shard, lanes)
     gradients = [of_shard for _, of_shard, _ in results]
     if local:
-        scale = counted / max(1, int(own.mask.sum()))
-        sums = [sum(of_shards) * scale for of_shards in zip(*gradients, strict=True)]
+        others = counted / max(1, int(own.mask.sum()))
+        sums = [sum(of_shards) * others for of_shards in zip(*gradients, strict=True)]
     else:
         sums = shards.sum(gradients, lanes, like=parameters, dtype=exchanged)
     states = [after for _, _, after in results] or [model.core.zero_state(0, like=model.output.bias)]
-    sums = [total.to(parameter.dtype) for total, parameter in zip(sums, parameters, strict=True)]
+    sums = [total.to(parameter.dtype).div_(scale) for total, parameter in zip(sums, parameters, strict=True)]
     return Gradients([float(loss) for loss, _, _ in results], sums, join_lanes(states))
 
 

@@ -16,15 +16,10 @@ from charlstm.settings import ModelSettings
 class TaskModel(nn.Module):
     """One output a step, from all that was read until then."""
 
-    def __init__(
-        self, task: Task, *, cell: str, hidden_size: int, memory: int | None, reads_inputs: bool, seed: int
-    ) -> None:
-        """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core.
-
-        reads_inputs: whether the output units read the inputs of their step beside the core.
-        """
+    def __init__(self, task: Task, *, cell: str, hidden_size: int, memory: int | None, seed: int) -> None:
+        """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core."""
         super().__init__()
-        self.input_size, self.reads_inputs = task.input_size, reads_inputs
+        self.input_size = task.input_size
         settings = ModelSettings(
             cell=cell,
             embedding_size=task.input_size,
@@ -34,7 +29,7 @@ class TaskModel(nn.Module):
             dropout=0.0,
         )
         self.core = build_core(settings)
-        self.output = nn.Linear(hidden_size + (task.input_size if reads_inputs else 0), task.output_size)
+        self.output = nn.Linear(hidden_size, task.output_size)
         generator = torch.Generator().manual_seed(seed)
         self.core.initialise(forget_bias=settings.forget_bias, generator=generator)
         if memory is not None:
@@ -47,9 +42,9 @@ class TaskModel(nn.Module):
         self, inputs: Tensor, state: State | None = None, *, masks: Masks = NO_MASKS, dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, State]:
         """Outputs (T, B, O), before any softmax. inputs: (T, B) symbols or (T, B, I) numbers."""
-        x = (inputs if inputs.is_floating_point() else F.one_hot(inputs, self.input_size)).to(dtype)
-        read, state = self.core(x, state, masks=masks)
-        return self.output(torch.cat([read, x], dim=-1) if self.reads_inputs else read), state
+        x = inputs if inputs.is_floating_point() else F.one_hot(inputs, self.input_size)
+        x, state = self.core(x.to(dtype), state, masks=masks)
+        return self.output(x), state
 
 
 @torch.no_grad()

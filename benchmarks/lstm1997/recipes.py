@@ -12,7 +12,6 @@ class Recipe:
     batch_size: int = 4
     learning_rate: float = 0.01
     memory: int | None = None  # as in `models.TaskModel`
-    reads_inputs: bool = False  # the same
 
 
 _LAG = Recipe(batch_size=1, memory=1000, hidden_size=64)

@@ -46,14 +46,7 @@ class Trial:
     def __init__(self, task: Task, cell: str, seed: int, recipe: Recipe) -> None:
         self.task, self.seed = task, seed
         self.source = task.open(seed)
-        self.model = TaskModel(
-            task,
-            cell=cell,
-            hidden_size=recipe.hidden_size,
-            memory=recipe.memory,
-            reads_inputs=recipe.reads_inputs,
-            seed=seed,
-        )
+        self.model = TaskModel(task, cell=cell, hidden_size=recipe.hidden_size, memory=recipe.memory, seed=seed)
         self.objective = TaskLoss(task)
         training = TrainingSettings(
             batch_size=recipe.batch_size,

@@ -24,6 +24,7 @@ from typing import Any
 import measure
 
 HERE = Path(__file__).parent
+CONFIGS = HERE.parent / "configs"
 ROWS = HERE / "ablations.jsonl"
 FLOP = {"tinyshakespeare-minute": 1.05e13, "tinyshakespeare": 3.5e13}  # 3 and 6 million characters
 SEEDS = (1, 2)
@@ -78,6 +79,18 @@ VARIANTS = [
 ]
 
 
+def as_options(values: Mapping[str, Any]) -> list[str]:
+    return [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in values.items()]
+
+
+def changes_something(variant: Variant, recipe: str) -> bool:
+    """Whether a variant is not the recipe itself, which some of the means are not in."""
+    from charlstm.settings import load_settings
+
+    path = CONFIGS / f"{recipe}.yaml"
+    return variant.change is not None or load_settings(path, as_options(variant.settings)) != load_settings(path, [])
+
+
 def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     """Train a variant on one thread, and measure it: the row of the table."""
     from changes import CHANGES
@@ -89,11 +102,8 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     from charlstm.weights import training_flop
 
     values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
-    overrides = [
-        f"{path}={value if isinstance(value, str) else json.dumps(value)}"
-        for path, value in (values | dict(variant.settings)).items()
-    ]
-    settings = load_settings(HERE.parent / "configs" / f"{recipe}.yaml", [*overrides, "training.max_steps=1"])
+    overrides = [*as_options(values | dict(variant.settings)), "training.max_steps=1"]
+    settings = load_settings(CONFIGS / f"{recipe}.yaml", overrides)
     corpus = read_corpus(settings.data, stdin=None)
     training = settings.training
     chars = FLOP[recipe] / training_flop(settings.model, corpus.vocab.size)
@@ -133,7 +143,8 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Train what has no row yet, several processes at a time, variant after variant of each seed."""
     done = {(row["variant"], row["seed"]) for row in read_rows(args.rows, args.recipe)}
-    chosen = [variant.name for variant in VARIANTS if not args.only or variant.name in args.only]
+    named = [variant for variant in VARIANTS if not args.only or variant.name in args.only]
+    chosen = [each.name for each in named if each is VARIANTS[0] or changes_something(each, args.recipe)]
     wanted = [(name, seed) for seed in args.seeds for name in chosen]
     todo = [each for each in wanted if each not in done]
 

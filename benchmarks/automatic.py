@@ -78,10 +78,6 @@ def rerated(values: Values, by: float) -> Values:
     return {"training.learning_rate": round(values["training.learning_rate"] * by, 5)}
 
 
-def in_other_order(values: Values) -> Values:
-    return {"training.segment_steps": None if values["training.segment_steps"] else 16}
-
-
 MOVES = [
     Move("larger", lambda values: resized(values, 1), "smaller"),
     Move("smaller", lambda values: resized(values, -1)),
@@ -91,7 +87,7 @@ MOVES = [
     Move("twice the lanes", lambda values: relaned(values, 2.0)),
     Move("lower rate", lambda values: rerated(values, 1 / 1.5), "higher rate"),
     Move("higher rate", lambda values: rerated(values, 1.5)),
-    Move("in another order", in_other_order),
+    Move("in order", lambda _: {"training.segment_steps": None}),
     Move("one layer", lambda _: {"model.num_layers": 1}, "three layers"),
     Move("three layers", lambda _: {"model.num_layers": 3}),
 ]
@@ -129,7 +125,7 @@ def search(name: str, args: argparse.Namespace) -> None:
         text = Path(folder) / f"{name}.txt"
         text.write_text(TEXTS[name](), newline="")
         for trial in range(TRIALS + 1):
-            rows = [row for row in read_rows(args.rows) if row["text"] == name]
+            rows = rows_of(name, args)
             if len(rows) > trial:
                 continue
             run = Path(folder) / str(trial)
@@ -164,7 +160,7 @@ def print_table(args: argparse.Namespace) -> None:
     """The loss of the chosen settings, and the least that the search found."""
     lines = []
     for name in TEXTS:
-        rows = [row for row in read_rows(args.rows) if row["text"] == name]
+        rows = rows_of(name, args)
         if not rows:
             continue
         best = min(rows, key=lambda row: row["loss"])
@@ -191,8 +187,10 @@ def print_table(args: argparse.Namespace) -> None:
     measure.table(head, lines)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def rows_of(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those of a text, by trials of as many minutes."""
+    rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
+    return [row for row in rows if (row["text"], row["minutes"]) == (name, args.minutes)]
 
 
 def main() -> None:

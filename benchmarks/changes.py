@@ -25,9 +25,12 @@ def set_betas(first: float, second: float) -> Change:
 
 
 def average_weights(trainer: Any) -> Callable[[], None]:
-    """Measure the running mean of the weights (Polyak & Juditsky 1992), which the training loss never sees."""
+    """Measure the running mean of the weights (Polyak & Juditsky 1992), which the training loss never sees.
+
+    It begins with nothing, and is divided by what it has been given, as Adam's moments are.
+    """
     parameters = list(trainer.model.parameters())
-    means = [parameter.detach().clone() for parameter in parameters]
+    means = [torch.zeros_like(parameter) for parameter in parameters]
     last = trainer.optimizers.each[-1]
     step = last.step
 
@@ -39,7 +42,7 @@ def average_weights(trainer: Any) -> Callable[[], None]:
     def finish() -> None:
         with torch.no_grad():
             for mean, parameter in zip(means, parameters, strict=True):
-                parameter.copy_(mean)
+                parameter.copy_(mean / (1 - AVERAGING**trainer.progress.step))
 
     last.step = step_and_average
     return finish
@@ -107,7 +110,7 @@ def replace_inputs(share: float) -> Change:
 
 class SOAP(torch.optim.Optimizer):
     """SOAP (Vyas et al. 2024, algorithm 3) for the recurrent layers' matrices, gate by gate: Adam in the eigenbasis of
-    the gradients' covariances on both sides, which follow every gradient, and it them every ten steps.
+    the gradients' covariances on both sides. These are updated by every gradient, the basis every ten steps.
     """
 
     def __init__(self, matrices: list[nn.Parameter], gates: int) -> None:

@@ -18,7 +18,7 @@ from charlstm.weights import count_weights, training_flop
 HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
 CHARS_A_WEIGHT = 5.0  # that training must read, or a smaller model learns more in the same time
 MOST_PASSES = 100  # over the text, however much time there is
-LEAST_PASSES = 3.0  # over the text, with which it is not learned by heart
+PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
@@ -41,24 +41,32 @@ def choose_settings(
         validated = float(f"{MOST_VALIDATED_CHARS / chars:.2g}")
         split = (round(1 - validated, 9), validated, 0.0)
     to_train, to_validate = (max(1, round(part * chars)) for part in split[:2])
-    lanes = 16 if to_train < SHORT_TEXT_CHARS else 64
+    lanes, window = 16 if to_train < SHORT_TEXT_CHARS else 64, WINDOW_CHARS
+    if "training.batch_size" in given:
+        lanes = training.batch_size
+    if "training.sequence_length" in given:
+        window = training.sequence_length
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
     seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
 
     def chars_read(model: ModelSettings) -> float:
         in_time = seconds * flop_per_second / training_flop(model, vocab_size)
-        return min(in_time, most_passes * to_train, most_steps * lanes * WINDOW_CHARS)
+        return min(in_time, most_passes * to_train, most_steps * lanes * window)
 
-    hidden_sizes = [settings.model.hidden_size] if "model.hidden_size" in given else HIDDEN_SIZES
-    sizes = [replace(settings.model, hidden_size=size, embedding_size=min(128, size)) for size in hidden_sizes]
-    fitting = [size for size in sizes if chars_read(size) >= CHARS_A_WEIGHT * count_weights(size, vocab_size)]
-    model = fitting[-1] if fitting else sizes[0]
+    models = [settings.model]
+    if "model.hidden_size" not in given:
+        models = [replace(settings.model, hidden_size=size) for size in HIDDEN_SIZES]
+    if "model.embedding_size" not in given:
+        models = [replace(model, embedding_size=min(128, model.hidden_size)) for model in models]
+    fitting = [model for model in models if chars_read(model) >= CHARS_A_WEIGHT * count_weights(model, vocab_size)]
+    model = fitting[-1] if fitting else models[0]
     passes = chars_read(model) / to_train
-    dropout = min(MOST_DROPOUT, max(0.0, DROPOUT_A_DOUBLING * math.log2(passes / LEAST_PASSES)))
-    steps = math.ceil(passes * to_train / (lanes * WINDOW_CHARS))
+    doublings = math.log2(max(1.0, passes / PASSES_WITHOUT_DROPOUT))
+    dropout = min(MOST_DROPOUT, DROPOUT_A_DOUBLING * doublings)
+    steps = math.ceil(passes * to_train / (lanes * window))
     validations = min(MOST_VALIDATIONS, 0.1 * passes * to_train / (VALIDATION_COST * to_validate))
-    every = math.ceil(steps / max(1, validations))
+    every = max(1, math.ceil(steps / max(1, validations)))
     chosen: dict[str, Any] = {
         "data.split": split,
         "model.hidden_size": model.hidden_size,
@@ -66,7 +74,7 @@ def choose_settings(
         "model.dropout": round(dropout, 2),
         "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
         "training.batch_size": lanes,
-        "training.sequence_length": WINDOW_CHARS,
+        "training.sequence_length": window,
         "training.optimizer": "muon",
         "training.learning_rate": RATE,
         "training.validate_every_steps": every,

@@ -104,6 +104,8 @@ class Processes:
         if self.size == 1:
             return data
         size = int(self._gather_by_messages(torch.tensor([len(data)]))[0])
+        if not size:
+            return b""
         shared = torch.frombuffer(bytearray(data if self.leads else size), dtype=torch.uint8)
         with lost_processes():
             dist.broadcast(shared, 0)
@@ -147,7 +149,9 @@ class Processes:
         pieces = torch.split(flat, [tensor.numel() for tensor in like])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
-    def map(self, compute: Callable[[Sequence[Tensor]], list[Tensor]], tensors: Sequence[Tensor]) -> list[Tensor]:
+    def map_tensors(
+        self, compute: Callable[[Sequence[Tensor]], list[Tensor]], tensors: Sequence[Tensor]
+    ) -> list[Tensor]:
         """What `compute` gives for tensors that all processes have: one of the same shape and type for each.
 
         Where processes share memory, it is called with some of them in each; elsewhere with all of them, as messages

@@ -69,7 +69,7 @@ class Shards:
 
         Processes of one machine compute some each.
         """
-        return self.processes.map(lambda own: self.each(function, own), tensors)
+        return self.processes.map_tensors(lambda own: self.each(function, own), tensors)
 
     def sum(
         self, results: Sequence[Sequence[Tensor]], lanes: int, *, like: Sequence[Tensor], dtype: torch.dtype

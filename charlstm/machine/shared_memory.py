@@ -1,7 +1,7 @@
 """Memory that the processes of one machine share, and a barrier in it.
 
-A message of gloo is there after half a millisecond, and a step has four of them; a number in shared memory is seen
-after some microseconds.
+A message of gloo is there after half a millisecond, and a step has several; a number in shared memory is seen after
+some microseconds.
 """
 
 import math
@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor
 
+MOST_BETWEEN_LOOKS_SECONDS = 1.0  # that count: a process that was stopped meanwhile (Ctrl-Z) has not waited
 SPINNING_SECONDS = 0.002  # in which the others mostly come; from then on the core is given up between two looks
 BETWEEN_LOOKS_SECONDS = 0.0001
 
@@ -60,22 +61,26 @@ class Barrier:
         Raises OSError if one of them may not be watched.
         """
         self._arrivals, self._rank, self._longest = arrivals.numpy(), rank, longest
-        self._watched = [os.pidfd_open(process) for process in processes]
+        self._ends = select.poll()  # not select, which takes no handle above 1,023
+        for process in processes:
+            self._ends.register(os.pidfd_open(process), select.POLLIN)
 
     def wait(self) -> None:
         """Return when all have called it as often; RuntimeError if one of them has ended, or does not come."""
-        self._ended(0.0)
+        self._ended()
         self._arrivals[self._rank] += 1
-        begin, pause = time.monotonic(), 0.0
+        waited, last = 0.0, time.monotonic()
         while True:
-            ended = self._ended(pause)
+            ended = self._ended()
             if self._arrivals.min() >= self._arrivals[self._rank]:
                 break
-            waited = time.monotonic() - begin
+            now = time.monotonic()
+            waited, last = waited + min(now - last, MOST_BETWEEN_LOOKS_SECONDS), now
             if ended or waited > self._longest:
                 raise RuntimeError("a process has ended, or does not come")
-            pause = BETWEEN_LOOKS_SECONDS if waited > SPINNING_SECONDS else 0.0
-        self._ended(0.0)
+            if waited > SPINNING_SECONDS:
+                time.sleep(BETWEEN_LOOKS_SECONDS)
+        self._ended()
 
-    def _ended(self, seconds: float) -> bool:
-        return bool(select.select(self._watched, [], [], seconds)[0])
+    def _ended(self) -> bool:
+        return bool(self._ends.poll(0))

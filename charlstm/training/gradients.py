@@ -45,8 +45,8 @@ def compute_gradients(
     process alone, as if they were the batch.
     """
     parameters = list(model.parameters())
-    lanes = batch.inputs.shape[1]
-    own = batch.of_lanes(shards.own_lanes(lanes))
+    count = batch.inputs.shape[1]
+    own = batch.of_lanes(shards.own_lanes(count))
     inputs, following, mask = (torch.from_numpy(part).to(machine.device) for part in own[:3])
     counted = max(1, int(batch.mask.sum()))
     state = reset_lanes(state, own.fresh)
@@ -61,13 +61,15 @@ def compute_gradients(
         gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss * scale, parameters)]
         return loss.detach(), gradients, tuple(part.detach() for part in after)
 
-    results = shards.map(compute_shard, lanes)
+    results = shards.map(compute_shard, count)
     gradients = [of_shard for _, of_shard, _ in results]
-    if local:
-        others = counted / max(1, int(own.mask.sum()))
-        sums = [sum(of_shards) * others for of_shards in zip(*gradients, strict=True)]
+    if local and not gradients:  # of a batch with fewer lanes than there are processes
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+    elif local:
+        to_own_mean = counted / max(1, int(own.mask.sum()))
+        sums = [sum(of_shards) * to_own_mean for of_shards in zip(*gradients, strict=True)]
     else:
-        sums = shards.sum(gradients, lanes, like=parameters, dtype=exchanged)
+        sums = shards.sum(gradients, count, like=parameters, dtype=exchanged)
     states = [after for _, _, after in results] or [model.core.zero_state(0, like=model.output.bias)]
     sums = [total.to(parameter.dtype).div_(scale) for total, parameter in zip(sums, parameters, strict=True)]
     return Gradients([float(loss) for loss, _, _ in results], sums, join_lanes(states))

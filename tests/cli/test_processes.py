@@ -209,3 +209,15 @@ def test_processes_that_take_local_steps_stop_where_they_agree_and_resume(here: 
     assert ending(here / "stopped") == ending(here / "whole")
     assert start(forks, here, "raised", 2, settings=["training.local_steps=2"]).code == 0  # from every third step
     assert ending(here / "raised") == ending(here / "whole")
+
+
+def test_processes_that_take_local_steps_may_have_no_lane(here: Path, forks: Forks) -> None:
+    end = start(forks, here, "run", 2, settings=["training.local_steps=2", "training.batch_size=1"])
+    assert end.code == 0, end.err
+
+
+def test_processes_that_cannot_share_memory_exchange_messages(here: Path, forks: Forks) -> None:
+    settings = ["training.optimizer=muon"]
+    assert start(forks, here, "run", 2, settings=settings, first="import os; del os.memfd_create").code == 0
+    assert start(forks, here, "whole", 1, settings=settings).code == 0
+    assert ending(here / "run") == ending(here / "whole")

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from charlstm.machine import shared_memory
 from charlstm.machine.shared_memory import Barrier, offered_memory, open_memory
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files without a name are Linux's")
@@ -62,6 +64,17 @@ def test_barriers_tell_of_a_process_that_has_ended_before_it_came(arrivals: list
     else:
         with pytest.raises(RuntimeError, match="ended"):
             barrier.wait()
+
+
+def test_barriers_do_not_count_the_time_in_which_they_were_stopped(
+    arrivals: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 100))  # seconds; as if each look came after a stop
+    monkeypatch.setattr(shared_memory, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None))
+    barrier = Barrier(arrivals[0], 0, [os.getpid()], longest=20.5)
+    with pytest.raises(RuntimeError, match="does not come"):
+        barrier.wait()
+    assert next(clock) == 2200  # 21 looks after the first, a second each
 
 
 def test_barriers_do_not_wait_for_ever(arrivals: list[Tensor]) -> None:

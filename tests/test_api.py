@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.errors import RunError, SettingsError
+from charlstm.errors import RunError, SettingsError, TextError
 
 from .training.test_session import TEXT, settings
 
@@ -42,6 +42,11 @@ def test_api_names_are_there_and_others_are_not() -> None:
         assert getattr(charlstm, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'smaple'"):
         charlstm.smaple  # noqa: B018
+
+
+def test_api_refuses_a_prompt_that_is_no_text(run: charlstm.Run) -> None:
+    with pytest.raises(TextError, match="the prompt"):
+        charlstm.sample(run, prompt="\udcff")
 
 
 def test_api_trains_measures_and_samples(run: charlstm.Run) -> None:

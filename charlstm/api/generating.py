@@ -51,7 +51,7 @@ def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int =
     sampling = run.settings.sampling if length is None else replace(run.settings.sampling, length=length)
     if sampling.length < 1:
         raise SettingsError(f"length is {sampling.length}, but must be at least 1 for a text that is returned whole")
-    steps = sample_stepwise(run, sampling, prompt=prompt.encode(), seed=seed)
+    steps = sample_stepwise(run, sampling, prompt=prompt.encode("utf-8", "surrogatepass"), seed=seed)
     return b"".join(take_text(one, run.vocab) for (one,) in steps).decode("utf-8", "replace")
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from charlstm.environment import available_cores, load_average
-from charlstm.errors import RunError
+from charlstm.errors import RunError, is_out_of_memory
 from charlstm.files import read_bounded, write_file
 from charlstm.machine.shards import Shards
 
@@ -88,7 +88,9 @@ class Probe:
             begin = time.perf_counter()
             try:
                 shards.map(pass_through, self.lanes)
-            except RuntimeError:  # oneDNN refuses bf16 on processors without the instructions
+            except RuntimeError as error:  # oneDNN refuses bf16 on processors without the instructions
+                if is_out_of_memory(error):
+                    raise
                 return math.inf
             if self.device.type == "cuda":
                 torch.cuda.synchronize()

@@ -92,14 +92,23 @@ def prepare_training(
     return Machine(device, fastest.precision, count, threads_at_once(settings.threads, cores, team), team, processes)
 
 
-def training_speed(settings: TrainingSettings, model: ModelSettings, work: Work, *, cache: Path | None = None) -> float:
-    """Floating-point operations a second of training a model on this machine, as these settings would.
+def training_speed(
+    settings: TrainingSettings,
+    model: ModelSettings,
+    work: Work,
+    *,
+    cache: Path | None = None,
+    processes: Processes = ALONE,
+) -> float:
+    """Floating-point operations a second of training a model as these settings would, of all processes together.
 
-    work, cache: as for `prepare_training`.
+    work, cache, processes: as for `prepare_training`. Each process measures its own share, all at the same time.
     """
-    machine = prepare_training(settings, model, work, cache=cache)
-    probe = Probe(work, settings.batch_size, machine.device, settings.threads, available_cores())
-    return probe.flop / probe.seconds(Tuning(machine.shards, machine.threads_per_shard, machine.precision))
+    machine = prepare_training(settings, model, work, cache=cache, processes=processes)
+    lanes, shards = (-(-whole // processes.size) for whole in (settings.batch_size, machine.shards))
+    probe = Probe(work, lanes, machine.device, settings.threads, available_cores(processes.local_size))
+    own = probe.flop / probe.seconds(Tuning(shards, machine.threads_per_shard, machine.precision))
+    return sum(speed for (speed,) in processes.gather_numbers([own]))
 
 
 def prepare_evaluation(lanes: int) -> Machine:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from charlstm import environment
-from charlstm.errors import RunError
+from charlstm.errors import CharLSTMError, RunError, SettingsError
 from charlstm.files import disk_errors, read_bounded, write_file
 from charlstm.runs.folder import MAX_POINTER_BYTES, RUNS_FOLDER, VOCAB, Run, is_run, read_run
 from charlstm.settings import OBJECTIVE_USES
@@ -19,11 +19,11 @@ def open_run(folder: Path | None = None, *, needs: str | None = None) -> Run:
     """
     if (named := folder or environment.run_folder()) is not None:
         return _read_usable_run(named_folder(named), needs)
-    problems = []
+    problems: list[CharLSTMError] = []
     for candidate in run_folders():
         try:
             return _read_usable_run(candidate, needs)
-        except RunError as problem:
+        except (RunError, SettingsError) as problem:  # of another version, or changed by hand
             problems.append(problem)
     raise (
         problems[0]

@@ -119,7 +119,7 @@ class Vocab:
         """
         first = int((self.lookup(codes) < 0).argmax())
         codes = codes[max(0, first - 1) : first + HINT_CHARS]
-        text = codes.astype("<u4").tobytes().decode("utf-32-le")
+        text = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")  # BOUNDARY may be among them
 
         def unknown(form: Any) -> int:
             return int((self.lookup(code_points(unicodedata.normalize(form, text))) < 0).sum())

@@ -1,6 +1,7 @@
 """A trainer from settings and text: its model, its batches and its machine, each as the settings say or best here."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ from charlstm.weights import count_weights, training_flop
 
 PROBED_SIZE, PROBED_LANES, PROBED_VOCAB = 256, 32, 64  # of the model by which a machine's speed is told
 LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
+INHERITED = (  # of the model's settings, without which another run's weights do not fit
+    "cell",
+    "objective",
+    "bidirectional",
+    "embedding_size",
+    "hidden_size",
+    "num_layers",
+    "skip_connections",
+)
 LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the backward pass
 
 
@@ -47,11 +57,13 @@ def build_trainer(
     work = work_of(settings.model, corpus.vocab.size)
     machine = prepare_training(settings.training, settings.model, work, cache=_speeds(), processes=processes)
     beginning_lanes = _beginning_lanes(settings)
+    with processes.agreeing():
+        batches = _make_batches(parts.train, corpus.vocab, settings, beginning_lanes)
     trainer = Trainer(
         objective.build_model(corpus.vocab.size, settings.model, seed=settings.training.seed),
         objective,
         settings.training,
-        batches=_make_batches(parts.train, corpus.vocab, settings, beginning_lanes),
+        batches=batches,
         validation_ids=parts.val,
         start_id=start_id(corpus.vocab),
         end_id=corpus.vocab.boundary_id,
@@ -67,11 +79,11 @@ def build_trainer(
     return resolved, trainer
 
 
-def speed_here(settings: Settings) -> float:
-    """Floating-point operations a second of training the cell of the settings here, in a layer of the default size."""
+def speed_here(settings: Settings, processes: Processes = ALONE) -> float:
+    """Operations a second of all processes that train the cell of the settings, in a layer of the default size."""
     model = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
-    training = replace(settings.training, batch_size=PROBED_LANES)
-    return training_speed(training, model, work_of(model, PROBED_VOCAB), cache=_speeds())
+    training = replace(settings.training, batch_size=PROBED_LANES * processes.size)
+    return training_speed(training, model, work_of(model, PROBED_VOCAB), cache=_speeds(), processes=processes)
 
 
 def work_of(settings: ModelSettings, vocab_size: int) -> Work:
@@ -99,17 +111,19 @@ def _speeds() -> Path:
     return cache_folder() / "speeds.json"
 
 
+def inherit_model(settings: Settings, given: Collection[str], other: Run) -> tuple[Settings, Collection[str]]:
+    """The settings, and those given, with the model into which another run's weights fit, where nothing else is given.
+
+    given: dotted paths.
+    """
+    inherited = {f"model.{name}": getattr(other.settings.model, name) for name in INHERITED}
+    missing = {path.partition(".")[2]: value for path, value in inherited.items() if path not in given}
+    return replace(settings, model=replace(settings.model, **missing)), {*given, *inherited}
+
+
 def inherit_run(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
     """Start from the best weights of another run; say which symbols were matched and which are new."""
-    for name in (
-        "cell",
-        "objective",
-        "bidirectional",
-        "embedding_size",
-        "hidden_size",
-        "num_layers",
-        "skip_connections",
-    ):
+    for name in INHERITED:
         ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
         if ours != theirs:
             raise SettingsError(

@@ -28,7 +28,7 @@ from charlstm.text import (
     read_corpus,
     split_corpus,
 )
-from charlstm.training.assembly import build_trainer, inherit_run, speed_here, too_large_batch
+from charlstm.training.assembly import build_trainer, inherit_model, inherit_run, speed_here, too_large_batch
 from charlstm.training.automatic import choose_settings
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
 from charlstm.training.recorder import Recorder
@@ -150,10 +150,16 @@ def start_session(
     corpus = read_text(processes, lambda: read_corpus(settings.data, stdin=stdin))
     chosen = None
     if given is not None:
-        machines = processes.size // processes.local_size
-        speed = machines * processes.share_number(speed_here(settings) if processes.leads else 0.0)
+        if init_from is not None:
+            with processes.agreeing():
+                other = runs.open_run(init_from) if processes.leads else None
+            settings, given = inherit_model(settings, given, share_run(processes, other))
         settings, chosen = choose_settings(
-            settings, given, chars=len(corpus.ids), vocab_size=corpus.vocab.size, flop_per_second=speed
+            settings,
+            given,
+            chars=len(corpus.ids),
+            vocab_size=corpus.vocab.size,
+            flop_per_second=speed_here(settings, processes),
         )
     with processes.agreeing():
         parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
@@ -162,7 +168,8 @@ def start_session(
     training, warnings = fit(settings.training, chars)
     settings, trainer = build_trainer(replace(settings, training=training), corpus, parts, processes)
     warnings += duplicates_advice(settings.data, documents) if documents is not None else []
-    warnings += told + _advice_on_processes(trainer)
+    with processes.agreeing():
+        warnings += told + _advice_on_processes(trainer)
     if given is None:  # whoever has the settings chosen cannot heed it
         warnings += size_advice(settings.model, count_weights(settings.model, corpus.vocab.size), chars)
     warnings += validation_advice(settings.training, len(parts.val))
@@ -246,7 +253,8 @@ def resume_session(
             yield runs.rewrite_settings(run, settings)
 
         warnings = [f"{error}; going on from {checkpoint.name}" for error in damage]
-        warnings += told + _advice_on_processes(trainer)
+        with processes.agreeing():
+            warnings += told + _advice_on_processes(trainer)
         yield Session(settings, corpus, trainer, open_folder, documents, warnings=warnings)
 
 

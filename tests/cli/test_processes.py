@@ -211,6 +211,13 @@ def test_processes_that_take_local_steps_stop_where_they_agree_and_resume(here: 
     assert ending(here / "raised") == ending(here / "whole")
 
 
+def test_processes_have_settings_chosen_together(here: Path, forks: Forks) -> None:
+    command = ["train", "text.txt", "--run", "run", "--processes", "2", *options(["training.max_steps=2"])]
+    end = forks.run(command, cwd=here)
+    assert end.code == 0, end.err
+    assert end.err.count("chosen ") == 1
+
+
 def test_processes_that_take_local_steps_may_have_no_lane(here: Path, forks: Forks) -> None:
     end = start(forks, here, "run", 2, settings=["training.local_steps=2", "training.batch_size=1"])
     assert end.code == 0, end.err

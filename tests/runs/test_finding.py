@@ -29,11 +29,12 @@ def test_runs_are_found_by_their_name_and_a_path_comes_first(run: Run) -> None:
 
 def test_runs_newest_that_can_do_what_is_needed_is_opened(run: Run) -> None:
     began = (run.folder / "vocab.json").stat().st_mtime
-    for number, name in enumerate(("next", "cloze", "damaged"), start=1):
+    for number, name in enumerate(("next", "cloze", "damaged", "other-version"), start=1):
         model = structs.replace(MODEL, bidirectional=name == "cloze", objective="cloze" if name == "cloze" else "next")
         made = create_run(None, structs.replace(SETTINGS, model=model), VOCAB, TEXT, name=name)
         os.utime(made.folder / "vocab.json", (began + number,) * 2)
     Path("runs/damaged/vocab.json").write_text("[")
+    Path("runs/other-version/config.yaml").write_text("training: {warp: 9}\n")
     Path("runs/foreign").mkdir()
     mark_newest(open_run(Path("runs/cloze")))
     assert open_run().folder == open_run(needs="cloze").folder == Path("runs/cloze")

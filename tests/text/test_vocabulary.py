@@ -229,4 +229,5 @@ def test_vocab_names_the_form_in_which_an_unknown_character_is_known(known, text
     with pytest.raises(TextError, match=f"which it knows in another form: put the text into Unicode's {form}"):
         vocab_of(known).encode_text(text, where="the prompt")
     assert vocab_of(known).form_hint(code_points("ж")) == ""
+    assert form in vocab_of(known).form_hint(code_points(f"{text}{BOUNDARY}{text}"))
     assert form in vocab_of(known).form_hint(code_points(text + "a\u0301\u0316" * 1_000_000))  # or it would take hours

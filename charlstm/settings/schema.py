@@ -111,7 +111,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 16
     optimizer: Annotated[
         Literal["adamw", "muon", "adam"],
-        Meta(description="rule that moves the weights; muon: of recurrent layers' matrices, adamw the others"),
+        Meta(description="rule that moves the weights; muon: of W_ih and W_hh, adamw: of the rest"),
     ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="highest step size, reached after the warm-up")] = 0.004
     weight_decay: Annotated[

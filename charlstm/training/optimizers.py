@@ -1,4 +1,4 @@
-"""The rules that move the weights: Adam, AdamW, and Muon for the matrices of recurrent layers.
+"""The rules that move the weights: Adam, AdamW, and Muon for the input and recurrent matrices of recurrent layers.
 
 Letters: `N`, `M` rows and columns of a matrix.
 """
@@ -21,7 +21,7 @@ STEP_RMS = 0.2  # of a step at a rate of 1, as AdamW's usually are (Liu et al. 2
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves each matrix by its momentum, of which all singular values are brought near 1 (Jordan et al. 2024).
+    """Moves each matrix by its momentum, whose singular values are brought near 1 (Jordan et al. 2024).
 
     Most of a gradient lies along few singular vectors. Adam, which scales each weight by itself, leaves it so; here the
     many others, along which the loss changes little but steadily, are followed as far.
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix (N, M) with singular values between 0.7 and 1.2, where they were 0.02 of its norm or more.
+    """The matrix (N, M) with singular values between 0.68 and 1.2, where they were 0.02 of its norm or more.
 
     Newton and Schulz's iteration, of odd polynomials of the matrix, which change its singular values alone.
     """
@@ -72,7 +72,7 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Optimizers:
-    """What moves the parameters of a model: torch's optimisers, each for some of them."""
+    """Torch's optimisers, each of which moves some parameters of a model."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self.each = list(optimizers)
@@ -96,7 +96,7 @@ class Optimizers:
             optimizer.state.clear()
 
     def kept_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """What is kept of a parameter between steps, by name; what is put there counts."""
+        """Return what is kept of a parameter between steps, by name, to be read and replaced."""
         kept: dict[str, Tensor] = self._of[parameter].state[parameter]
         return kept
 
@@ -111,7 +111,7 @@ class Optimizers:
 def build_optimizers(
     model: Model, settings: TrainingSettings, *, dtype: torch.dtype, map_tensors: MapTensors
 ) -> Optimizers:
-    """What moves a model's parameters by the settings; decay acts on matrices only (Loshchilov & Hutter 2019).
+    """Build the optimisers that the settings ask for; decay acts on matrices only (Loshchilov & Hutter 2019).
 
     dtype, map_tensors: as for `Muon`.
     """

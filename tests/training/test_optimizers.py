@@ -5,7 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from charlstm.training.optimizers import ITERATIONS, MOMENTUM, NEWTON_SCHULZ, STEP_RMS, Muon, orthogonalise
+from charlstm.networks import CharLM
+from charlstm.settings import ModelSettings, TrainingSettings
+from charlstm.training.optimizers import (
+    ITERATIONS,
+    MOMENTUM,
+    NEWTON_SCHULZ,
+    STEP_RMS,
+    Muon,
+    build_optimizers,
+    orthogonalise,
+)
 
 from .trainers import one_by_one
 
@@ -33,8 +43,17 @@ def test_orthogonalise_brings_singular_values_near_one() -> None:
     assert 0.6 < found.min() < found.max() < 1.25
 
 
-def test_orthogonalise_leaves_nothing_as_it_is() -> None:
+def test_orthogonalise_of_zeros_is_zeros() -> None:
     assert not orthogonalise(torch.zeros(3, 5), torch.float32).any()
+
+
+def test_muon_moves_input_and_recurrent_matrices_alone() -> None:
+    model = CharLM(11, ModelSettings(embedding_size=5, hidden_size=7, num_layers=2, cell="peephole-full"))
+    optimizers = build_optimizers(
+        model, TrainingSettings(optimizer="muon"), dtype=torch.float32, map_tensors=one_by_one
+    )
+    moved = {name for name, p in model.named_parameters() if list(optimizers.kept_shapes(p)) == ["momentum"]}
+    assert moved == {f"core.weight_{kind}_l{layer}" for kind in ("ih", "hh") for layer in (0, 1)}
 
 
 def test_muon_step_is_as_long_as_the_rate_says_whatever_the_gradient() -> None:

@@ -54,7 +54,7 @@ def stable_prefix(text: str) -> int:
 
 
 def drop_byte_order_mark(head: bytes, *, where: str) -> bytes:
-    """The beginning of a text (4 bytes or more, or all of it) without its mark; raises TextError unless it is UTF-8's."""
+    """The beginning of a text (4 bytes or more, or all of it) without its mark; raises TextError if it is not UTF-8."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         wide = head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
         encoding = "UTF-32" if wide else "UTF-16"

@@ -16,13 +16,13 @@ from charlstm.settings import ModelSettings, Settings
 from charlstm.weights import count_weights, training_flop
 
 HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
-CHARS_A_WEIGHT = 5.0  # that training must read, or a smaller model learns more in the same time
+CHARS_A_WEIGHT = 10.0  # that training must read, or a smaller model learns more in the same time
 MOST_PASSES = 100  # over the text, however much time there is
 PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
-RATE = 0.02  # of Muon, from a few hundred steps to thousands
+RATE, RATE_SIZE = 0.02, 192  # of Muon, and the hidden size below which it is raised in proportion
 WINDOW_CHARS = 64
 MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
 MOST_VALIDATIONS = 10  # in a run, or as many as add a tenth to the time of training
@@ -76,7 +76,7 @@ def choose_settings(
         "training.batch_size": lanes,
         "training.sequence_length": window,
         "training.optimizer": "muon",
-        "training.learning_rate": RATE,
+        "training.learning_rate": round(RATE * max(1.0, RATE_SIZE / model.hidden_size), 3),
         "training.validate_every_steps": every,
         "training.save_every_steps": min(every, training.save_every_steps),
     }

@@ -1,6 +1,7 @@
 """Settings that `charlstm train TEXT` chooses, beside a search of ten times the budget, on five texts.
 
 python benchmarks/automatic.py run [--texts NAME …] [--minutes M] [--processes N] [--rows FILE]
+python benchmarks/automatic.py again …   # what is chosen by now, by rules that have changed since
 python benchmarks/automatic.py table [--rows FILE]
 
 The search begins with the chosen settings. Each of its ten trials has as many minutes as they had, and is the best so
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ DATA = measure.HERE.parent / "data"
 ROWS = measure.HERE / "automatic.jsonl"
 TORCH = Path(torch.__file__).parent
 TRIALS = 10
+AGAIN = "chosen again"
 Values = dict[str, Any]  # by the settings' dotted paths
 
 
@@ -122,69 +125,90 @@ def train(text: Path, minutes: float, values: Values | None, base: Path | None, 
 def search(name: str, args: argparse.Namespace) -> None:
     """The chosen settings of a text and the trials that follow, as far as they have no rows yet."""
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / f"{name}.txt"
-        text.write_text(TEXTS[name](), newline="")
+        text = write_text(name, Path(folder))
         for trial in range(TRIALS + 1):
-            rows = rows_of(name, args)
+            rows = searched(rows_of(name, args))
             if len(rows) > trial:
                 continue
             run = Path(folder) / str(trial)
-            row: dict[str, Any] = {"text": name, "chars": len(text.read_text()), "minutes": args.minutes}
             if not rows:
-                row |= {"changed": "chosen", **train(text, args.minutes, None, None, run)}
-                row["settings"] = yaml.safe_load((run / "config.yaml").read_text())
-            else:
-                best = min(rows, key=lambda row: row["loss"])["settings"]
-                values = {f"{part}.{key}": value for part in ("model", "training") for key, value in best[part].items()}
-                move = next_move(rows, values)
-                if move is None:
-                    break
-                base = Path(folder) / f"{trial}.yaml"
-                base.write_text(yaml.safe_dump(best | {"data": best["data"] | {"sources": [str(text)]}}))
-                row |= {"changed": move.name, **train(text, args.minutes, move.change(values), base, run)}
-                row["settings"] = yaml.safe_load((run / "config.yaml").read_text())
-            row["settings"]["data"]["sources"] = [f"{name}.txt"]
-            with args.rows.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print({key: value for key, value in row.items() if key != "settings"}, flush=True)
+                add_row({"changed": "chosen", **train(text, args.minutes, None, None, run)}, text, run, args)
+                continue
+            best = min(rows, key=lambda row: row["loss"])["settings"]
+            values = {f"{part}.{key}": value for part in ("model", "training") for key, value in best[part].items()}
+            move = next_move(rows, values)
+            if move is None:
+                break
+            base = Path(folder) / f"{trial}.yaml"
+            base.write_text(yaml.safe_dump(best | {"data": best["data"] | {"sources": [str(text)]}}))
+            found = train(text, args.minutes, move.change(values), base, run)
+            add_row({"changed": move.name, **found}, text, run, args)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Search for each text, several texts at a time."""
+def write_text(name: str, folder: Path) -> Path:
+    text = folder / f"{name}.txt"
+    text.write_text(TEXTS[name](), newline="")
+    return text
+
+
+def add_row(row: dict[str, Any], text: Path, run: Path, args: argparse.Namespace) -> None:
+    """Write what came of a trial, with the settings of its run."""
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"]["sources"] = [text.name]
+    row = {"text": text.stem, "chars": len(text.read_text()), "minutes": args.minutes, **row}
+    print(row, flush=True)
+    with args.rows.open("a") as file:
+        file.write(json.dumps(row | {"settings": settings}) + "\n")
+
+
+def choose_again(name: str, args: argparse.Namespace) -> None:
+    """A row of the settings that are chosen by now."""
+    with tempfile.TemporaryDirectory() as folder:
+        text, run = write_text(name, Path(folder)), Path(folder) / "run"
+        add_row({"changed": AGAIN, **train(text, args.minutes, None, None, run)}, text, run, args)
+
+
+def for_each_text(act: Callable[[str, argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Several texts at a time."""
     with ThreadPoolExecutor(args.processes) as pool:
-        for done in [pool.submit(search, name, args) for name in args.texts]:
+        for done in [pool.submit(act, name, args) for name in args.texts]:
             done.result()
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """The loss of the chosen settings, and the least that the search found."""
+    """The loss of the settings that were chosen last, and the least that the search found."""
     lines = []
     for name in TEXTS:
         rows = rows_of(name, args)
         if not rows:
             continue
-        best = min(rows, key=lambda row: row["loss"])
-        gains, least = [], rows[0]["loss"]
-        for row in rows[1:]:
+        trials = searched(rows)
+        gains, least = [], trials[0]["loss"]
+        for row in trials[1:]:
             if row["loss"] < least:
                 least = row["loss"]
                 gains.append(f"{row['changed']} ({least:.4f})")
-        model = rows[0]["settings"]["model"]
-        chosen = f"2×{model['hidden_size']}, {model['dropout']}, {rows[0]['settings']['training']['batch_size']} lanes"
+        last = next(row for row in reversed(rows) if row["changed"] in ("chosen", AGAIN))
+        model, training = last["settings"]["model"], last["settings"]["training"]
         lines.append(
             [
                 name,
-                f"{rows[0]['chars']:,}",
-                chosen,
-                f"{rows[0]['loss']:.4f}",
-                f"{best['loss']:.4f}",
-                f"{rows[0]['loss'] - best['loss']:.4f}",
+                f"{last['chars']:,}",
+                f"2×{model['hidden_size']}, {model['dropout']}, {training['batch_size']}, {training['learning_rate']}",
+                f"{last['loss']:.4f}",
+                f"{trials[0]['loss']:.4f}",
+                f"{least:.4f}",
+                f"{last['loss'] - least:+.4f}",
                 ", ".join(gains),
-                len(rows) - 1,
             ]
         )
-    head = ["text", "characters", "chosen: layers, dropout", "loss", "least found", "difference", "by", "trials"]
-    measure.table(head, lines)
+    head = ["text", "characters", "chosen: layers, dropout, lanes, rate", "loss", "where the search began"]
+    measure.table([*head, "least found", "chosen − least", "by"], lines)
+
+
+def searched(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the search, from its beginning on."""
+    return [row for row in rows if row["changed"] != AGAIN]
 
 
 def rows_of(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -195,7 +219,11 @@ def rows_of(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    commands: Mapping[str, Callable[[argparse.Namespace], None]] = {"run": run, "table": print_table}
+    commands: Mapping[str, Callable[[argparse.Namespace], None]] = {
+        "run": partial(for_each_text, search),
+        "again": partial(for_each_text, choose_again),
+        "table": print_table,
+    }
     parser.add_argument("command", choices=commands)
     parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS), metavar="NAME")
     parser.add_argument("--minutes", type=float, default=1.0, help="of each trial")

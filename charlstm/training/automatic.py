@@ -2,8 +2,7 @@
 
 Letters: `N` characters of the text, `D` characters that training reads, `V` vocabulary, `H` hidden.
 
-The constants are estimates from single trials on texts from 40 kB to 12 MB; docs/learning.md has them, and what has
-not been checked yet.
+The constants are fitted on texts from 20 kB to 46 MB; docs/learning.md has the trials, and a search beside them.
 """
 
 import math

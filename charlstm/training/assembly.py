@@ -32,7 +32,7 @@ from charlstm.text import (
 from charlstm.training.trainer import Trainer
 from charlstm.weights import count_weights, training_flop
 
-PROBED_SIZE, PROBED_LANES, PROBED_VOCAB = 256, 32, 64  # of the model by which a machine's speed is told
+PROBED_SIZE, PROBED_VOCAB = 128, 64  # of the model by which a machine's speed is told, as a minute has it
 LANES_A_BEGINNING = 8  # of that many one reads beginnings; docs/beginnings.md has what that costs and gains
 INHERITED = (  # of the model's settings, without which another run's weights do not fit
     "cell",
@@ -79,10 +79,10 @@ def build_trainer(
     return resolved, trainer
 
 
-def speed_here(settings: Settings, processes: Processes = ALONE) -> float:
-    """Operations a second of all processes that train the cell of the settings, in a layer of the default size."""
-    model = replace(settings.model, num_layers=1, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
-    training = replace(settings.training, batch_size=PROBED_LANES * processes.size)
+def speed_here(settings: Settings, lanes: int, processes: Processes = ALONE) -> float:
+    """Operations a second of all processes that train the cell of the settings, in small layers on so many lanes."""
+    model = replace(settings.model, hidden_size=PROBED_SIZE, embedding_size=PROBED_SIZE)
+    training = replace(settings.training, batch_size=lanes)
     return training_speed(training, model, work_of(model, PROBED_VOCAB), cache=_speeds(), processes=processes)
 
 

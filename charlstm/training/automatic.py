@@ -6,7 +6,7 @@ The constants are fitted on texts from 20 kB to 46 MB; docs/learning.md has the 
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,7 +15,8 @@ from charlstm.settings import ModelSettings, Settings
 from charlstm.weights import count_weights, training_flop
 
 HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
-CHARS_A_WEIGHT = 10.0  # that training must read, or a smaller model learns more in the same time
+TRAINING_SHARE = 0.85  # of the time, that passes through the layers take; the optimiser and validations have the rest
+CHARS_A_WEIGHT = 8.0  # that training must read, or a smaller model learns more in the same time
 MOST_PASSES = 100  # over the text, however much time there is
 PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
@@ -29,11 +30,16 @@ VALIDATION_COST = 1 / 3  # of training on as many characters
 
 
 def choose_settings(
-    settings: Settings, given: Collection[str], *, chars: int, vocab_size: int, flop_per_second: float
+    settings: Settings,
+    given: Collection[str],
+    *,
+    chars: int,
+    vocab_size: int,
+    measure_speed: Callable[[int], float],
 ) -> tuple[Settings, str]:
     """The settings with all that is not among those given chosen anew, and a line that says what and why.
 
-    given: dotted paths. chars: N. flop_per_second: of training here (`machine.training_speed`).
+    given: dotted paths. chars: N. measure_speed: floating-point operations a second of passes with so many lanes here.
     """
     training, split = settings.training, settings.data.split
     if "data.split" not in given and split[1] * chars > MOST_VALIDATED_CHARS:
@@ -45,12 +51,13 @@ def choose_settings(
         lanes = training.batch_size
     if "training.sequence_length" in given:
         window = training.sequence_length
+    flop_per_second = measure_speed(lanes)
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
     seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
 
     def chars_read(model: ModelSettings) -> float:
-        in_time = seconds * flop_per_second / training_flop(model, vocab_size)
+        in_time = TRAINING_SHARE * seconds * flop_per_second / training_flop(model, vocab_size)
         return min(in_time, most_passes * to_train, most_steps * lanes * window)
 
     models = [settings.model]
@@ -89,6 +96,10 @@ def choose_settings(
     for path, value in chosen.items():
         section, _, name = path.partition(".")
         settings = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
-    named = ", ".join(f"{path.partition('.')[2]} {value}" for path, value in chosen.items() if "every" not in path)
+    named = ", ".join(
+        f"{path.partition('.')[2]} {'/'.join(f'{part:g}' for part in value) if isinstance(value, tuple) else value}"
+        for path, value in chosen.items()
+        if path != "training.save_every_steps"
+    )
     passed = f"{passes:{',.0f' if passes >= 10 else '.2g'}} passes over {to_train:,} characters"
-    return settings, f"{named}: {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
+    return settings, f"{named}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

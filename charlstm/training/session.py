@@ -159,7 +159,7 @@ def start_session(
             given,
             chars=len(corpus.ids),
             vocab_size=corpus.vocab.size,
-            flop_per_second=speed_here(settings, processes),
+            measure_speed=lambda lanes: speed_here(settings, lanes, processes),
         )
     with processes.agreeing():
         parts, documents = split_corpus(corpus, settings.data, seed=settings.training.seed)
@@ -172,7 +172,7 @@ def start_session(
         warnings += told + _advice_on_processes(trainer)
     if given is None:  # whoever has the settings chosen cannot heed it
         warnings += size_advice(settings.model, count_weights(settings.model, corpus.vocab.size), chars)
-    warnings += validation_advice(settings.training, len(parts.val))
+        warnings += validation_advice(settings.training, len(parts.val))
     inherited: str | None = None
     with processes.agreeing():
         if init_from is not None and processes.leads:

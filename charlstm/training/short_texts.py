@@ -71,7 +71,7 @@ def validation_advice(training: TrainingSettings, validation_chars: int) -> list
         return []
     return [
         f"each validation reads {validation_chars:,} characters, which may take much of {training.max_minutes:g} min: "
-        "data.split=[0.98, 0.02, 0.0] leaves more of it for training"
+        "data.split=[0.98,0.02,0.0] leaves more of it for training"
     ]
 
 

@@ -3,12 +3,13 @@
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,8 @@ import torch.distributed as dist
 from charlstm.environment import ProcessPlace
 from charlstm.errors import CharLSTMError, ProcessLostError
 from charlstm.machine.processes import ALONE, LONGEST_STEP, Processes, lost_processes
+
+T = TypeVar("T")
 
 LONGEST_MEETING = timedelta(minutes=5)  # until all processes are there, which each machine starts by itself
 LONGEST_START = timedelta(days=1)  # that others wait for a process which reads and encodes a text
@@ -57,8 +60,12 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
             )
         store = dist.PrefixStore(_agree_on_attempt(store, place, others_live), store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
-        patient = dist.new_group(backend="gloo", timeout=LONGEST_START)
+
+        def connect() -> Any:
+            dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=LONGEST_STEP)
+            return dist.new_group(backend="gloo", timeout=LONGEST_START)
+
+        patient = _while_others_live(connect, others_live)
     try:
         yield Processes(place, patient)
     except ProcessLostError:  # which leaving would wait for
@@ -67,6 +74,31 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
         dist.destroy_process_group()  # else its threads, still running at the end, may abort this process
         raise
     dist.destroy_process_group()
+
+
+def _while_others_live(connect: Callable[[], T], others_live: Callable[[], bool]) -> T:
+    """What `connect` returns; RuntimeError as soon as another process has ended, for which it would wait on.
+
+    It is called in a thread of its own, so that this one also hears signals.
+    """
+    found: list[T] = []
+    problems: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            found.append(connect())
+        except BaseException as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(BETWEEN_LOOKS_SECONDS)
+        if thread.is_alive() and not others_live():
+            raise RuntimeError("a process has ended")
+    for problem in problems:
+        raise problem
+    return found[0]
 
 
 def _agree_on_attempt(store: Any, place: ProcessPlace, others_live: Callable[[], bool]) -> str:

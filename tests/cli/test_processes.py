@@ -138,6 +138,17 @@ def test_processes_end_when_one_is_killed_before_they_meet(here: Path, forks: Fo
     assert not (here / "none").exists()
 
 
+@pytest.mark.parametrize("call", ["init_process_group", "new_group"])
+def test_processes_end_when_one_is_killed_while_they_meet(here: Path, forks: Forks, call: str) -> None:
+    kill = f"import os, signal; import torch.distributed as dist; first, call = os.getpid(), dist.{call}; "
+    kill += f"dist.{call} = lambda *a, **k: "
+    kill += "os.kill(os.getpid(), signal.SIGKILL) if os.getpid() != first else call(*a, **k)"
+    end = start(forks, here, "none", 2, "--quiet", first=kill)
+    assert end.code == 6
+    assert end.err.startswith("charlstm: process 1 of 2 was ended by SIGKILL;")
+    assert not (here / "none").exists()
+
+
 def test_processes_end_when_the_first_is_killed(here: Path, forks: Forks) -> None:
     hang = "open('pid', 'w').write(str(os.getpid())); __import__('time').sleep(600)"
 

@@ -1,7 +1,9 @@
 """The public names: what the README's snippet does, and what a run of another objective is told."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import charlstm
@@ -47,6 +49,22 @@ def test_api_names_are_there_and_others_are_not() -> None:
 def test_api_refuses_a_prompt_that_is_no_text(run: charlstm.Run) -> None:
     with pytest.raises(TextError, match="the prompt"):
         charlstm.sample(run, prompt="\udcff")
+
+
+@pytest.mark.parametrize("ids", [[[1, 2], [3, 4]], [[1], [2]], [1.0, 2.5], [0, -1], [0, 10_000], []])
+def test_api_refuses_to_measure_what_are_no_ids(run: charlstm.Run, ids: list[Any]) -> None:
+    with pytest.raises(TextError):
+        charlstm.evaluate(run, np.array(ids))
+
+
+def test_api_refuses_what_has_no_meaning(run: charlstm.Run) -> None:
+    with pytest.raises(SettingsError, match="integer"):
+        charlstm.sample(run, length=2.5)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="one of train, val, test"):
+        charlstm.read_split(run, "all")
+    for lines in ("abc", b"abc", [None], ["a", 1]):
+        with pytest.raises(TypeError):
+            charlstm.score(run, lines)  # type: ignore[arg-type]
 
 
 def test_api_trains_measures_and_samples(run: charlstm.Run) -> None:

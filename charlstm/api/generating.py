@@ -49,8 +49,10 @@ def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int =
     which is without end, and RunError for a run of another objective.
     """
     sampling = run.settings.sampling if length is None else replace(run.settings.sampling, length=length)
-    if sampling.length < 1:
-        raise SettingsError(f"length is {sampling.length}, but must be at least 1 for a text that is returned whole")
+    if not isinstance(sampling.length, int) or sampling.length < 1:
+        raise SettingsError(
+            f"length is {sampling.length}, but must be an integer of at least 1 for a text that is returned whole"
+        )
     steps = sample_stepwise(run, sampling, prompt=prompt.encode("utf-8", "surrogatepass"), seed=seed)
     return b"".join(take_text(one, run.vocab) for (one,) in steps).decode("utf-8", "replace")
 

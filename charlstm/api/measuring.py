@@ -38,11 +38,12 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
 
     protocol: one of its objective's ("stream" or "windows" for next characters, "cloze" for gaps), None for the first.
     "documents" is the only one of a model of documents; a model of next characters in a stream reads lines so.
-    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short.
+    Raises SettingsError for any other, RunError for a damaged checkpoint, TextError for a text too short or no ids.
     """
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 
+    _check_ids(run, ids)
     objective = OBJECTIVES[run.settings.model.objective]
     protocols = _protocols(run, objective.protocols)
     if protocol not in (None, *protocols):
@@ -59,6 +60,20 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
         machine=machine,
     )
     return replace_field(measured, naming=Naming.of(run.settings))
+
+
+def _check_ids(run: Run, ids: "Ids") -> None:
+    """Refuse what torch would read beyond an array for."""
+    found = np.asarray(ids)
+    if (
+        found.ndim != 1
+        or found.dtype.kind not in "iu"
+        or (found.size and not 0 <= found.min() <= found.max() < run.vocab.size)
+    ):
+        raise TextError(
+            f"a text to measure is a row of ids from 0 to {run.vocab.size - 1}, as encode_text gives them, but this is "
+            f"{found.dtype} {list(found.shape)}: encode it by this run"
+        )
 
 
 def _protocols(run: Run, of_objective: Sequence[str]) -> Sequence[str]:
@@ -84,6 +99,8 @@ def evaluate_dynamic(
     empty text.
     """
     refuse_other_objective(run, "next")
+    for ids in (training_ids, *texts):
+        _check_ids(run, ids)
     if run.vocab.has_boundary:
         raise SettingsError(
             f"{run.folder} was trained on documents, but only a stream is read dynamically: name another"
@@ -116,8 +133,11 @@ def _load_model(run: Run, lanes: int) -> "tuple[Model, Machine]":
 def score(run: Run, lines: Sequence[str | bytes]) -> LineScores:
     """What each line, given without its line end, costs by a run's best checkpoint, in nats (`inference.scoring`).
 
-    No line is refused. Raises RunError for a run of another objective or a damaged checkpoint.
+    No line is refused. Raises RunError for a run of another objective or a damaged checkpoint, TypeError for one text
+    in place of lines, or for a line that is none.
     """
+    if isinstance(lines, str | bytes) or not all(isinstance(line, str | bytes) for line in lines):
+        raise TypeError("lines are a list of str or bytes, one each")
     encoded = [line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in lines]
     return open_scorer(run)[0].score(encoded)
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 
 from charlstm.environment import cache_folder, data_folder
-from charlstm.errors import RunError, TextError
+from charlstm.errors import RunError, SettingsError, TextError
 from charlstm.files import disk_errors
 from charlstm.runs.folder import Run
 from charlstm.settings import plain
@@ -18,6 +18,7 @@ from charlstm.text import (
     EncodedText,
     Ids,
     KnownDocuments,
+    Splits,
     encode_source,
     end_id,
     is_stream,
@@ -64,6 +65,8 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
 
     Raises as `own_corpus`, TextError if it is empty.
     """
+    if split not in Splits._fields:
+        raise SettingsError(f"split is {split!r}, but must be one of {', '.join(Splits._fields)}")
     corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
     parts, _ = split_corpus(corpus, run.settings.data, seed=run.settings.training.seed)
     ids: Ids = getattr(parts, split)

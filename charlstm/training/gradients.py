@@ -16,7 +16,7 @@ from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lane
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch
 
-FP16_SCALE = 4096.0  # of the loss: fp16 ends at 6e-8, below which most gradients of a mean over a batch would lie
+FP16_SCALES = (4096.0, 64.0, 1.0)  # of the loss, the first by which no gradient is above fp16's 65,504 (nor below 6e-8)
 
 
 class Gradients(NamedTuple):
@@ -50,29 +50,36 @@ def compute_gradients(
     inputs, following, mask = (torch.from_numpy(part).to(machine.device) for part in own[:3])
     counted = max(1, int(batch.mask.sum()))
     state = reset_lanes(state, own.fresh)
-    scale = FP16_SCALE if machine.dtype == torch.float16 else 1.0  # a power of two, which changes no other bit
     exchanged = torch.bfloat16 if settings.gradient_compression == "bf16" else torch.float32
 
-    def compute_shard(shard: int, lanes: slice) -> tuple[Tensor, list[Tensor], State]:
-        ids = inputs[:, lanes]
-        masks = model.core.draw_masks(ids.shape[1], _random_numbers(settings.seed, step, shard, machine.device))
-        logits, after = model(ids, lanes_of(state, lanes), masks=masks, dtype=machine.dtype)
-        loss = objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
-        gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss * scale, parameters)]
-        return loss.detach(), gradients, tuple(part.detach() for part in after)
+    def compute_scaled(scale: float) -> Gradients:
+        def compute_shard(shard: int, lanes: slice) -> tuple[Tensor, list[Tensor], State]:
+            ids = inputs[:, lanes]
+            masks = model.core.draw_masks(ids.shape[1], _random_numbers(settings.seed, step, shard, machine.device))
+            logits, after = model(ids, lanes_of(state, lanes), masks=masks, dtype=machine.dtype)
+            loss = objective.loss(logits, ids, following[:, lanes], mask[:, lanes]) / counted
+            gradients = [gradient.to(exchanged) for gradient in torch.autograd.grad(loss * scale, parameters)]
+            return loss.detach(), gradients, tuple(part.detach() for part in after)
 
-    results = shards.map(compute_shard, count)
-    gradients = [of_shard for _, of_shard, _ in results]
-    if local and not gradients:  # of a batch with fewer lanes than there are processes
-        sums = [torch.zeros_like(parameter) for parameter in parameters]
-    elif local:
-        to_own_mean = counted / max(1, int(own.mask.sum()))
-        sums = [sum(of_shards) * to_own_mean for of_shards in zip(*gradients, strict=True)]
-    else:
-        sums = shards.sum(gradients, count, like=parameters, dtype=exchanged)
-    states = [after for _, _, after in results] or [model.core.zero_state(0, like=model.output.bias)]
-    sums = [total.to(parameter.dtype).div_(scale) for total, parameter in zip(sums, parameters, strict=True)]
-    return Gradients([float(loss) for loss, _, _ in results], sums, join_lanes(states))
+        results = shards.map(compute_shard, count)
+        gradients = [of_shard for _, of_shard, _ in results]
+        if local and not gradients:  # of a batch with fewer lanes than there are processes
+            sums = [torch.zeros_like(parameter) for parameter in parameters]
+        elif local:
+            to_own_mean = counted / max(1, int(own.mask.sum()))
+            sums = [sum(of_shards) * to_own_mean for of_shards in zip(*gradients, strict=True)]
+        else:
+            sums = shards.sum(gradients, count, like=parameters, dtype=exchanged)
+        states = [after for _, _, after in results] or [model.core.zero_state(0, like=model.output.bias)]
+        sums = [total.to(parameter.dtype).div_(scale) for total, parameter in zip(sums, parameters, strict=True)]
+        return Gradients([float(loss) for loss, _, _ in results], sums, join_lanes(states))
+
+    *scales, least = FP16_SCALES if machine.dtype == torch.float16 else (1.0,)
+    for scale in scales:
+        found = compute_scaled(scale)
+        if all(bool(total.isfinite().all()) for total in found.sums):
+            return found
+    return compute_scaled(least)
 
 
 def _random_numbers(seed: int, step: int, shard: int, device: torch.device) -> torch.Generator:

@@ -261,10 +261,9 @@ class Trainer:
     def _refuse_divergence(self, loss: float, grad_norm: float) -> None:
         """Stop before the optimiser step that would spoil the weights."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            cure = DIVERGENCE_CURE + (", or training.precision bf16" if self.machine.precision == "fp16" else "")
             raise DivergedError(
                 f"step {self.progress.step + 1} gave a loss of {loss} and a gradient norm of {grad_norm}: the weights "
-                f"are left as they were; {cure}"
+                f"are left as they were; {DIVERGENCE_CURE}"
             )
 
     @property

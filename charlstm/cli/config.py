@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from charlstm.cli.help import add_command
-from charlstm.cli.terminal import report_errors, write
+from charlstm.cli.terminal import print_diagnostic, report_errors, write
 
 config_app = typer.Typer(help="Show settings, their schema and their reference page.", no_args_is_help=True)
 
@@ -26,9 +26,12 @@ def show_command(
     overrides: SetOption = None,
 ) -> None:
     """Print every setting, resolved, as YAML."""
-    from charlstm.settings import dump_settings, load_settings
+    from charlstm.settings import dump_settings, load_asked_settings
 
-    write(dump_settings(load_settings(config, overrides or ())).encode())
+    asked = load_asked_settings(config, overrides or ())
+    write(dump_settings(asked.settings).encode())
+    if config is not None and asked.is_automatic:
+        print_diagnostic("model: auto: training chooses the model, and how to train it, in place of these defaults")
 
 
 @report_errors

@@ -166,6 +166,7 @@ def test_train_without_settings_chooses_them_says_so_and_records_them(here: Path
     assert settings.training.batch_size == 16
     (here / "auto.yaml").write_text("data: {sources: [text.txt]}\nmodel: auto\ntraining: {max_steps: 3}\n")
     assert "chosen " in charlstm("train", "auto.yaml").stderr
+    assert "training chooses" in charlstm("config", "show", "auto.yaml").stderr
     assert "chosen " not in charlstm("train", "tiny.yaml").stderr
 
 

@@ -6,7 +6,7 @@ The constants are fitted on texts from 20 kB to 46 MB; docs/learning.md has the 
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ MOST_PASSES = 100  # over the text, however much time there is
 PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
-SHORT_TEXT_CHARS = 50_000  # which 64 lanes would leave too few steps a pass
+LANES, FEW_LANES, SHORT_TEXT_CHARS = 64, 16, 50_000  # a shorter text gets few lanes, or it had too few steps a pass
 RATE, RATE_SIZE = 0.02, 192  # of Muon, and the hidden size below which it is raised in proportion
 WINDOW_CHARS = 64
 MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
@@ -41,17 +41,15 @@ def choose_settings(
 
     given: dotted paths. chars: N. measure_speed: floating-point operations a second of passes with so many lanes here.
     """
-    training, split = settings.training, settings.data.split
-    if "data.split" not in given and split[1] * chars > MOST_VALIDATED_CHARS:
-        validated = float(f"{MOST_VALIDATED_CHARS / chars:.2g}")
-        split = (round(1 - validated, 9), validated, 0.0)
+    training = settings.training
+    split = settings.data.split if "data.split" in given else _split(settings.data.split, chars)
     to_train, to_validate = (max(1, round(part * chars)) for part in split[:2])
-    lanes, window = 16 if to_train < SHORT_TEXT_CHARS else 64, WINDOW_CHARS
+    lanes, window = FEW_LANES if to_train < SHORT_TEXT_CHARS else LANES, WINDOW_CHARS
     if "training.batch_size" in given:
         lanes = training.batch_size
     if "training.sequence_length" in given:
         window = training.sequence_length
-    flop_per_second = measure_speed(lanes)
+    flop_per_second = measure_speed(min(lanes, LANES))
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
     seconds = 60 * training.max_minutes if training.max_minutes is not None else math.inf
@@ -60,11 +58,7 @@ def choose_settings(
         in_time = TRAINING_SHARE * seconds * flop_per_second / training_flop(model, vocab_size)
         return min(in_time, most_passes * to_train, most_steps * lanes * window)
 
-    models = [settings.model]
-    if "model.hidden_size" not in given:
-        models = [replace(settings.model, hidden_size=size) for size in HIDDEN_SIZES]
-    if "model.embedding_size" not in given:
-        models = [replace(model, embedding_size=min(128, model.hidden_size)) for model in models]
+    models = _models(settings.model, given)
     fitting = [model for model in models if chars_read(model) >= CHARS_A_WEIGHT * count_weights(model, vocab_size)]
     model = fitting[-1] if fitting else models[0]
     passes = chars_read(model) / to_train
@@ -93,13 +87,36 @@ def choose_settings(
     if "training.optimizer" in given and training.optimizer != "muon":
         del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
     chosen = {path: value for path, value in chosen.items() if path not in given}
+    passed = f"{passes:{',.0f' if passes >= 10 else '.2g'}} passes over {to_train:,} characters"
+    told = f"{_in_words(chosen)}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
     for path, value in chosen.items():
         section, _, name = path.partition(".")
         settings = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
-    named = ", ".join(
-        f"{path.partition('.')[2]} {'/'.join(f'{part:g}' for part in value) if isinstance(value, tuple) else value}"
-        for path, value in chosen.items()
-        if path != "training.save_every_steps"
+    return settings, told
+
+
+def _split(split: tuple[float, float, float], chars: int) -> tuple[float, float, float]:
+    """The split, or one that validates less of a long text."""
+    if split[1] * chars <= MOST_VALIDATED_CHARS:
+        return split
+    validated = float(f"{MOST_VALIDATED_CHARS / chars:.2g}")
+    return round(1 - validated, 9), validated, 0.0
+
+
+def _models(model: ModelSettings, given: Collection[str]) -> list[ModelSettings]:
+    """Those that may be chosen, the smallest first."""
+    models = [model]
+    if "model.hidden_size" not in given:
+        models = [replace(model, hidden_size=size) for size in HIDDEN_SIZES]
+    if "model.embedding_size" not in given:
+        models = [replace(model, embedding_size=min(128, model.hidden_size)) for model in models]
+    return models
+
+
+def _in_words(chosen: Mapping[str, Any]) -> str:
+    """What was chosen, in a line."""
+    shown = {path.partition(".")[2]: value for path, value in chosen.items() if path != "training.save_every_steps"}
+    return ", ".join(
+        f"{name} {'/'.join(f'{part:g}' for part in value) if isinstance(value, tuple) else value}"
+        for name, value in shown.items()
     )
-    passed = f"{passes:{',.0f' if passes >= 10 else '.2g'}} passes over {to_train:,} characters"
-    return settings, f"{named}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

@@ -11,12 +11,7 @@ import numpy as np
 
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError, TextError
-from charlstm.inference import (
-    LineScorer,
-    LineScores,
-    decode_line,
-    encode_lines,
-)
+from charlstm.inference import LineScorer, LineScores, decode_line, encode_lines
 from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objective
 from charlstm.settings import Naming
 from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_copies, start_id

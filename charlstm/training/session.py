@@ -22,12 +22,7 @@ from charlstm.inference import SamplingParameters, build_stepper, generate, take
 from charlstm.machine import ALONE, Processes
 from charlstm.runs import Checkpoint, Run, TextIdentity
 from charlstm.settings import Settings, TrainingSettings, override_settings
-from charlstm.text import (
-    Corpus,
-    DocumentCounts,
-    read_corpus,
-    split_corpus,
-)
+from charlstm.text import Corpus, DocumentCounts, read_corpus, split_corpus
 from charlstm.training.assembly import build_trainer, inherit_model, inherit_run, speed_here, too_large_batch
 from charlstm.training.automatic import choose_settings
 from charlstm.training.facts import Began, Ended, Fact, Sampled, Stepped, Validating, Warned
@@ -146,13 +141,12 @@ def start_session(
         settings = override_settings(settings, ())  # which completes them, and checks them together
         if folder is not None and processes.leads:
             runs.refuse_taken(folder)
+        other = runs.open_run(init_from) if init_from is not None and processes.leads else None
     told = refuse_different(processes, settings)
     corpus = read_text(processes, lambda: read_corpus(settings.data, stdin=stdin))
     chosen = None
     if given is not None:
         if init_from is not None:
-            with processes.agreeing():
-                other = runs.open_run(init_from) if processes.leads else None
             settings, given = inherit_model(settings, given, share_run(processes, other))
         settings, chosen = choose_settings(
             settings,
@@ -175,8 +169,8 @@ def start_session(
         warnings += validation_advice(settings.training, len(parts.val))
     inherited: str | None = None
     with processes.agreeing():
-        if init_from is not None and processes.leads:
-            inherited = inherit_run(trainer, settings, corpus, runs.open_run(init_from))
+        if other is not None:
+            inherited = inherit_run(trainer, settings, corpus, other)
     if processes.size > 1:
         trainer.restore(share_checkpoint(processes, trainer.export() if processes.leads else None))
 

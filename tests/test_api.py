@@ -1,5 +1,6 @@
 """The public names: what the README's snippet does, and what a run of another objective is told."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 import charlstm
+from charlstm.api import likeliest_documents, sample_documents
 from charlstm.errors import RunError, SettingsError, TextError
+from charlstm.settings import SamplingSettings
 
 from .training.test_session import TEXT, settings
 
@@ -91,6 +94,11 @@ def test_api_refuses_what_a_run_cannot_do(run: charlstm.Run, cloze: charlstm.Run
         charlstm.fill(run, b"a_b")
     with pytest.raises(SettingsError, match="length is 0"):
         charlstm.sample(run, length=0)
+    with pytest.raises(SettingsError, match="seed is -1"):
+        charlstm.sample(run, length=3, seed=-1)
+    for draw in (likeliest_documents, partial(sample_documents, sampling=SamplingSettings())):
+        with pytest.raises(SettingsError, match="wanted is 0, but must be an integer of at least 1"):
+            next(iter(draw(run, wanted=0)))
     with pytest.raises(SettingsError, match="mask is empty"):
         charlstm.fill(cloze, b"ab", mask=b"")
     with pytest.raises(SettingsError, match="protocol"):

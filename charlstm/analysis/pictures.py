@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # matplotlib is optional, so it is loaded by the functions th
 
 _WHITE, _PLUS, _MINUS = "#ffffff", "#f59e42", "#5aa5e6"  # those of the page
 _RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe & Ito 2008
+_RUN_MARKERS = "os^Dv*P"  # which tell runs apart where colours do not
 _LINE_CHARS = 80
 
 
@@ -56,7 +57,7 @@ def gates_picture(inspection: Inspection, *, layer: int, unit: int, count: int, 
 
 
 def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
-    """Draw the training (thin) and validation (thick) bits of each run, a colour a run.
+    """Draw the training (thin) and validation (thick) bits of each run, a colour and a marker a run.
 
     by: one of AXES. Returns a PNG file.
     """
@@ -72,7 +73,8 @@ def curves_picture(curves: Sequence[Curve], *, by: str) -> bytes:
         axes.plot(train_x, train_y, color=colour, linewidth=0.8, alpha=0.6, label=f"{name}, training")
         val_x, val_y = curve.series("val", by=by)
         if val_x:
-            axes.plot(val_x, val_y, "o-", color=colour, linewidth=2, markersize=4, label=f"{name}, validation")
+            marker = _RUN_MARKERS[number % len(_RUN_MARKERS)]
+            axes.plot(val_x, val_y, f"{marker}-", color=colour, linewidth=2, markersize=5, label=f"{name}, validation")
     axes.set(xlabel=AXES[by], ylabel=shown)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(color="#d9dce3", linewidth=0.6)

@@ -46,13 +46,10 @@ def sample(run: Run, *, prompt: str = "", length: int | None = None, seed: int =
 
     length: characters, None for that of the run's sampling settings, which also say how each is chosen. The same seed
     gives the same text. Raises TextError for a prompt that the vocabulary refuses, SettingsError for a length of 0,
-    which is without end, and RunError for a run of another objective.
+    which is without end, or a negative seed, and RunError for a run of another objective.
     """
     sampling = run.settings.sampling if length is None else replace(run.settings.sampling, length=length)
-    if not isinstance(sampling.length, int) or sampling.length < 1:
-        raise SettingsError(
-            f"length is {sampling.length}, but must be an integer of at least 1 for a text that is returned whole"
-        )
+    _refuse_below(1, length=sampling.length)
     steps = sample_stepwise(run, sampling, prompt=prompt.encode("utf-8", "surrogatepass"), seed=seed)
     return b"".join(take_text(one, run.vocab) for (one,) in steps).decode("utf-8", "replace")
 
@@ -75,8 +72,10 @@ def sample_stepwise(
     sampling: its length 0 is without end; a model of documents ends each itself. which: of the samples.
     cores: that NumPy may use, None for all of this process.
     cold: whether to read nothing before the prompt, instead of what training texts begin with.
-    Everything is read and checked before this returns; raises RunError, TextError and, for int8, SettingsError.
+    Everything is read and checked before this returns; raises RunError, TextError and SettingsError.
     """
+    _refuse_below(1, samples=samples)
+    _refuse_below(0, seed=seed)
     refuse_other_objective(run, "next")
     prompt_ids = run.vocab.encode_text(prompt, where="the prompt")
     stop_ids = encode_known(run.vocab, stop)
@@ -116,6 +115,8 @@ def sample_documents(
     Everything is read and checked before this returns; raises RunError, TextError and SettingsError, and RunError
     later, after the documents found, if there are not enough.
     """
+    _refuse_below(1, wanted=wanted)
+    _refuse_below(0, seed=seed)
     refuse_other_objective(run, "next")
     end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
     steps = generate(
@@ -151,6 +152,7 @@ def likeliest_documents(
 
     length: characters after the prefix at most, None for any number. The rest is as in `sample_documents`.
     """
+    _refuse_below(1, wanted=wanted)
     refuse_other_objective(run, "next")
     end, prefix_ids = known_end(run.vocab), _prefix_ids(run, prefix)
     found = find_likeliest(
@@ -175,6 +177,7 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     the vocabulary refuses, SettingsError for an empty mask, RunError for a run of another objective.
     """
     refuse_other_objective(run, "cloze")
+    _refuse_below(0, seed=seed)
     if not mask:
         raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
@@ -183,6 +186,13 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
     document = text if is_part else _LINE_END.sub(b"", text)
     filled = fill_text(engines, run.vocab, document, mask=mask, temperature=temperature, seed=seed)
     return filled + text[len(document) :]
+
+
+def _refuse_below(least: int, **numbers: int) -> None:
+    """Raise SettingsError for what is no integer, or a lower one. numbers: by the names of the arguments."""
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < least:
+            raise SettingsError(f"{name} is {number}, but must be an integer of at least {least}")
 
 
 def _stepper(run: Run, sampling: SamplingSettings = FLOAT32, *, texts: int = 1) -> Stepper:

@@ -33,7 +33,7 @@ class Axis(StrEnum):
 def plot_command(
     run_folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Run folders; else the one in CHARLSTM_RUN, else the newest."),
+        typer.Argument(metavar="[RUN]...", help="Run folders; else the one in CHARLSTM_RUN, else the newest."),
     ] = None,
     by: Annotated[Axis, typer.Option("--by", help="What the curves are drawn against.")] = Axis.chars,
     png: Annotated[

@@ -16,10 +16,25 @@ from charlstm.settings import ModelSettings
 class TaskModel(nn.Module):
     """One output a step, from all that was read until then."""
 
-    def __init__(self, task: Task, *, cell: str, hidden_size: int, memory: int | None, seed: int) -> None:
-        """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core."""
+    def __init__(
+        self,
+        task: Task,
+        *,
+        cell: str,
+        hidden_size: int,
+        memory: int | None,
+        read_out: float = 1.0,
+        direct: float | None = None,
+        seed: int,
+    ) -> None:
+        """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core.
+
+        read_out: by what the outputs are multiplied. Adam moves every weight by about as much, so that they learn so
+        many times as fast as the core. direct: the same of what outputs read from the inputs themselves, as the paper's
+        do; None for nothing.
+        """
         super().__init__()
-        self.input_size = task.input_size
+        self.input_size, self.read_out, self.direct_factor = task.input_size, read_out, direct
         settings = ModelSettings(
             cell=cell,
             embedding_size=task.input_size,
@@ -30,21 +45,26 @@ class TaskModel(nn.Module):
         )
         self.core = build_core(settings)
         self.output = nn.Linear(hidden_size, task.output_size)
+        self.direct = None if direct is None else nn.Linear(task.input_size, task.output_size, bias=False)
         generator = torch.Generator().manual_seed(seed)
         self.core.initialise(forget_bias=settings.forget_bias, generator=generator)
         if memory is not None:
             spread_memory(self.core, memory, generator)
         with torch.no_grad():
-            nn.init.xavier_uniform_(self.output.weight, generator=generator)
+            nn.init.xavier_uniform_(self.output.weight, gain=1 / read_out, generator=generator)
             self.output.bias.zero_()
+            if self.direct is not None:
+                self.direct.weight.zero_()
 
     def forward(
         self, inputs: Tensor, state: State | None = None, *, masks: Masks = NO_MASKS, dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, State]:
         """Outputs (T, B, O), before any softmax. inputs: (T, B) symbols or (T, B, I) numbers."""
         x = inputs if inputs.is_floating_point() else F.one_hot(inputs, self.input_size)
-        x, state = self.core(x.to(dtype), state, masks=masks)
-        return self.output(x), state
+        x = x.to(dtype)
+        hidden, state = self.core(x, state, masks=masks)
+        outputs = self.read_out * self.output(hidden)
+        return outputs if self.direct is None else outputs + self.direct_factor * self.direct(x), state
 
 
 @torch.no_grad()

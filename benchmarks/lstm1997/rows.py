@@ -3,13 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.lstm1997.paper import TASKS
-from benchmarks.lstm1997.recipes import RECIPES
+from benchmarks.lstm1997.recipes import RECIPES, Recipe
 
 CELLS = ("lstm", "peephole", "gru", "rnn")
 PICTURED = ("reber", "2c q=100 p=100", "3a T=100 N=1", "adding T=100", "multiplication, 13 wrong T=100", "6b")
@@ -23,7 +22,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["task"] in RECIPES and row["recipe"] == asdict(RECIPES[row["task"]]):
+        if row["task"] in RECIPES and Recipe(**row["recipe"]) == RECIPES[row["task"]]:
             rows.append(row)
     return rows
 

@@ -46,7 +46,15 @@ class Trial:
     def __init__(self, task: Task, cell: str, seed: int, recipe: Recipe) -> None:
         self.task, self.seed = task, seed
         self.source = task.open(seed)
-        self.model = TaskModel(task, cell=cell, hidden_size=recipe.hidden_size, memory=recipe.memory, seed=seed)
+        self.model = TaskModel(
+            task,
+            cell=cell,
+            hidden_size=recipe.hidden_size,
+            memory=recipe.memory,
+            read_out=recipe.read_out,
+            direct=recipe.direct,
+            seed=seed,
+        )
         self.objective = TaskLoss(task)
         training = TrainingSettings(
             batch_size=recipe.batch_size,

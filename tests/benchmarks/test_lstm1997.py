@@ -221,6 +221,23 @@ def test_memory_is_spread_over_the_gates_that_keep_and_taken_from_those_that_wri
             assert (core.bias_ih_l0[writing] == -core.bias_ih_l0[keeping]).all()
 
 
+def test_outputs_that_also_read_the_inputs_learn_as_many_times_as_fast_as_they_are_multiplied() -> None:
+    task, inputs = TASKS["2a p=100"], torch.arange(5)[:, None]
+    sizes: dict[str, Any] = {"cell": "lstm", "hidden_size": 4, "memory": None, "seed": 1}
+    plain, direct = TaskModel(task, **sizes), TaskModel(task, **sizes, read_out=10.0, direct=100.0)
+    before = [model(inputs)[0].detach() for model in (plain, direct)]
+    assert torch.allclose(*before, atol=1e-6)
+    for changed, factor in ((direct.output, 10.0), (direct.direct, 100.0)):
+        with torch.no_grad():
+            changed.weight[7, 0] += 0.001
+        gained = (direct(inputs)[0] - before[1])[:, 0, 7]
+        read = direct.core(torch.nn.functional.one_hot(inputs, 101).float(), None)[0][:, 0, 0]
+        wanted = read if changed is direct.output else (inputs[:, 0] == 0).float()
+        assert gained.detach() == pytest.approx((0.001 * factor * wanted).detach(), abs=1e-5)
+        with torch.no_grad():
+            changed.weight[7, 0] -= 0.001
+
+
 def test_errors_are_taken_before_the_sequences_are_learned_from() -> None:
     task, recipe = TASKS["6a"], Recipe(hidden_size=5, batch_size=3, learning_rate=0.1)
     trial, untouched = Trial(task, "lstm", 2, recipe), Trial(task, "lstm", 2, recipe)

@@ -75,8 +75,10 @@ def dump_settings(settings: Settings) -> str:
 def _take_automatic(root: Located) -> tuple[Located, bool]:
     """The document without `model: auto`, and whether it had that."""
     fields = root.value
-    if not isinstance(fields, dict) or "model" not in fields or fields["model"].value != AUTOMATIC:
+    if not isinstance(fields, dict) or "model" not in fields or not isinstance(fields["model"].value, str):
         return root, False
+    if fields["model"].value != AUTOMATIC:
+        raise fields["model"].mismatch(f"{AUTOMATIC}, or a mapping of settings")
     return root._replace(value={**fields, "model": fields["model"]._replace(value=None)}), True
 
 

@@ -178,6 +178,7 @@ BAD_FILES = {
     "- data": '1: this file is ["data"], but must be a mapping of data, model, training, sampling',
     "\nhello": '2: this file is "hello", but must be a mapping',
     "data: 3": "1: data is 3, but must be a mapping of sources, documents, field, column, shuffle, deduplicate",
+    "model: Auto": '1: model is "Auto", but must be auto, or a mapping of settings',
     "data:\n  unit: [": "2: this is not valid YAML: ",
     "data:\n\tunit: char": "2: this is not valid YAML: found character '\\t' that cannot start any token",
     'data:\n  unit: "\\UFFFFFFFF"': "2: this is not valid YAML: its number is out of range",

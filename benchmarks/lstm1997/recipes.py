@@ -39,7 +39,7 @@ RECIPES: Mapping[str, Recipe] = {
     "3a T=1000 N=3": replace(_TWO, memory=1000),
     "3b T=100 N=3": _TWO,
     "3b T=100 N=1": _TWO,
-    "3b T=1000 N=1": replace(_TWO, memory=1000),
+    "3b T=1000 N=1": replace(_TWO, batch_size=64, memory=1000),
     "3c T=100 N=3": _TWO,
     "3c T=100 N=1": _TWO,
     "adding T=100": _MARKED,

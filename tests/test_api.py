@@ -65,6 +65,7 @@ def test_api_refuses_what_has_no_meaning(run: charlstm.Run) -> None:
         charlstm.sample(run, length=2.5)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="one of train, val, test"):
         charlstm.read_split(run, "all")
+    assert len(charlstm.score(run, iter(["the cat", "sat"])).nats) == 2
     for lines in ("abc", b"abc", [None], ["a", 1]):
         with pytest.raises(TypeError):
             charlstm.score(run, lines)  # type: ignore[arg-type]

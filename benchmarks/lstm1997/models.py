@@ -34,7 +34,7 @@ class TaskModel(nn.Module):
         do; None for nothing.
         """
         super().__init__()
-        self.input_size, self.read_out, self.direct_factor = task.input_size, read_out, direct
+        self.input_size, self.read_out, self.direct = task.input_size, read_out, direct
         settings = ModelSettings(
             cell=cell,
             embedding_size=task.input_size,
@@ -45,7 +45,7 @@ class TaskModel(nn.Module):
         )
         self.core = build_core(settings)
         self.output = nn.Linear(hidden_size, task.output_size)
-        self.direct = None if direct is None else nn.Linear(task.input_size, task.output_size, bias=False)
+        self.from_inputs = None if direct is None else nn.Linear(task.input_size, task.output_size, bias=False)
         generator = torch.Generator().manual_seed(seed)
         self.core.initialise(forget_bias=settings.forget_bias, generator=generator)
         if memory is not None:
@@ -53,8 +53,8 @@ class TaskModel(nn.Module):
         with torch.no_grad():
             nn.init.xavier_uniform_(self.output.weight, gain=1 / read_out, generator=generator)
             self.output.bias.zero_()
-            if self.direct is not None:
-                self.direct.weight.zero_()
+            if self.from_inputs is not None:
+                self.from_inputs.weight.zero_()
 
     def forward(
         self, inputs: Tensor, state: State | None = None, *, masks: Masks = NO_MASKS, dtype: torch.dtype = torch.float32
@@ -64,7 +64,9 @@ class TaskModel(nn.Module):
         x = x.to(dtype)
         hidden, state = self.core(x, state, masks=masks)
         outputs = self.read_out * self.output(hidden)
-        return outputs if self.direct is None else outputs + self.direct_factor * self.direct(x), state
+        if self.from_inputs is not None:
+            outputs = outputs + self.direct * self.from_inputs(x)
+        return outputs, state
 
 
 @torch.no_grad()

@@ -85,6 +85,7 @@ class Task:
 # 5.1: the embedded Reber grammar
 
 REBER = "BTSXPVE"
+REBER_STRINGS = 256  # to learn from
 _INNER: tuple[Mapping[str, int], ...] = (  # where each symbol leads from each state of the Reber grammar
     {"B": 1},
     {"T": 2, "P": 3},
@@ -141,22 +142,25 @@ def reber_errors(outputs: Tensor, inputs: Tensor, _targets: Tensor, mask: Tensor
     return wrong.float()
 
 
-def open_reber(seed: int, *, count: int = 256) -> Source:
+def open_reber(seed: int) -> Source:
     """256 strings to learn from, drawn again and again; the exam is these and 256 others that are none of them."""
     rng = np.random.default_rng((seed, 1))
-    learned = [draw_reber(rng) for _ in range(count)]
-    others: list[str] = []
-    while len(others) < count:
-        if (string := draw_reber(rng)) not in learned:
-            others.append(string)
+    learned = [draw_reber(rng) for _ in range(REBER_STRINGS)]
+
+    def draw_others(rng: Rng, size: int) -> list[str]:
+        others: list[str] = []
+        while len(others) < size:
+            if (string := draw_reber(rng)) not in learned:
+                others.append(string)
+        return others
 
     def draw(rng: Rng, size: int) -> Batch:
-        return reber_batch([learned[place] for place in rng.integers(count, size=size)])
+        return reber_batch([learned[place] for place in rng.integers(REBER_STRINGS, size=size)])
 
     def test(rng: Rng, size: int) -> Batch:
-        return reber_batch([draw_reber(rng) for _ in range(size)])
+        return reber_batch(draw_others(rng, size))
 
-    return Source(draw, test, exam=reber_batch([*learned, *others]))
+    return Source(draw, test, exam=reber_batch([*learned, *draw_others(rng, REBER_STRINGS)]))
 
 
 # 5.2: long time lags, without noise and with

@@ -79,9 +79,9 @@ class Trial:
         last = np.empty(0, dtype=np.float32)
         for _ in self.trainer.steps():
             errors = self.objective.errors.numpy()
-            last = np.concatenate([last, errors])[:]
             unchecked += len(errors)
             if not self.task.is_tested:
+                last = np.concatenate([last, errors])[-criterion.count :]
                 yield errors, criterion.met(last)
             elif unchecked < self.task.paper / CHECKS:
                 yield errors, False

@@ -3,7 +3,7 @@
 `evaluate` and `evaluate_dynamic` load torch when they are called.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace as replace_field
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     from charlstm import evaluation
     from charlstm.networks import OBJECTIVES
 
-    _check_ids(run, ids)
+    ids = _checked_ids(run, ids)
     objective = OBJECTIVES[run.settings.model.objective]
     protocols = _protocols(run, objective.protocols)
     if protocol not in (None, *protocols):
@@ -57,8 +57,8 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
     return replace_field(measured, naming=Naming.of(run.settings))
 
 
-def _check_ids(run: Run, ids: "Ids") -> None:
-    """Refuse what torch would read beyond an array for."""
+def _checked_ids(run: Run, ids: "Ids") -> "Ids":
+    """The ids as an array; refuse what torch would read beyond an array for."""
     found = np.asarray(ids)
     if (
         found.ndim != 1
@@ -69,6 +69,7 @@ def _check_ids(run: Run, ids: "Ids") -> None:
             f"a text to measure is a row of ids from 0 to {run.vocab.size - 1}, as encode_text gives them, but this is "
             f"{found.dtype} {list(found.shape)}: encode it by this run"
         )
+    return found
 
 
 def _protocols(run: Run, of_objective: Sequence[str]) -> Sequence[str]:
@@ -94,8 +95,9 @@ def evaluate_dynamic(
     empty text.
     """
     refuse_other_objective(run, "next")
-    for ids in (training_ids, *texts):
-        _check_ids(run, ids)
+    training_ids, *texts = (_checked_ids(run, ids) for ids in (training_ids, *texts))
+    if len(training_ids) < 2:
+        raise TextError("the training text, by which the rates are tuned, needs 2 or more characters")
     if run.vocab.has_boundary:
         raise SettingsError(
             f"{run.folder} was trained on documents, but only a stream is read dynamically: name another"
@@ -125,15 +127,16 @@ def _load_model(run: Run, lanes: int) -> "tuple[Model, Machine]":
     return model.to(machine.device), machine
 
 
-def score(run: Run, lines: Sequence[str | bytes]) -> LineScores:
+def score(run: Run, lines: Iterable[str | bytes]) -> LineScores:
     """What each line, given without its line end, costs by a run's best checkpoint, in nats (`inference.scoring`).
 
     No line is refused. Raises RunError for a run of another objective or a damaged checkpoint, TypeError for one text
     in place of lines, or for a line that is none.
     """
-    if isinstance(lines, str | bytes) or not all(isinstance(line, str | bytes) for line in lines):
-        raise TypeError("lines are a list of str or bytes, one each")
-    encoded = [line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in lines]
+    each = list(lines)
+    if isinstance(lines, str | bytes) or not all(isinstance(line, str | bytes) for line in each):
+        raise TypeError("lines are str or bytes, one each")
+    encoded = [line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in each]
     return open_scorer(run)[0].score(encoded)
 
 

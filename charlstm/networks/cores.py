@@ -224,7 +224,7 @@ def draw_mask(shape: Sequence[int], dropout: float, generator: torch.Generator) 
     words = torch.empty(-(-count // 8), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
     kept = max(1, 256 - round(256 * dropout))
-    return (words.view(torch.uint8)[:count].view(*shape) < kept) * (256 / kept)
+    return (words.view(torch.uint8)[:count].view(*shape) <= kept - 1) * (256 / kept)  # 256 is no uint8
 
 
 BUILTIN_KERNELS: Mapping[str, Callable[..., tuple[Tensor, ...]]] = {

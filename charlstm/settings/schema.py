@@ -161,7 +161,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "auto"
     shards: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="parts of a batch, each computed by one thread; they decide the bits; auto: the fastest here"),
+        Meta(description="parts of a batch, for a thread or a team each; they decide the bits; auto: the fastest here"),
     ] = "auto"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],

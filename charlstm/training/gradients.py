@@ -16,7 +16,7 @@ from charlstm.networks import Model, Objective, join_lanes, lanes_of, reset_lane
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batch
 
-FP16_SCALES = (4096.0, 64.0, 1.0)  # of the loss, the first by which no gradient is above fp16's 65,504 (nor below 6e-8)
+FP16_SCALES = (4096.0, 64.0, 1.0)  # of the loss, until no gradient is above fp16's 65,504; what is below 6e-8 is lost
 
 
 class Gradients(NamedTuple):

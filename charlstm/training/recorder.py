@@ -63,12 +63,12 @@ class Recorder:
                 raise
             self.warn(f"{error}; training goes on and will try again at the next save ({self._failed_saves} failed)")
 
-    def save_now(self, *, is_best: bool) -> None:
-        """Save the trainer's state.
+    def save_now(self) -> None:
+        """Save the trainer's state, which is not the best of any.
 
         Raises DivergedError rather than save numbers that are not finite, as a single step can leave behind.
         """
-        self._write(self._export(), is_best=is_best)
+        self._write(self._export(), is_best=False)
 
     def _export(self) -> Checkpoint:
         checkpoint = self.trainer.export()

@@ -66,16 +66,17 @@ class Session:
     def train(
         self, *, tell: Callable[[Fact], None] = lambda _fact: None, stop: Callable[[], int] = lambda: False
     ) -> Ended:
-        """Take steps until a limit is reached or `stop`, asked after each, says so; save at the end in any case.
+        """Take steps until a limit is reached or `stop`, asked after each, says so; then save.
 
         Of several processes the first writes; all end after the same step, as soon as `stop` says so in one of them.
-        Raises DivergedError, and InputOutputError if the first or the last state cannot be saved.
+        Raises DivergedError, SettingsError if a step needs more memory than there is, ProcessLostError, and
+        InputOutputError if the first or the last state cannot be saved.
         """
         trainer, processes = self.trainer, self.trainer.processes
         with self.open_folder() as run:
             recorder = Recorder(run, trainer, warn=lambda message: tell(Warned(message)))
             if not trainer.progress.step:  # a disk that refuses is noticed, and any end can be resumed from now on
-                recorder.save_now(is_best=False)
+                recorder.save_now()
             for message in self.warnings:
                 tell(Warned(message))
             parameters = count_weights(self.settings.model, self.corpus.vocab.size)

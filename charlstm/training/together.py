@@ -39,10 +39,10 @@ def refuse_different(processes: Processes, settings: Settings) -> list[str]:
     first, processor = found[0]
     with processes.agreeing():
         for rank, (theirs, _) in enumerate(found):
-            for name in [name for name in first if theirs[name] != first[name]]:
+            for name in [name for name in first if theirs.get(name) != first[name]]:
                 cure = CURES.get(name, "it must be the same in all")
                 raise SettingsError(
-                    f"{name} is {first[name]} in process 0 but {theirs[name]} in process {rank}: {cure}"
+                    f"{name} is {first[name]} in process 0 but {theirs.get(name)} in process {rank}: {cure}"
                 )
     others = sorted({name for _, name in found} - {processor})
     if not others:

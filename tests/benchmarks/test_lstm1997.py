@@ -69,6 +69,7 @@ def test_reber_tests_none_that_it_learns_from() -> None:
     learned = set(strings(source.draw(np.random.default_rng(1), 4000)))
     assert set(exam[:256]) == learned
     assert not learned & set(exam[256:])
+    assert not learned & set(strings(source.test(np.random.default_rng(2), 400)))
     assert len(exam) == TASKS["reber"].criterion.count
 
 
@@ -227,7 +228,7 @@ def test_outputs_that_also_read_the_inputs_learn_as_many_times_as_fast_as_they_a
     plain, direct = TaskModel(task, **sizes), TaskModel(task, **sizes, read_out=10.0, direct=100.0)
     before = [model(inputs)[0].detach() for model in (plain, direct)]
     assert torch.allclose(*before, atol=1e-6)
-    for changed, factor in ((direct.output, 10.0), (direct.direct, 100.0)):
+    for changed, factor in ((direct.output, 10.0), (direct.from_inputs, 100.0)):
         with torch.no_grad():
             changed.weight[7, 0] += 0.001
         gained = (direct(inputs)[0] - before[1])[:, 0, 7]

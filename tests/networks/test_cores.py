@@ -94,7 +94,7 @@ def test_recurrent_masks_are_one_a_window_for_the_outputs_and_recurrent_weights_
     assert not any(torch.equal(one, other) for one, other in pairwise(drawn) if one.shape == other.shape)
 
 
-@pytest.mark.parametrize("dropout", [0.1, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("dropout", [0.001, 0.1, 0.25, 0.5, 0.99])
 def test_recurrent_masks_keep_the_mean(dropout: float) -> None:
     mask = draw_mask((300, 401), dropout, torch.Generator().manual_seed(1))
     kept = mask != 0

@@ -4,9 +4,9 @@ python benchmarks/ablations.py run [--recipe NAME] [--seeds N …] [--only NAME 
 python benchmarks/ablations.py table [--recipe NAME] [--rows FILE]
 
 The recipe is configs/tinyshakespeare-minute.yaml or configs/tinyshakespeare.yaml. Every variant is trained until its
-layers' matrix products have taken as many operations, about those of a minute, or of a third of ten minutes, on the
-machine of the table. Rows are written as they come and are not measured again, so a run that was stopped goes on. Needs
-tinyshakespeare (CHARLSTM_DATA, or its download).
+layers' matrix products have taken as many operations, about those of a minute, or of a quarter of ten minutes, on the
+machine of the table. Rows are written as they come and are not measured again, so a run that was stopped goes on; those
+of other settings than a variant has today do not count. Needs tinyshakespeare (CHARLSTM_DATA, or its download).
 """
 
 import argparse
@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import measure
+from msgspec import convert, to_builtins
+
+from charlstm.settings import Settings, load_settings, override_settings
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
@@ -83,12 +86,16 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
     return [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in values.items()]
 
 
+def settings_of(variant: Variant, recipe: str, seed: int) -> Settings:
+    """All that a variant is trained by but the number of its steps."""
+    values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
+    overrides = [*as_options(values | dict(variant.settings)), "training.max_steps=1"]
+    return load_settings(CONFIGS / f"{recipe}.yaml", overrides)
+
+
 def changes_something(variant: Variant, recipe: str) -> bool:
     """Whether a variant is not the recipe itself, which some of the means are not in."""
-    from charlstm.settings import load_settings
-
-    path = CONFIGS / f"{recipe}.yaml"
-    return variant.change is not None or load_settings(path, as_options(variant.settings)) != load_settings(path, [])
+    return variant.change is not None or settings_of(variant, recipe, 1) != settings_of(VARIANTS[0], recipe, 1)
 
 
 def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
@@ -96,14 +103,11 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     from changes import CHANGES
 
     from charlstm.evaluation import evaluate
-    from charlstm.settings import load_settings, override_settings
     from charlstm.text import read_corpus, split_corpus, start_id
     from charlstm.training import build_trainer
     from charlstm.weights import training_flop
 
-    values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
-    overrides = [*as_options(values | dict(variant.settings)), "training.max_steps=1"]
-    settings = load_settings(CONFIGS / f"{recipe}.yaml", overrides)
+    asked = settings = settings_of(variant, recipe, seed)
     corpus = read_corpus(settings.data, stdin=None)
     training = settings.training
     chars = FLOP[recipe] / training_flop(settings.model, corpus.vocab.size)
@@ -137,6 +141,7 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
         "training_loss": round(statistics.mean(losses[-100:]), 4),
         "curve": curve,
         **{name: round(loss, 4) for name, loss in figures.items()},
+        "settings": to_builtins(asked),
     }
 
 
@@ -168,8 +173,10 @@ def one(args: argparse.Namespace) -> None:
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Every variant that has rows, beside the recipe; its time as a multiple of the recipe's."""
+    """Every variant that has rows, beside the recipe."""
     rows = read_rows(args.rows, args.recipe)
+    if not any(row["variant"] == VARIANTS[0].name for row in rows):
+        sys.exit(f"{args.rows} has no row of the recipe {args.recipe} as it is now: run it first")
     recipe = mean_of(rows, VARIANTS[0].name, "stream")
     lines = []
     for variant in VARIANTS:
@@ -187,27 +194,24 @@ def print_table(args: argparse.Namespace) -> None:
                 f"{mean_of(own, variant.name, 'windows'):.4f}",
                 f"{mean_of(own, variant.name, 'training_loss'):.4f}",
                 f"{own[0]['chars'] / 1e6:.1f} M",
-                f"{mean_of(own, variant.name, 'seconds') / mean_of(rows, VARIANTS[0].name, 'seconds'):.2f}",
                 len(own),
             ]
         )
-    head = [
-        "changed",
-        "stream",
-        "difference",
-        "seeds from … to",
-        "windows",
-        "training loss",
-        "characters",
-        "time",
-        "seeds",
-    ]
+    head = ["changed", "stream", "difference", "seeds from … to", "windows", "training loss", "characters", "seeds"]
     measure.table(head, lines)
 
 
 def read_rows(path: Path, recipe: str) -> list[dict[str, Any]]:
+    """The rows of a recipe's variants with the settings that they have today."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in rows if row["recipe"] == recipe]
+    variants = {variant.name: variant for variant in VARIANTS}
+    return [
+        row
+        for row in rows
+        if row["recipe"] == recipe
+        and row["variant"] in variants
+        and convert(row["settings"], Settings) == settings_of(variants[row["variant"]], recipe, row["seed"])
+    ]
 
 
 def mean_of(rows: Iterable[Mapping[str, Any]], variant: str, figure: str) -> float:

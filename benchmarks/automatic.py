@@ -1,7 +1,7 @@
 """Settings that `charlstm train TEXT` chooses, beside a search of ten times the budget, on seven texts.
 
 python benchmarks/automatic.py run [--texts NAME …] [--minutes M] [--processes N] [--rows FILE]
-python benchmarks/automatic.py again …   # what is chosen by now, by rules that have changed since
+python benchmarks/automatic.py again …   # one after the other: what is chosen by now, and the best that was found
 python benchmarks/automatic.py table [--rows FILE]
 
 The search begins with the chosen settings. Each of its ten trials has as many minutes as they had, and is the best so
@@ -39,7 +39,7 @@ DATA = measure.HERE.parent / "data"
 ROWS = measure.HERE / "automatic.jsonl"
 TORCH = Path(torch.__file__).parent
 TRIALS = 10
-AGAIN = "chosen again"
+CHOSEN_AGAIN, BEST_AGAIN = "chosen again", "best again"
 Values = dict[str, Any]  # by the settings' dotted paths
 
 
@@ -145,14 +145,12 @@ def search(name: str, args: argparse.Namespace) -> None:
             if not rows:
                 add_row({"changed": "chosen", **train(text, args.minutes, None, None, run)}, text, run, args)
                 continue
-            best = min(rows, key=lambda row: row["loss"])["settings"]
+            best = best_of(rows)["settings"]
             values = {f"{part}.{key}": value for part in ("model", "training") for key, value in best[part].items()}
             move = next_move(rows, values)
             if move is None:
                 break
-            base = Path(folder) / f"{trial}.yaml"
-            base.write_text(yaml.safe_dump(best | {"data": best["data"] | {"sources": [str(text)]}}))
-            found = train(text, args.minutes, move.change(values), base, run)
+            found = train(text, args.minutes, move.change(values), write_settings(best, text), run)
             add_row({"changed": move.name, **found}, text, run, args)
 
 
@@ -160,6 +158,13 @@ def write_text(name: str, folder: Path) -> Path:
     text = folder / f"{name}.txt"
     text.write_text(TEXTS[name](), newline="")
     return text
+
+
+def write_settings(settings: Mapping[str, Any], text: Path) -> Path:
+    """Those of a trial, for a text that lies elsewhere by now."""
+    base = text.with_suffix(".yaml")
+    base.write_text(yaml.safe_dump({**settings, "data": settings["data"] | {"sources": [str(text)]}}))
+    return base
 
 
 def add_row(row: dict[str, Any], text: Path, run: Path, args: argparse.Namespace) -> None:
@@ -172,11 +177,14 @@ def add_row(row: dict[str, Any], text: Path, run: Path, args: argparse.Namespace
         file.write(json.dumps(row | {"settings": settings}) + "\n")
 
 
-def choose_again(name: str, args: argparse.Namespace) -> None:
-    """A row of the settings that are chosen by now."""
+def compare_again(name: str, args: argparse.Namespace) -> None:
+    """Two rows, under the same circumstances: of the settings that are chosen by now, and of the best ones found."""
     with tempfile.TemporaryDirectory() as folder:
-        text, run = write_text(name, Path(folder)), Path(folder) / "run"
-        add_row({"changed": AGAIN, **train(text, args.minutes, None, None, run)}, text, run, args)
+        text = write_text(name, Path(folder))
+        best = write_settings(best_of(searched(rows_of(name, args)))["settings"], text)
+        for changed, base in ((CHOSEN_AGAIN, None), (BEST_AGAIN, best)):
+            run = Path(folder) / changed
+            add_row({"changed": changed, **train(text, args.minutes, None, base, run)}, text, run, args)
 
 
 def for_each_text(act: Callable[[str, argparse.Namespace], None], args: argparse.Namespace) -> None:
@@ -187,11 +195,12 @@ def for_each_text(act: Callable[[str, argparse.Namespace], None], args: argparse
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """The loss of the settings that were chosen last, and the least that the search found."""
+    """What the search found, and the losses of the settings that were chosen last and of the best, both again."""
     lines = []
     for name in TEXTS:
         rows = rows_of(name, args)
-        if not rows:
+        chosen, best = ([row for row in rows if row["changed"] == each] for each in (CHOSEN_AGAIN, BEST_AGAIN))
+        if not best:
             continue
         trials = searched(rows)
         gains, least = [], trials[0]["loss"]
@@ -199,27 +208,30 @@ def print_table(args: argparse.Namespace) -> None:
             if row["loss"] < least:
                 least = row["loss"]
                 gains.append(f"{row['changed']} ({least:.4f})")
-        last = next(row for row in reversed(rows) if row["changed"] in ("chosen", AGAIN))
-        model, training = last["settings"]["model"], last["settings"]["training"]
+        model, training = chosen[-1]["settings"]["model"], chosen[-1]["settings"]["training"]
         lines.append(
             [
                 name,
-                f"{last['chars']:,}",
+                f"{chosen[-1]['chars']:,}",
                 f"2×{model['hidden_size']}, {model['dropout']}, {training['batch_size']}, {training['learning_rate']}",
-                f"{last['loss']:.4f}",
                 f"{trials[0]['loss']:.4f}",
-                f"{least:.4f}",
-                f"{last['loss'] - least:+.4f}",
                 ", ".join(gains),
+                f"{chosen[-1]['loss']:.4f} ({chosen[-1]['steps']:,})",
+                f"{best[-1]['loss']:.4f} ({best[-1]['steps']:,})",
+                f"{chosen[-1]['loss'] - best[-1]['loss']:+.4f}",
             ]
         )
-    head = ["text", "characters", "chosen: layers, dropout, lanes, rate", "loss", "where the search began"]
-    measure.table([*head, "least found", "chosen − least", "by"], lines)
+    head = ["text", "characters", "chosen: layers, dropout, lanes, rate", "where the search began", "what it gained by"]
+    measure.table([*head, "chosen (steps)", "best found (steps)", "chosen − best"], lines)
 
 
 def searched(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of the search, from its beginning on."""
-    return [row for row in rows if row["changed"] != AGAIN]
+    return [row for row in rows if row["changed"] not in (CHOSEN_AGAIN, BEST_AGAIN)]
+
+
+def best_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return min(rows, key=lambda row: row["loss"])
 
 
 def rows_of(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -232,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands: Mapping[str, Callable[[argparse.Namespace], None]] = {
         "run": partial(for_each_text, search),
-        "again": partial(for_each_text, choose_again),
+        "again": partial(for_each_text, compare_again),
         "table": print_table,
     }
     parser.add_argument("command", choices=commands)

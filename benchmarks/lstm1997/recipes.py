@@ -41,7 +41,7 @@ RECIPES: Mapping[str, Recipe] = {
     "3b T=100 N=1": _TWO,
     "3b T=1000 N=1": replace(_TWO, batch_size=64, memory=1000),
     "3c T=100 N=3": _TWO,
-    "3c T=100 N=1": _TWO,
+    "3c T=100 N=1": replace(_TWO, batch_size=32),
     "adding T=100": _MARKED,
     "adding T=500": replace(_MARKED, batch_size=16, hidden_size=32, memory=500),
     "adding T=1000": replace(_MARKED, batch_size=16, hidden_size=32, memory=1000),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 WORKSPACE = ":4096:8"  # eight buffers of 4 MiB: one of those with which cuBLAS, and so cuDNN's LSTM, repeats its bits
 SPINS = 1000  # a few microseconds, after which a thread that waits for others of its team lets the system wake it
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+NUMPY_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ProcessPlace(NamedTuple):
@@ -90,12 +90,12 @@ def prepare_torch() -> None:
 def limit_numpy_threads() -> int:
     """Give NumPy's matrix products one thread; only works before NumPy is first imported.
 
-    Returns the cores that more threads may use: those of this process, or one where the user has set a number.
+    Returns the cores that more threads may use: those of this process, or one where NumPy has been given a number.
     """
-    chosen = any(variable in os.environ for variable in THREAD_VARIABLES)
-    for variable in THREAD_VARIABLES:
+    cores = 1 if any(variable in os.environ for variable in NUMPY_THREADS) else available_cores()
+    for variable in (*NUMPY_THREADS, "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    return 1 if chosen else _processors()
+    return cores
 
 
 def load_average() -> float:

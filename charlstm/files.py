@@ -135,7 +135,7 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
             raise OSError(None, "it is not there or no regular file")
         size = path.stat().st_size
         if size > max_bytes:
-            raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have in this run")
+            raise RunError(f"{path} is longer than the {max_bytes:,} bytes that such a file can have")
         with path.open("rb") as file:
             return file.read(size)
     except (OSError, ValueError) as error:

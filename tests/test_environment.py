@@ -37,8 +37,9 @@ def test_environment_numpy_threads_are_one_unless_the_user_said_otherwise(monkey
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    environment.limit_numpy_threads()
+    assert environment.limit_numpy_threads() == 3
     found = [os.environ[variable] for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")]
+    assert environment.limit_numpy_threads() == 1  # NumPy's own threads are what the user has set
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(variable)
     assert found == ["1", "1", "3"]

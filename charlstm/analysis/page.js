@@ -80,8 +80,9 @@ function recall() {
   const given = new URLSearchParams(location.hash.slice(1)), changes = {};
   for (const key of ["layer", "unit", "at"]) if (/^\d+$/.test(given.get(key) ?? "")) changes[key] = Number(given.get(key));
   if (changes.layer >= facts.layers) delete changes.layer;
-  if (given.get("show") in valueOf) changes.show = given.get("show");
+  if (Object.hasOwn(valueOf, given.get("show"))) changes.show = given.get("show");
   if ([...$("underline").options].some(option => option.value === given.get("underline"))) changes.underline = given.get("underline");
+  if ([...$("order").options].some(option => option.value === given.get("order"))) changes.order = given.get("order");
   return changes;
 }
 function announce() {

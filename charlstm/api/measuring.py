@@ -11,7 +11,7 @@ import numpy as np
 
 from charlstm.environment import available_cores
 from charlstm.errors import SettingsError, TextError
-from charlstm.inference import LineScorer, LineScores, decode_line, encode_lines
+from charlstm.inference import LineScorer, LineScores, decode_line
 from charlstm.runs import Run, read_checkpoint, read_split, refuse_other_objective
 from charlstm.settings import Naming
 from charlstm.text import Copies, Cut, code_points, cut_documents, end_id, find_copies, start_id
@@ -175,7 +175,6 @@ def _document_ids(run: Run, text: bytes) -> "NDArray[np.integer]":
     if cut.kind in ("paragraph", "file"):
         pieces = cut_documents([decode_line(vocab, text)], cut, where="the text")
         return vocab.lookup(code_points("".join(pieces)))
-    encoded = encode_lines(vocab, text.removesuffix(b"\n").split(b"\n"))
-    end = end_id(vocab)
-    lines = np.split(encoded.ids, encoded.lengths.cumsum()[:-1])
-    return np.concatenate([np.append(line, -1 if end is None else end) for line in lines])
+    end = -1 if (known := end_id(vocab)) is None else known
+    lines = (vocab.lookup(code_points(decode_line(vocab, line))) for line in text.removesuffix(b"\n").split(b"\n"))
+    return np.concatenate([np.append(line, end) for line in lines])

@@ -72,6 +72,8 @@ def classify_command(
             else:
                 pieces.append(stream.form.with_values(record, {name: names[best], share: of_runs[best]}))
         put(b"".join(pieces))
+    if not begun:  # a table without rows
+        put(stream.form.header())
 
 
 def _posteriors(joint: "NDArray[np.float64]") -> "NDArray[np.float64]":

@@ -66,7 +66,7 @@ def sample_command(
     ] = False,
     echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")] = True,
     stop: Annotated[str, typer.Option("--stop", metavar="TEXT", help="End before this text.")] = "",
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="How many texts.")] = 1,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, max=10**9, help="How many texts.")] = 1,
     separator: Annotated[
         str | None, typer.Option("--separator", metavar="TEXT", help="A line to write between two texts.")
     ] = None,

@@ -48,7 +48,7 @@ class ScoredLine(NamedTuple):
     @property
     def is_empty(self) -> bool:
         """Whether the line has no character, and so is no document."""
-        return self.record.text == b""
+        return self.record.text in (b"", b"\r")  # whose line ends with \r\n
 
 
 class Scale(NamedTuple):

@@ -68,7 +68,8 @@ class Automaton:
 
     def allowed(self, states: NDArray[np.intp], left: NDArray[np.integer]) -> NDArray[np.bool_]:
         """As `Constraint.allowed`."""
-        return (self.needs.take(states, axis=0) <= left[:, None]).take(self.class_of, axis=1)
+        left = np.minimum(left, UNREACHABLE - 1)[:, None]
+        return (self.needs.take(states, axis=0) <= left).take(self.class_of, axis=1)
 
     def advance(self, states: NDArray[np.intp], ids: NDArray[np.integer]) -> NDArray[np.intp]:
         """As `Constraint.advance`."""

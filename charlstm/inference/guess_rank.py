@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.errors import RunError
 from charlstm.inference.engine import Stepper
 from charlstm.inference.sampling import SamplingParameters, generate, take_text
 from charlstm.text import Vocab, end_id
@@ -39,8 +40,11 @@ class GuessRanks:
         return ranks, errors
 
 
-def draw_lines(stepper: Stepper, vocab: Vocab, *, seed: int = 1) -> list[bytes]:
-    """DRAWN_LINES lines as a model makes them whose lines end (`end_id` is not None), less those that never did."""
+def draw_lines(stepper: Stepper, vocab: Vocab) -> list[bytes]:
+    """DRAWN_LINES lines as a model makes them whose lines end (`end_id` is not None), less those that never did.
+
+    Raises RunError if that leaves none.
+    """
     end = end_id(vocab)
     assert end is not None
     drawn = generate(
@@ -49,11 +53,17 @@ def draw_lines(stepper: Stepper, vocab: Vocab, *, seed: int = 1) -> list[bytes]:
         SamplingParameters(),
         prompt=[],
         length=LONGEST_CHARS,
-        seed=seed,
+        seed=1,
         samples=DRAWN_LINES,
         stop_ids=[end],
         lanes=DRAWN_LANES,
         scored=False,
     )
     ended = (one for live in drawn for one in live if one.finished and one.chars < LONGEST_CHARS)
-    return [take_text(one, vocab) for one in ended]
+    lines = [take_text(one, vocab) for one in ended]
+    if not lines:
+        raise RunError(
+            f"of {DRAWN_LINES:,} lines that the model drew none ended within {LONGEST_CHARS:,} characters, so that no "
+            "rank can be estimated: train it further, or on text with line ends"
+        )
+    return lines

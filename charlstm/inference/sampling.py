@@ -90,7 +90,8 @@ def generate(
     constraint: which symbols may come next; among those the model's probabilities are renormalised at each step.
     scored: whether to keep the log-probabilities, which cost a tenth of the time of a small model.
     Each sample draws from random numbers of its own (`sample_seeds`), so that it is the same text whatever is generated
-    beside it. A finished sample's lane is given to the next one. The unknown symbol is never drawn.
+    beside it, but where the last bits of a product with another number of rows decide. A finished sample's lane is
+    given to the next one. The unknown symbol is never drawn.
     """
     end_id = vocab.boundary_id if end_id is None else end_id
     parameters = replace(parameters, never=vocab.unknown_id)

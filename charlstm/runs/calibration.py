@@ -12,14 +12,14 @@ from charlstm.runs.folder import Run
 from charlstm.runs.writing import refuse_replaced
 
 CALIBRATION = "calibration.json"
-MAX_CALIBRATION_BYTES = 10_000_000
+MAX_CALIBRATION_BYTES = 200_000_000  # some ten million lines
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What lines cost by a checkpoint: nats and counted characters of each."""
 
     checkpoint: str
-    source: str  # "validation", or the file that was named
+    source: str  # "the validation text", or the file that was named
     nats: list[float]
     chars: list[int]
 
@@ -36,9 +36,11 @@ def save_calibration(run: Run, calibration: Calibration) -> Path:
     refuse_replaced(run)
     path = run.folder / CALIBRATION
     data = msgspec.json.encode(calibration)
-    stored = _Stored(msgspec.Raw(data), sha256(data).hexdigest())
+    stored = msgspec.json.encode(_Stored(msgspec.Raw(data), sha256(data).hexdigest()))
+    if len(stored) > MAX_CALIBRATION_BYTES:
+        raise RunError(f"{len(calibration.nats):,} lines are too many to store as a calibration: name a tenth of them")
     with disk_errors(str(path)):
-        write_file(path, msgspec.json.encode(stored))
+        write_file(path, stored)
     return path
 
 

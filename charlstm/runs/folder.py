@@ -5,6 +5,7 @@ runs/<name>/
     vocab.json       symbols, line ends, what becomes of an unknown character
     text.json        the fingerprint of the text
     metrics.jsonl    one row a logged step (`metrics`)
+    calibration.json the scores that thresholds stand on, if they were stored (`calibration`)
     checkpoints/     weights and training states (`checkpoints`)
     best, latest     which of these is the best, and the newest
 runs/latest          the newest run

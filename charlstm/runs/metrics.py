@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from pathlib import Path
 
 import msgspec
@@ -54,7 +55,7 @@ def cut_metrics(folder: Path, step: int) -> list[str]:
     path = folder / FILE
     if not path.exists():
         return []
-    lines = _lines(path)
+    lines = _lines(path, sys.maxsize)  # a run that was trained for long is resumed too
     damaged = [number for number, _, row in lines if row is None]
     with disk_errors(str(path)):
         write_file(path, b"".join(line + b"\n" for _, line, row in lines if row is not None and row.step <= step))
@@ -68,7 +69,7 @@ def read_metrics(folder: Path) -> list[MetricsRow]:
     """The rows of a run folder, without a last one that is still being written; other damage raises RunError."""
     path = folder / FILE
     rows = []
-    for number, _, row in _lines(path):
+    for number, _, row in _lines(path, MAX_METRICS_BYTES):
         if row is None:
             raise RunError(f"{path}:{number} is no row of metrics: remove that line")
         rows.append(row)
@@ -86,9 +87,9 @@ def _open_for_rows(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-def _lines(path: Path) -> list[tuple[int, bytes, MetricsRow | None]]:
+def _lines(path: Path, most_bytes: int) -> list[tuple[int, bytes, MetricsRow | None]]:
     """The number, text and row of each line; None for what is no row, but for a last one that was cut short."""
-    *lines, last = read_bounded(path, MAX_METRICS_BYTES).split(b"\n")
+    *lines, last = read_bounded(path, most_bytes).split(b"\n")
     lines += [last] if _decoded(last) is not None else []
     return [(number, line, _decoded(line)) for number, line in enumerate(lines, start=1) if line.strip()]
 

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from charlstm.errors import RunError
 
-MOST_STEPS = 10**15  # of any run; the names of checkpoints hold as many digits
+MOST_STEPS = 10**15 - 1  # of any run; the names of checkpoints hold as many digits
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]

@@ -78,7 +78,7 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
     return ids
 
 
-def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> KnownDocuments:
+def known_documents(run: Run, *, trust_sources: bool = False) -> KnownDocuments:
     """The documents, or lines, of the run's text, all its splits; read once, then kept in the cache.
 
     Raises as `own_corpus`, and RunError for a text without an end symbol.
@@ -89,7 +89,7 @@ def known_documents(run: Run, *, stdin: BinaryIO | None = None, trust_sources: b
     text = run.text.fingerprint if run.text is not None else ""  # of which `own_corpus` knows nothing
     path = cache_folder() / f"{sha256(f'known 1 {text}'.encode()).hexdigest()}.known"
     if (known := open_known(path)) is None:
-        corpus = own_corpus(run, stdin=stdin, trust_sources=trust_sources)
+        corpus = own_corpus(run, trust_sources=trust_sources)
         with disk_errors(f"to the cache {str(cache_folder())!r}"):
             known = write_known(path, corpus.ids, end)
     return known

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from charlstm.errors import TextError
@@ -144,11 +145,16 @@ def _json_texts(pieces: Iterable[str], cut: Cut, field: str, where: str) -> Iter
 
 
 def _column_texts(pieces: Iterable[str], column: str, where: str, *, in_bytes: bool) -> Iterator[str]:
-    """The text of a column of each row but the first, which names the columns; separated by what is frequent there."""
+    """The text of a column of each row but the first, which names the columns; separated by what is frequent there.
+
+    Fields of tables that tabs separate are never quoted.
+    """
     lines = _lines(pieces)
     head = next(lines, "").removeprefix(BYTE_ORDER_MARK_IN_BYTES if in_bytes else "")
     csv.field_size_limit(MOST_FIELD_BYTES)
-    rows = csv.reader(chain([head], lines), delimiter=max(",\t;", key=head.count), strict=True)
+    delimiter = max(",\t;", key=head.count)
+    form = partial(csv.reader, quoting=csv.QUOTE_NONE) if delimiter == "\t" else csv.reader
+    rows = form(chain([head], lines), delimiter=delimiter, strict=True)
     try:
         names = [name.encode("latin-1").decode("utf-8", "replace") if in_bytes else name for name in next(rows, [])]
         if column not in names:

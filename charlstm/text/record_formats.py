@@ -109,14 +109,18 @@ class JsonFormat:
         assert isinstance(record.raw, bytes)
         body = record.raw.rstrip()[:-1].rstrip()
         more = json.dumps({name: _in_json(value) for name, value in values.items()}, ensure_ascii=False)[1:]
-        return body + (b", " if not body.endswith(b"{") else b"") + more.encode() + b"\n"
+        return body + b", " + more.encode() + b"\n"
 
 
 class TableFormat:
-    """CSV (RFC 4180: quoted fields may hold commas, doubled quotes, line ends) or TSV (no quoting), with a header."""
+    """CSV (RFC 4180: quoted fields may hold commas, doubled quotes, line ends) or TSV (no quoting), with a header.
 
-    def __init__(self, field: str, added: Sequence[str], *, delimiter: str, quoting: bool) -> None:
-        self._field, self._added, self._delimiter, self._quoting = field, added, delimiter, quoting
+    The fields of CSV may also be separated by semicolons, if its header has more of them.
+    """
+
+    def __init__(self, field: str, added: Sequence[str], *, quoting: bool) -> None:
+        self._field, self._added, self._quoting = field, added, quoting
+        self._delimiter = "," if quoting else "\t"
         csv.field_size_limit(MAX_RECORD_BYTES)
         self._columns: list[str] = []
         self._head = b""
@@ -138,6 +142,8 @@ class TableFormat:
         if goes_on and self._quotes % 2:  # an open quote is closed by another
             return None
         raw = b"\n".join(self._waiting)
+        if not self._columns and self._quoting:
+            self._delimiter = max(",;", key=raw.decode("latin-1").count)
         cells = self._cells(raw, number)
         if cells is None:
             self._quotes = 1
@@ -146,7 +152,7 @@ class TableFormat:
         if not self._columns:
             self._read_header(raw, cells)
             return None
-        if not raw.strip():
+        if not raw.removesuffix(b"\r"):
             return None
         if len(cells) != len(self._columns):
             raise BadRecordError(
@@ -182,7 +188,7 @@ class TableFormat:
     def _quoted(self, cell: str) -> str:
         if not self._quoting:
             return " ".join(cell.split())
-        return '"' + cell.replace('"', '""') + '"' if set(cell) & set('",\r\n') else cell
+        return '"' + cell.replace('"', '""') + '"' if set(cell) & {'"', self._delimiter, "\r", "\n"} else cell
 
     def _read_header(self, raw: bytes, cells: list[str]) -> None:
         if self._field not in cells:
@@ -209,6 +215,12 @@ class TableFormat:
                 return None
             self._waiting = []
             raise BadRecordError(f"line {number} is not CSV: {error}; correct it, or give --skip-bad") from None
+        if len(rows) > 1:
+            self._waiting = []
+            raise BadRecordError(
+                f"line {number} holds a carriage return, which ends a row, outside of quotes; correct it, or give "
+                "--skip-bad"
+            )
         return rows[0] if rows else [""]
 
 
@@ -219,7 +231,7 @@ def open_format(name: str, field: str | None, added: Sequence[str]) -> RecordFor
     assert field is not None
     if name == "jsonl":
         return JsonFormat(field, added)
-    return TableFormat(field, added, delimiter="," if name == "csv" else "\t", quoting=name == "csv")
+    return TableFormat(field, added, quoting=name == "csv")
 
 
 def _shown(value: str | float) -> str:

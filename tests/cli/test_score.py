@@ -126,6 +126,9 @@ def test_score_adds_to_records_and_counts_those_that_it_cannot_read() -> None:
     kept = charlstm("score", "--format", "csv", "--field", "text", "--above", 1e9, stdin=table)
     assert kept.stdout == "id,text,score\n"
     assert charlstm("score", "--format", "csv", "--field", "text", stdin="id,text\n").stdout == "id,text,score\n"
+    shutil.copytree("runs/tiny", "runs/second")
+    both = ["--run", "tiny", "--run", "second", "--format", "csv", "--field", "text"]
+    assert charlstm("classify", *both, stdin="id,text\n").stdout == "id,text,run,run_posterior\n"
 
 
 def test_score_filters_by_what_it_prints() -> None:
@@ -153,7 +156,8 @@ def test_score_worst_keeps_its_rate_on_other_lines_and_can_be_stored() -> None:
     again = charlstm("score", "--worst", 0.05, stdin=other)
     assert again.stdout == told.stdout
     Path("blanks.txt").write_text(usual.replace("\n", "\n\n"))
-    blanks = charlstm("score", "--worst", 0.05, "--calibrate", "blanks.txt", stdin="\n\n" + other.replace("\n", "\n\n"))
+    double_spaced = "\n\r\n" + other.replace("\n", "\n\n")
+    blanks = charlstm("score", "--worst", 0.05, "--calibrate", "blanks.txt", stdin=double_spaced)
     assert blanks.stdout == told.stdout  # an empty line is no document: it neither counts nor passes
     assert charlstm("score", "--worst", 0.0001, stdin="The tide\n").stderr.count("tell no share below") == 1
     (calibration,) = Path("runs").glob("*/calibration.json")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from charlstm.errors import SettingsError
 from charlstm.inference import Automaton, compile_expression
 from charlstm.inference.automaton import MOST_LINKS, MOST_STATES
-from charlstm.text import Vocab, end_id
+from charlstm.text import Vocab, code_points, end_id
 
 from .small_documents import documents_vocab, every_document, text_of
 
@@ -112,6 +112,13 @@ def test_automaton_allows_only_steps_that_can_be_completed_in_what_is_left(
     else:
         pytest.fail("no end was forced")
     assert re.fullmatch(expression, text_of(SMALL, ids))
+
+
+@pytest.mark.parametrize("left", [2**31 - 2, 2**31 - 1, 2**31, 2**62])
+def test_automaton_constrains_however_much_is_left(left: int) -> None:
+    automaton = compile_expression("a3", SMALL)
+    (first,) = automaton.allowed(np.array([automaton.start]), np.array([left]))
+    assert np.flatnonzero(first).tolist() == SMALL.lookup(code_points("a")).tolist()
 
 
 def test_automaton_of_bytes_is_that_of_the_bytes_expression() -> None:

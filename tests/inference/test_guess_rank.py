@@ -1,10 +1,13 @@
 """Estimated ranks: those counted by brute force, within their errors."""
 
 import numpy as np
+import pytest
 
-from charlstm.inference import GuessRanks, LineScorer
+from charlstm.errors import RunError
+from charlstm.inference import GuessRanks, LineScorer, guess_rank
+from charlstm.text import end_id
 
-from .test_scoring import DOCUMENTS, STREAM, scorer_of
+from .test_scoring import DOCUMENTS, SETTINGS, STREAM, scorer_of, weights_of
 
 
 def likelier_than(scorer: LineScorer, limit: float) -> np.ndarray:
@@ -28,6 +31,15 @@ def test_ranks_are_those_counted_within_their_errors() -> None:
         assert ranks[0] == errors[0] == 0
         assert (np.abs(ranks - counted) <= 5 * errors + 0.5).all(), (ranks, errors, counted)
         assert (errors[1:] < ranks[1:] / 5).all()
+
+
+def test_ranks_need_drawn_lines_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guess_rank, "DRAWN_LINES", 8)
+    monkeypatch.setattr(guess_rank, "LONGEST_CHARS", 20)
+    weights = weights_of(STREAM, SETTINGS)
+    weights["output.bias"][end_id(STREAM)] = -1e9
+    with pytest.raises(RunError, match="none ended"):
+        LineScorer(weights, SETTINGS, STREAM).guess_ranks()
 
 
 def test_ranks_beyond_every_number_are_infinite_and_no_error() -> None:

@@ -57,3 +57,12 @@ def test_metrics_are_read_in_bounded_memory(run: Run, monkeypatch: pytest.Monkey
         file.truncate(1 << 40)  # a hole
     with pytest.raises(RunError, match="longer than the 1,000 bytes"):
         read_metrics(run.folder)
+
+
+def test_metrics_of_any_length_are_cut_for_a_run_that_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2, 3):
+        append_metrics(run.folder, row(step))
+    with monkeypatch.context() as few:
+        few.setattr(metrics_module, "MAX_METRICS_BYTES", 1)
+        assert cut_metrics(run.folder, 2) == []
+    assert [row.step for row in read_metrics(run.folder)] == [1, 2]

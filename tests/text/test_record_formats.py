@@ -70,6 +70,7 @@ def test_json_objects_keep_their_bytes(rows: list[dict[str, object]]) -> None:
         ("csv", b"id,text\n1,a\n2\n", 3),
         ("csv", b'id,text\n1,"a\nb"\n2,"open\nto the end\n', 4),
         ("csv", b'id,text\n1,"a"b\n', 2),
+        ("csv", b'id,text\n"1",a\rb\n', 2),
         ("tsv", b"id\ttext\n1\ta\tb\n", 2),
     ],
 )
@@ -91,6 +92,20 @@ def test_tsv_has_no_quotes_and_line_ends_are_kept() -> None:
     (record,) = records(form, b'id\ttext\r\n"1\ta "b\r\n')
     assert record.text == b'a "b'
     assert form.header() + form.with_values(record, {"score": 1.0}) == b'id\ttext\tscore\r\n"1\ta "b\t1.0000\r\n'
+
+
+def test_empty_rows_are_records_and_empty_lines_are_none() -> None:
+    form = open_format("tsv", "text", ["score"])
+    assert [one.raw for one in records(form, b"a\ttext\n1\tx\n\n\t\n\r\n2\ty\n")] == [b"1\tx", b"\t", b"2\ty"]
+    form = open_format("csv", "text", ["score"])
+    assert [one.text for one in records(form, b"text\n \nx\n")] == [b" ", b"x"]
+
+
+def test_csv_of_semicolons_is_told_by_its_header() -> None:
+    form = open_format("csv", "text", ["a;b"])
+    (record,) = records(form, b'id;text\n1;"x, ""y"";"\n')
+    assert record.text == b'x, "y";'
+    assert form.header() + form.with_values(record, {"a;b": "1;2"}) == b'id;text;"a;b"\n1;"x, ""y"";";"1;2"\n'
 
 
 def test_csv_a_forgotten_quote_takes_no_more_than_its_bytes_and_each_line_is_read_once() -> None:

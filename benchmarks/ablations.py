@@ -51,7 +51,7 @@ VARIANTS = [
     Variant("AdamW, 32 lanes, rate 0.016", {**ADAMW_32, "training.learning_rate": 0.016}),
     Variant("SOAP, rate 0.008", {"training.learning_rate": 0.008}, change="soap"),
     Variant("SOAP, rate 0.016", {"training.learning_rate": 0.016}, change="soap"),
-    Variant("Muon gate by gate", change="muon_per_gate"),
+    Variant("Muon for whole matrices", change="muon_whole"),
     Variant("Muon with two iterations", change="muon_2"),
     Variant("Muon with five iterations", change="muon_5"),
     Variant("rate 0.01", {"training.learning_rate": 0.01}),

@@ -165,16 +165,9 @@ def iterate(times: int) -> Change:
     return change
 
 
-def orthogonalise_gates(trainer: Any) -> Callable[[], None]:
-    """Muon for the matrix of each gate by itself."""
-    whole, gates = optimizers.orthogonalise, len(trainer.model.core.cell.gates)
-
-    def each(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-        parts = [whole(part, dtype) for part in matrix.chunk(gates)]
-        shape = parts[0].shape
-        return torch.cat(parts) * (max(shape) / max(matrix.shape)) ** 0.5  # for steps of the same size
-
-    optimizers.orthogonalise = each
+def join_gates(trainer: Any) -> Callable[[], None]:
+    """Muon for the matrix of all gates together."""
+    trainer.optimizers.each[0].gates = 1
     return lambda: None
 
 
@@ -186,7 +179,7 @@ CHANGES: Mapping[str, Change] = {
     "embedding_dropout": drop_embeddings(0.2),
     "input_noise": replace_inputs(0.1),
     "soap": use_soap,
-    "muon_per_gate": orthogonalise_gates,
+    "muon_whole": join_gates,
     "muon_2": iterate(2),
     "muon_5": iterate(5),
 }

@@ -1,6 +1,6 @@
 """The rules that move the weights: Adam, AdamW, and Muon for the input and recurrent matrices of recurrent layers.
 
-Letters: `N`, `M` rows and columns of a matrix.
+Letters: `G` gates of a cell, `N`, `M` rows and columns of a gate's matrix.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ STEP_RMS = 0.2  # of a step at a rate of 1, as AdamW's usually are (Liu et al. 2
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves each matrix by its momentum, whose singular values are brought near 1 (Jordan et al. 2024).
+    """Moves the matrix of each gate by its momentum, whose singular values are brought near 1 (Jordan et al. 2024).
 
     Most of a gradient lies along few singular vectors. Adam, which scales each weight by itself, leaves it so; here the
     many others, along which the loss changes little but steadily, are followed as far.
@@ -31,14 +31,18 @@ class Muon(torch.optim.Optimizer):
         self,
         matrices: Iterable[nn.Parameter],
         *,
+        gates: int,
         lr: float,
         weight_decay: float,
         dtype: torch.dtype,
         map_tensors: MapTensors,
     ) -> None:
-        """dtype: of the factors of matrix products. map_tensors: gives what a function makes of each tensor."""
+        """matrices: (G·N, M), the gates' one below the other.
+
+        dtype: of the factors of matrix products. map_tensors: gives what a function makes of each tensor.
+        """
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
-        self.dtype, self.map_tensors = dtype, map_tensors
+        self.gates, self.dtype, self.map_tensors = gates, dtype, map_tensors
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -49,26 +53,27 @@ class Muon(torch.optim.Optimizer):
             if not self.state[matrix]:
                 self.state[matrix]["momentum"] = torch.zeros_like(matrix)
             momentum = self.state[matrix]["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
-            aims.append(matrix.grad.lerp(momentum, MOMENTUM))  # Nesterov's
+            aim = matrix.grad.lerp(momentum, MOMENTUM)  # Nesterov's
+            aims.append(aim.view(self.gates, -1, aim.shape[1]))
         directions = self.map_tensors(lambda aim: orthogonalise(aim, self.dtype), aims)
         for matrix, direction in zip(matrices, directions, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.sub_(direction, alpha=group["lr"] * STEP_RMS * max(matrix.shape) ** 0.5)
+            matrix.sub_(direction.view_as(matrix), alpha=group["lr"] * STEP_RMS * max(direction.shape[1:]) ** 0.5)
 
 
-def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """The matrix (N, M) with singular values between 0.68 and 1.2, where they were 0.02 of its norm or more.
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrices (G, N, M) with singular values between 0.68 and 1.2, where they were 0.02 of their norm or more.
 
     Newton and Schulz's iteration, of odd polynomials of the matrix, which change its singular values alone.
     """
-    is_tall = len(matrix) > matrix.shape[1]
-    x: Tensor = (matrix.T if is_tall else matrix) / matrix.norm().clamp(min=1e-30)
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x: Tensor = (matrices.mT if is_tall else matrices) / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-30)
     x = x.to(dtype)
     a, b, c = NEWTON_SCHULZ
     for _ in range(ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if is_tall else x).to(matrix.dtype)
+    return (x.mT if is_tall else x).to(matrices.dtype).contiguous()
 
 
 class Optimizers:
@@ -123,7 +128,10 @@ def build_optimizers(
     if settings.optimizer == "muon":
         names = ("weight_ih", "weight_hh")
         recurrent = [p for name, p in model.core.named_parameters() if any(part in name for part in names)]
-        optimizers.append(Muon(recurrent, lr=rate, weight_decay=decay, dtype=dtype, map_tensors=map_tensors))
+        gates = len(model.core.cell.gates)
+        optimizers.append(
+            Muon(recurrent, gates=gates, lr=rate, weight_decay=decay, dtype=dtype, map_tensors=map_tensors)
+        )
         matrices = [p for p in matrices if all(p is not other for other in recurrent)]
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return Optimizers([*optimizers, torch.optim.AdamW(groups, lr=rate, fused=True)])

@@ -25,26 +25,27 @@ def random_matrix(rows: int, columns: int, seed: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(12, 12), (40, 10), (3, 20), (7, 1)])
-def test_orthogonalise_changes_the_singular_values_alone(rows: int, columns: int) -> None:
-    matrix = random_matrix(rows, columns)
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    values /= matrix.norm()
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(ITERATIONS):
-        values = a * values + b * values**3 + c * values**5
-    expected = left @ torch.diag(values) @ right
-    assert torch.allclose(orthogonalise(matrix, torch.float64), expected, atol=1e-12)
+def test_orthogonalise_changes_the_singular_values_alone_of_each_matrix(rows: int, columns: int) -> None:
+    matrices = torch.stack([scale * random_matrix(rows, columns, seed) for seed, scale in ((1, 1.0), (2, 100.0))])
+    found = orthogonalise(matrices, torch.float64)
+    for matrix, direction in zip(matrices, found, strict=True):
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        values /= matrix.norm()
+        a, b, c = NEWTON_SCHULZ
+        for _ in range(ITERATIONS):
+            values = a * values + b * values**3 + c * values**5
+        assert torch.allclose(direction, left @ torch.diag(values) @ right, atol=1e-12)
 
 
 def test_orthogonalise_brings_singular_values_near_one() -> None:
     left, _, right = torch.linalg.svd(random_matrix(60, 20), full_matrices=False)
     values = torch.logspace(0, -1.5, 20, dtype=torch.float64)  # down to 0.03 of the largest, 0.016 of the norm
-    found = torch.linalg.svdvals(orthogonalise(left @ torch.diag(values) @ right, torch.float64))
+    found = torch.linalg.svdvals(orthogonalise((left @ torch.diag(values) @ right)[None], torch.float64))
     assert 0.6 < found.min() < found.max() < 1.25
 
 
 def test_orthogonalise_of_zeros_is_zeros() -> None:
-    assert not orthogonalise(torch.zeros(3, 5), torch.float32).any()
+    assert not orthogonalise(torch.zeros(2, 3, 5), torch.float32).any()
 
 
 def test_muon_moves_input_and_recurrent_matrices_alone() -> None:
@@ -61,21 +62,22 @@ def test_muon_step_is_as_long_as_the_rate_says_whatever_the_gradient() -> None:
     for scale in (1e-6, 1.0, 1e3):
         matrix = nn.Parameter(torch.zeros(400, 100, dtype=torch.float64))
         matrix.grad = scale * random_matrix(400, 100)
-        Muon([matrix], lr=0.5, weight_decay=0.3, dtype=torch.float64, map_tensors=one_by_one).step()
+        Muon([matrix], gates=4, lr=0.5, weight_decay=0.3, dtype=torch.float64, map_tensors=one_by_one).step()
         lengths.append(matrix.square().mean().sqrt().item())
     assert lengths == pytest.approx([lengths[0]] * 3, rel=1e-9)
     assert 0.7 * 0.5 * STEP_RMS < lengths[0] < 1.25 * 0.5 * STEP_RMS
 
 
 def test_muon_follows_nesterovs_momentum_and_decays_the_weights() -> None:
-    begin, gradients = random_matrix(6, 4), [random_matrix(6, 4, seed) for seed in (2, 3, 4)]
+    begin, gradients = random_matrix(12, 4), [random_matrix(12, 4, seed) for seed in (2, 3, 4)]
     matrix = nn.Parameter(begin.clone())
-    muon = Muon([matrix], lr=0.1, weight_decay=0.5, dtype=torch.float64, map_tensors=one_by_one)
-    expected, momentum = begin.clone(), torch.zeros(6, 4, dtype=torch.float64)
+    muon = Muon([matrix], gates=2, lr=0.1, weight_decay=0.5, dtype=torch.float64, map_tensors=one_by_one)
+    expected, momentum = begin.clone(), torch.zeros(12, 4, dtype=torch.float64)
     for gradient in gradients:
         matrix.grad = gradient.clone()
         muon.step()
         momentum = MOMENTUM * momentum + gradient  # as in the paper: a multiple of the mean
-        direction = orthogonalise(gradient + MOMENTUM * momentum, torch.float64)
+        aim = gradient + MOMENTUM * momentum
+        direction = torch.cat([*orthogonalise(torch.stack([aim[:6], aim[6:]]), torch.float64)])
         expected = (1 - 0.1 * 0.5) * expected - 0.1 * STEP_RMS * 6**0.5 * direction
         assert torch.allclose(matrix, expected, atol=1e-12)

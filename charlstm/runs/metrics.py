@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sys
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from charlstm.settings import PLAIN, Naming
 
 FILE = "metrics.jsonl"
 MAX_METRICS_BYTES = 200_000_000  # a million rows
+MAX_RESUMED_BYTES = 1_000_000_000  # of a run that goes on: five million
 
 
 class MetricsRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,7 +55,7 @@ def cut_metrics(folder: Path, step: int) -> list[str]:
     path = folder / FILE
     if not path.exists():
         return []
-    lines = _lines(path, sys.maxsize)  # a run that was trained for long is resumed too
+    lines = _lines(path, MAX_RESUMED_BYTES)
     damaged = [number for number, _, row in lines if row is None]
     with disk_errors(str(path)):
         write_file(path, b"".join(line + b"\n" for _, line, row in lines if row is not None and row.step <= step))

@@ -179,9 +179,12 @@ def add_row(row: dict[str, Any], text: Path, run: Path, args: argparse.Namespace
 
 def compare_again(name: str, args: argparse.Namespace) -> None:
     """Two rows, under the same circumstances: of the settings that are chosen by now, and of the best ones found."""
+    trials = searched(rows_of(name, args))
+    if not trials:
+        sys.exit(f"{args.rows} has no search on {name}: run it first")
     with tempfile.TemporaryDirectory() as folder:
         text = write_text(name, Path(folder))
-        best = write_settings(best_of(searched(rows_of(name, args)))["settings"], text)
+        best = write_settings(best_of(trials)["settings"], text)
         for changed, base in ((CHOSEN_AGAIN, None), (BEST_AGAIN, best)):
             run = Path(folder) / changed
             add_row({"changed": changed, **train(text, args.minutes, None, base, run)}, text, run, args)

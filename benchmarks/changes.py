@@ -150,7 +150,7 @@ class SOAP(torch.optim.Optimizer):
 def use_soap(trainer: Any) -> Callable[[], None]:
     """SOAP in the place of Muon."""
     muon, *others = trainer.optimizers.each
-    soap = SOAP(muon.param_groups[0]["params"], len(trainer.model.core.cell.gates))
+    soap = SOAP(muon.param_groups[0]["params"], muon.gates)
     trainer.optimizers = optimizers.Optimizers([soap, *others])
     return lambda: None
 

@@ -92,12 +92,10 @@ def evaluate_dynamic(
     Every character is predicted before the model learns from it; each text begins with the weights of the checkpoint,
     which stay as they are. training_ids: the "train" split, on which the rates are tuned. tell: called with the
     fraction that is done. Raises RunError for a run of another objective or a damaged checkpoint, TextError for an
-    empty text.
+    empty text, one that is no ids, and a training text of fewer than two.
     """
     refuse_other_objective(run, "next")
     training_ids, *texts = (_checked_ids(run, ids) for ids in (training_ids, *texts))
-    if len(training_ids) < 2:
-        raise TextError("the training text, by which the rates are tuned, needs 2 or more characters")
     if run.vocab.has_boundary:
         raise SettingsError(
             f"{run.folder} was trained on documents, but only a stream is read dynamically: name another"

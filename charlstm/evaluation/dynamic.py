@@ -87,10 +87,13 @@ def evaluate_dynamic(
     """Tally the model over each of the texts (N,), beginning each with the weights as they were trained.
 
     training_ids: what the model was trained on; gives the sizes of gradients, and the rule: the one of the lowest loss
-    on the beginning of it. tell: called with the fraction that is done. Raises TextError for an empty text.
+    on the beginning of it. tell: called with the fraction that is done. Raises TextError for an empty text, and for
+    a training text of fewer than 2 characters.
     """
     if not all(map(len, texts)):
         raise TextError("a text to evaluate dynamically needs 1 or more characters, this one has 0")
+    if len(training_ids) < 2:
+        raise TextError("the training text, by which the rates are tuned, needs 2 or more characters")
     sample = training_ids[:TUNING_CHARS]
     todo, done = (len(RATES) + len(DECAYS) - 1) * len(sample) + sum(map(len, texts)), 0
     learner = Learner(model, objective, start_id, _gradient_sizes(model, objective, training_ids))

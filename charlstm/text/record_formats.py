@@ -204,9 +204,7 @@ class TableFormat:
     def _cells(self, raw: bytes, number: int) -> list[str] | None:
         """The fields of a record, None if a quote is open at its end."""
         text = raw.decode("utf-8", "surrogateescape").removesuffix("\r")
-        if not self._quoting:
-            return text.split(self._delimiter)
-        if text.count('"') == 0:
+        if not self._quoting or '"' not in text:
             return text.split(self._delimiter)
         try:
             rows = list(csv.reader(StringIO(text + "\n", newline=""), delimiter=self._delimiter, strict=True))

@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         directions = self.map_tensors(lambda aim: orthogonalise(aim, self.dtype), aims)
         for matrix, direction in zip(matrices, directions, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.sub_(direction.view_as(matrix), alpha=group["lr"] * STEP_RMS * max(direction.shape[1:]) ** 0.5)
+            matrix.sub_(direction.reshape(matrix.shape), alpha=group["lr"] * STEP_RMS * max(direction.shape[1:]) ** 0.5)
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -73,7 +73,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if is_tall else x).to(matrices.dtype).contiguous()
+    return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 class Optimizers:

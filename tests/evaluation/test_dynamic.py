@@ -183,3 +183,5 @@ def test_dynamic_evaluation_takes_texts_of_any_length(n: int) -> None:
 def test_dynamic_evaluation_needs_a_character_to_predict() -> None:
     with pytest.raises(TextError, match="1 or more characters, this one has 0"):
         evaluate_dynamic(random_model(), OBJECTIVES["next"], [random_text(0)], random_text(9), start_id=START)
+    with pytest.raises(TextError, match="tuned, needs 2 or more characters"):
+        evaluate_dynamic(random_model(), OBJECTIVES["next"], [random_text()], random_text(1), start_id=START)

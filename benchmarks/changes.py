@@ -155,6 +155,36 @@ def use_soap(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
+def slow_others(factor: float) -> Change:
+    """Another learning rate for what Muon does not move: embeddings, output layer, biases."""
+
+    def change(trainer: Any) -> Callable[[], None]:
+        adamw = trainer.optimizers.each[-1]
+        step = adamw.step
+
+        def step_slowly() -> None:
+            for group in adamw.param_groups:
+                group["lr"] *= factor
+            step()
+
+        adamw.step = step_slowly
+        return lambda: None
+
+    return change
+
+
+def fall_late(trainer: Any) -> Callable[[], None]:
+    """A rate that is constant after the warm-up, and falls to 0 over the last third, in a straight line."""
+    settings, step = trainer.settings, trainer.optimizers.step
+
+    def step_at_own_rate(_rate: float) -> None:
+        done, total = trainer.progress.step, trainer.progress.total_steps
+        step(settings.learning_rate * min(1.0, (done + 1) / settings.warmup_steps, 3 * (total - done) / total))
+
+    trainer.optimizers.step = step_at_own_rate
+    return lambda: None
+
+
 def iterate(times: int) -> Change:
     """Muon with another number of Newton and Schulz's iterations."""
 
@@ -180,6 +210,8 @@ CHANGES: Mapping[str, Change] = {
     "input_noise": replace_inputs(0.1),
     "soap": use_soap,
     "muon_whole": join_gates,
+    "others_4": slow_others(1 / 4),
+    "fall_late": fall_late,
     "muon_2": iterate(2),
     "muon_5": iterate(5),
 }

@@ -245,14 +245,8 @@ def builtin_scan(cell_name: str) -> Scan:
             assert torch.backends.cudnn.is_acceptable(x), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
             flat = in_one_buffer(flat)
         training = torch.is_grad_enabled()  # oneDNN then keeps what the backward pass needs
-        options = (
-            True,
-            1,
-            0.0,
-            training,
-            False,
-            False,
-        )  # biases, layers, dropout, …, bidirectional, batch first
+        # biases, layers, dropout, training, bidirectional, batch first
+        options = (True, 1, 0.0, training, False, False)
         outputs, *after = kernel(x, before if len(before) > 1 else before[0], flat, *options)
         return outputs, tuple(part.squeeze(0) for part in after)
 

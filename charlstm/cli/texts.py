@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from io import FileIO
 from typing import BinaryIO
 
 from charlstm.cli.terminal import print_diagnostic
@@ -17,10 +18,25 @@ def is_typed(sources: Sequence[str]) -> bool:
 
 
 def standard_input(sources: Sequence[str]) -> BinaryIO | None:
-    """The bytes of stdin, None if it is closed; a terminal is told that it is waited for, if the sources name it."""
+    """The bytes of stdin, None if it is closed."""
     if is_typed(sources):
-        print_diagnostic("reading the text from standard input; end it with Ctrl-D on a new line")
+        return TypedText()
     return sys.stdin.buffer if sys.stdin is not None else None
+
+
+class TypedText(FileIO):
+    """What is typed at the terminal, which is told that it is waited for when it is first read, if it ever is."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdin.fileno(), closefd=False)
+        self._is_told = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most so many bytes: a line, or nothing after Ctrl-D on a new one."""
+        if not self._is_told:
+            print_diagnostic("reading the text from standard input; end it with Ctrl-D on a new line")
+            self._is_told = True
+        return super().read(size)
 
 
 def reading(sources: Sequence[str], what: str = "reading the text") -> AbstractContextManager[None]:

@@ -157,6 +157,22 @@ def test_fill_on_a_terminal_looks_for_its_run_before_it_waits(here: Path, forks:
     assert re.fullmatch("T[^_]e\n", end.out)
 
 
+def test_a_terminal_is_told_that_its_text_is_read_only_when_it_is(here: Path, forks: Forks) -> None:
+    parent, child = pty.openpty()
+    terminal = Path(os.ttyname(child))
+    text = here / "text.txt"
+    text.write_bytes(b"There was a time when all was well.\n" * 40)
+    assert forks.run(["train", "tiny.yaml", "-", "--run", "piped", "--quiet"], cwd=here, stdin=text).code == 0
+    end = forks.run(["eval", "--run", "piped", "--json"], cwd=here, stdin=terminal)
+    assert (end.code, end.err) == (0, "")  # the run's own text is in the cache
+    os.write(parent, b"There was a time.\n\x04")
+    end = forks.run(["eval", "-", "--run", "piped", "--json"], cwd=here, stdin=terminal)
+    os.close(parent)
+    os.close(child)
+    assert end.err == "reading the text from standard input; end it with Ctrl-D on a new line\n"
+    assert json.loads(end.out)["text"] == "-"
+
+
 def test_sample_interactive_on_a_terminal_stops_a_text_at_ctrl_c_and_ends_at_ctrl_d(here: Path, forks: Forks) -> None:
     parent, child = pty.openpty()
     seen = b""

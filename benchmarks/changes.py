@@ -155,19 +155,19 @@ def use_soap(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
-def slow_others(factor: float) -> Change:
+def rate_of_others(factor: float) -> Change:
     """Another learning rate for what Muon does not move: embeddings, output layer, biases."""
 
     def change(trainer: Any) -> Callable[[], None]:
         adamw = trainer.optimizers.each[-1]
         step = adamw.step
 
-        def step_slowly() -> None:
+        def step_at_other_rate() -> None:
             for group in adamw.param_groups:
                 group["lr"] *= factor
             step()
 
-        adamw.step = step_slowly
+        adamw.step = step_at_other_rate
         return lambda: None
 
     return change
@@ -210,7 +210,8 @@ CHANGES: Mapping[str, Change] = {
     "input_noise": replace_inputs(0.1),
     "soap": use_soap,
     "muon_whole": join_gates,
-    "others_4": slow_others(1 / 4),
+    "others_slow": rate_of_others(1 / 4),
+    "others_fast": rate_of_others(2),
     "fall_late": fall_late,
     "muon_2": iterate(2),
     "muon_5": iterate(5),

@@ -60,7 +60,7 @@ def eval_command(
         ProtocolName | None,
         typer.Option(
             "--protocol",
-            help="stream carries the state; windows starts anew every 256 characters; documents at each (or line).",
+            help="stream carries the state; windows starts anew every 256 characters; documents at each one (or line).",
         ),
     ] = None,
     dynamic: Annotated[

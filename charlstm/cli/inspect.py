@@ -94,7 +94,7 @@ def inspect_command(
     ids = text_of(opened, text).ids if text is not None else split_of(opened, "val", trust_sources=trust_sources)
     mode = permissions(ids)  # of the text, so of what is made of it
     ids = _first(ids, name=name, unit=opened.vocab.unit, most=max(length, study))
-    if length < len(ids):
+    if length < len(ids) and not units:
         print_diagnostic(f"showing the first {length:,} {opened.vocab.unit}s; --length shows more")
     with working("reading the text through the model"):
         inspection = inspect_text(opened, checkpoint.weights, ids, length=length)

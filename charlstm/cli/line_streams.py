@@ -95,7 +95,7 @@ class RecordStream:
                 self._refuse(problem)
         if self._skipped:
             print_diagnostic(
-                f"left out {self._skipped:,} records that cannot be read; the first: {self._first_problem}"
+                f"records left out, as they cannot be read: {self._skipped:,}; the first: {self._first_problem}"
             )
 
     def _refuse(self, problem: TextError) -> None:

@@ -74,7 +74,9 @@ def sample_command(
     shard: ShardOption = "1/1",
     lines: Annotated[
         bool,
-        typer.Option("--lines", help="One whole line or document each; so does a model of documents, and all below."),
+        typer.Option(
+            "--lines", help="One whole line or document each, as --unique to --escape and a model of documents do too."
+        ),
     ] = False,
     unique: Annotated[bool, typer.Option("--unique", help="No document twice.")] = False,
     new: Annotated[bool, typer.Option("--new", help="None that stands in the text of the run.")] = False,
@@ -88,7 +90,7 @@ def sample_command(
     ] = None,
     prefix: Annotated[str, typer.Option("--prefix", metavar="TEXT", help="What each document begins with.")] = "",
     suffix: Annotated[
-        str | None, typer.Option("--suffix", metavar="TEXT", help="What each document ends with, as --match '.*TEXT'.")
+        str | None, typer.Option("--suffix", metavar="TEXT", help="What each document ends with, as it stands.")
     ] = None,
     best: Annotated[
         int | None,

@@ -167,7 +167,7 @@ def _column_texts(pieces: Iterable[str], column: str, where: str, *, in_bytes: b
             if len(row) == len(names):
                 yield row[place]
             elif row:
-                problem = f"has {len(row)} fields, but the first row names {len(names)} columns"
+                problem = f"has another number of fields than the first row, {len(row)} instead of {len(names)}"
                 raise TextError(f"{where}, line {rows.line_num} {problem}; correct or remove it")
     except csv.Error as error:
         raise TextError(f"{where}, line {rows.line_num} is no row of a table ({error}); correct or remove it") from None

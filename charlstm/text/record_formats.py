@@ -156,8 +156,8 @@ class TableFormat:
             return None
         if len(cells) != len(self._columns):
             raise BadRecordError(
-                f"line {number} has {len(cells)} fields, but the header has {len(self._columns)}; "
-                "correct it, or give --skip-bad"
+                f"line {number} has another number of fields than the header, {len(cells)} instead of "
+                f"{len(self._columns)}; correct it, or give --skip-bad"
             )
         text = cells[self._columns.index(self._field)]
         return Record(text.encode("utf-8", "surrogateescape"), raw, number)

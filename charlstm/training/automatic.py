@@ -43,7 +43,7 @@ def choose_settings(
     """
     training = settings.training
     split = settings.data.split if "data.split" in given else _split(settings.data.split, chars)
-    to_train, to_validate = (max(1, round(part * chars)) for part in split[:2])
+    to_train, to_validate = (max(1, int(chars * part)) for part in split[:2])
     lanes, window = FEW_LANES if to_train < SHORT_TEXT_CHARS else LANES, WINDOW_CHARS
     if "training.batch_size" in given:
         lanes = training.batch_size
@@ -87,7 +87,7 @@ def choose_settings(
     if "training.optimizer" in given and training.optimizer != "muon":
         del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
     chosen = {path: value for path, value in chosen.items() if path not in given}
-    passed = f"{passes:{',.0f' if passes >= 10 else '.2g'}} passes over {to_train:,} characters"
+    passed = f"{passes:{',.0f' if passes >= 10 else '#.2g'}} passes over {to_train:,} {settings.data.unit}s"
     told = f"{_in_words(chosen)}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"
     for path, value in chosen.items():
         section, _, name = path.partition(".")

@@ -291,4 +291,4 @@ def _advice_on_processes(trainer: Trainer) -> list[str]:
     if trainer.settings.local_steps > 1:
         problem = f"is {trainer.settings.local_steps}, but of {processes} processes only {shards} have a shard"
         raise SettingsError(f"training.local_steps {problem}: raise training.shards, or start fewer processes")
-    return [f"only {shards} of {processes} processes have work, as the run has {shards} shards (training.shards)"]
+    return [f"only {shards} of {processes} processes have work, as training.shards is {shards}"]

@@ -44,7 +44,7 @@ from charlstm.training.schedule import (
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 DIVERGENCE_CURE = (
-    "a lower training.learning_rate, a lower training.clip_norm or more training.warmup_steps usually cures it"
+    "a lower training.learning_rate or training.clip_norm, or more training.warmup_steps, usually cures it"
 )
 
 

@@ -104,6 +104,7 @@ def test_inspect_lists_correlated_units():
 def test_inspect_studies_more_than_it_shows():
     complete, part = call("text.txt", "--units"), call("text.txt", "--units", "--length", 50)
     assert part.stdout == complete.stdout
+    assert "showing" not in part.stderr
     assert call("text.txt", "--units", "--length", 50, "--study", 300).stdout != complete.stdout
     shown = call("text.txt", "--length", 50)
     assert shown.stdout.count("\n") == 51

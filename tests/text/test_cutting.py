@@ -130,7 +130,11 @@ def test_cutting_tables_in_bytes_names_columns_in_utf_8_and_drops_a_byte_order_m
         ({"column": "t"}, "t,a,t\n1,2,3\n", "'x' has 2 columns 't'"),
         ({"column": "t"}, "a,b\n1,2\n", "'x' has no column 't'; name one of these by data.column: 'a', 'b'"),
         ({"column": "t"}, "", "'x' has no column 't'; name one of these by data.column: none"),
-        ({"column": "t"}, 'a,t\n"1\n2",x\n3\n', "'x', line 4 has 1 fields, but the first row names 2 columns"),
+        (
+            {"column": "t"},
+            'a,t\n"1\n2",x\n3\n',
+            "'x', line 4 has another number of fields than the first row, 1 instead of 2",
+        ),
         ({"column": "t"}, 'a,t\n1,"x"y\n', "'x', line 2 is no row of a table"),
         ({"column": "t"}, 'a,t\n1,"x\n', "'x', line 2 is no row of a table"),
     ],

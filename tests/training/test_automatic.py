@@ -3,13 +3,14 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from charlstm.settings import Settings, override_settings
-from charlstm.text import Lanes
+from charlstm.text import Lanes, split_ids
 from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, choose_settings
 
 CHARS = st.integers(1_000, 10**9)
@@ -83,6 +84,16 @@ def test_what_was_given_is_reckoned_with() -> None:
     assert settings.training.validate_every_steps == 100
     assert chosen(10**6, 2e11, 1.0, "model.embedding_size=1000").model.hidden_size < 192
     assert chosen(10**6, 0.0, 1.0).model.hidden_size == HIDDEN_SIZES[0]
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+def test_what_is_told_counts_what_the_split_gives_to_training(unit: str) -> None:
+    settings = override_settings(Settings(), [f"data.unit={unit}", "training.max_epochs=1"])
+    told = choose_settings(settings, {"training.max_epochs"}, chars=4193, vocab_size=65, measure_speed=lambda _: 1e15)[
+        1
+    ]
+    train = split_ids(np.zeros(4193, dtype=np.uint8), settings.data.split).train
+    assert f"for about 1.0 passes over {len(train):,} {unit}s, " in told
 
 
 def test_without_minutes_the_passes_that_were_asked_for_decide() -> None:

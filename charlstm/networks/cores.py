@@ -240,10 +240,7 @@ def builtin_scan(cell_name: str) -> Scan:
 
     def scan(x: Tensor, state: State, weights: LayerWeights) -> tuple[Tensor, State]:
         before = tuple(part.unsqueeze(0) for part in state)  # the kernel wants (1, B, H)
-        flat = [weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        if x.is_cuda:
-            assert torch.backends.cudnn.is_acceptable(x), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
-            flat = in_one_buffer(flat)
+        flat = for_kernel([weights[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")])
         training = torch.is_grad_enabled()  # oneDNN then keeps what the backward pass needs
         # biases, layers, dropout, training, bidirectional, batch first
         options = (True, 1, 0.0, training, False, False)
@@ -251,6 +248,14 @@ def builtin_scan(cell_name: str) -> Scan:
         return outputs, tuple(part.squeeze(0) for part in after)
 
     return scan
+
+
+def for_kernel(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The weights of a layer as the kernel of their device reads them: on a GPU in one buffer."""
+    if not tensors[0].is_cuda:
+        return tensors
+    assert torch.backends.cudnn.is_acceptable(tensors[0]), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
+    return in_one_buffer(tensors)
 
 
 def in_one_buffer(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -6,10 +6,10 @@ Nats per character: the bytes that a text adds to what was compressed before it.
 tinyshakespeare (CHARLSTM_DATA, or its download).
 """
 
+import argparse
 import bz2
 import lzma
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,8 +46,10 @@ def row(config: Path) -> list[str]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG")
+    configs = parser.parse_args().configs or [CONFIGS / f"{name}.yaml" for name in ("quickstart", "tinyshakespeare")]
     measure.begin("Compressors")
-    configs = [*map(Path, sys.argv[1:])] or [CONFIGS / f"{name}.yaml" for name in ("quickstart", "tinyshakespeare")]
     head = ["nats per character", "characters", "xz", "after the training text", "bzip2", "after the training text"]
     measure.table(head, [row(config) for config in configs])
 

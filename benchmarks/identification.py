@@ -8,7 +8,6 @@ The lines are translated messages of the message catalogues (.mo) that are insta
 
 import gettext
 import subprocess
-import sys
 import tempfile
 from hashlib import sha256
 from itertools import pairwise
@@ -39,16 +38,16 @@ def messages(root: Path, language: str) -> list[str]:
 
 
 def main() -> None:
-    roots = [argument for argument in sys.argv[1:] if not argument.startswith("-") and Path(argument).is_dir()]
-    sys.argv = [argument for argument in sys.argv if argument not in roots]
-    args = measure.options(__doc__)
+    parser = measure.option_parser(__doc__)
+    parser.add_argument("root", nargs="?", type=Path, default=Path("/usr/share"), metavar="CATALOGUE_ROOT")
+    args = parser.parse_args()
     measure.begin("Identification")
     right: dict[int, list[bool]] = {bound: [] for bound in LENGTHS[1:]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tested: list[tuple[str, str]] = []
         for language in LANGUAGES:
-            lines = messages(Path(roots[0] if roots else "/usr/share"), language)
+            lines = messages(args.root, language)
             cut = len(lines) * 9 // 10
             (folder / f"{language}.txt").write_text("".join(f"{line}\n" for line in lines[:cut]))
             tested += [(language, line) for line in lines[cut:]]

@@ -4,6 +4,7 @@ python benchmarks/match_speed.py
 """
 
 import string
+from argparse import ArgumentParser
 from time import perf_counter
 
 from charlstm.environment import limit_numpy_threads
@@ -26,6 +27,7 @@ EXPRESSIONS = {
 
 
 def main() -> None:
+    ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     vocab = Vocab("char", "keep", "error", False, tuple(sorted(string.printable[:95])), has_boundary=True)
     parameters = SamplingParameters(temperature=0.8, top_k=10)
     for hidden_size in (128, 256):

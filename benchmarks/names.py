@@ -6,9 +6,9 @@ A name has one to four syllables, each an onset and a vowel, and perhaps a coda.
 that what is known after a prefix is a distribution over states (the forward algorithm, Rabiner 1989).
 """
 
+import argparse
 import math
 import random
-import sys
 
 END = ""
 ONSETS = {onset: 0.88**rank for rank, onset in enumerate("kmjasldrtbencgzhyf")}
@@ -73,7 +73,13 @@ def end_probabilities(name: str) -> tuple[float, list[float]]:
     return total, ends
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("count", nargs="?", type=int, default=32_000)
+    parser.add_argument("seed", nargs="?", type=int, default=1)
+    args = parser.parse_args()
+    print("\n".join(draw_names(args.count, args.seed)))
+
+
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 32_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    print("\n".join(draw_names(count, seed)))
+    main()

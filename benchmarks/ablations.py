@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,26 +173,24 @@ def one(args: argparse.Namespace) -> None:
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Every variant that has rows, beside the recipe."""
+    """Every variant that has rows, beside the recipe with the same seeds."""
     rows = read_rows(args.rows, args.recipe)
-    if not any(row["variant"] == VARIANTS[0].name for row in rows):
+    recipe = {row["seed"]: row["stream"] for row in rows if row["variant"] == VARIANTS[0].name}
+    if not recipe:
         sys.exit(f"{args.rows} has no row of the recipe {args.recipe} as it is now: run it first")
-    recipe = mean_of(rows, VARIANTS[0].name, "stream")
     lines = []
     for variant in VARIANTS:
-        own = [row for row in rows if row["variant"] == variant.name]
+        own = [row for row in rows if row["variant"] == variant.name and row["seed"] in recipe]
         if not own:
             continue
         losses = [row["stream"] for row in own]
-        spread = f"{min(losses):.4f} … {max(losses):.4f}" if len(own) > 1 else ""
         lines.append(
             [
                 variant.name,
                 f"{statistics.mean(losses):.4f}",
-                f"{statistics.mean(losses) - recipe:+.4f}",
-                spread,
-                f"{mean_of(own, variant.name, 'windows'):.4f}",
-                f"{mean_of(own, variant.name, 'training_loss'):.4f}",
+                f"{statistics.mean(row['stream'] - recipe[row['seed']] for row in own):+.4f}",
+                f"{min(losses):.4f} … {max(losses):.4f}" if len(own) > 1 else "",
+                *(f"{statistics.mean(row[figure] for row in own):.4f}" for figure in ("windows", "training_loss")),
                 f"{own[0]['chars'] / 1e6:.1f} M",
                 len(own),
             ]
@@ -212,10 +210,6 @@ def read_rows(path: Path, recipe: str) -> list[dict[str, Any]]:
         and row["variant"] in variants
         and convert(row["settings"], Settings) == settings_of(variants[row["variant"]], recipe, row["seed"])
     ]
-
-
-def mean_of(rows: Iterable[Mapping[str, Any]], variant: str, figure: str) -> float:
-    return statistics.mean(row[figure] for row in rows if row["variant"] == variant)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@
 | OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
 | GOMP_SPINCOUNT   | how often a thread of OpenMP looks before it sleeps; by default 1000               |
 | CUBLAS_WORKSPACE_CONFIG | the memory that cuBLAS works in, by default one with which it repeats its bits |
+| TORCH_CPP_LOG_LEVEL | what torch's C++ code writes to stderr; by default errors alone                  |
 | RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE | of a process of a training run, which torchrun sets          |
 | TORCHELASTIC_MAX_RESTARTS | above 0: torchrun starts a training run again that has failed                     |
 """
@@ -79,12 +80,14 @@ def available_cores(processes: int = 1) -> int:
 
 
 def prepare_torch() -> None:
-    """Have OpenMP's threads give up their core soon when they wait, and cuBLAS repeat its bits.
+    """Have OpenMP's threads give up their core soon when they wait, cuBLAS repeat its bits, and torch not warn.
 
+    Where a process is lost, torch would write C++ frames to stderr before the exception that says so.
     Only works before torch is first imported.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def limit_numpy_threads() -> int:

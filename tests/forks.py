@@ -132,7 +132,9 @@ def _taken(path: Path) -> str:
 def _serve() -> None:
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
     import charlstm
+    from charlstm.environment import prepare_torch
 
+    prepare_torch()
     for module in pkgutil.walk_packages(charlstm.__path__, "charlstm."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)

@@ -1,6 +1,10 @@
 """Sums over shards have one order, whichever processes hold which of them; what counts as a lost process."""
 
+import subprocess
+import sys
+
 import pytest
+from torch.distributed import TCPStore
 
 from charlstm.environment import ProcessPlace
 from charlstm.errors import ProcessLostError
@@ -39,6 +43,27 @@ def test_sums_are_those_of_one_process_and_few_parts_are_sent(count: int, size: 
 def test_sums_of_as_many_shards_in_each_process_send_one_part() -> None:
     for own in Processes(ProcessPlace(0, 3, 0, 3)).spread(12):
         assert len(add_neighbours(leaves(own), 12, bracketed)) == 1
+
+
+def test_torch_writes_nothing_of_a_lost_process_that_its_exception_says_already() -> None:
+    store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    waiting = f"""if True:
+        from charlstm.environment import prepare_torch
+        prepare_torch()
+        from torch.distributed import DistNetworkError, TCPStore
+        store = TCPStore("127.0.0.1", {store.port}, None, False, wait_for_workers=False)
+        print("met", flush=True)
+        try:
+            store.get("what is never there")
+        except DistNetworkError:
+            print("lost")
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", waiting], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "met\n"
+        del store
+        assert process.communicate() == ("lost\n", "")
 
 
 def test_processes_that_lack_memory_are_not_told_of_as_lost() -> None:

@@ -1,13 +1,20 @@
 """`charlstm fill`: a text with its gaps filled by a model that reads from both sides. Loads no torch."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from charlstm import environment
 from charlstm.cli.runs import take_run
-from charlstm.cli.terminal import RawOption, RunOption, print_diagnostic, read_input, report_errors, text_writer
+from charlstm.cli.terminal import (
+    RawOption,
+    RunOption,
+    is_typed,
+    print_diagnostic,
+    read_input,
+    report_errors,
+    text_writer,
+)
 from charlstm.errors import SettingsError
 
 
@@ -41,7 +48,7 @@ def fill_command(
     from charlstm.api import fill
 
     opened = take_run(run, needs="cloze")  # before anything is typed
-    if file == "-" and sys.stdin is not None and sys.stdin.isatty():
+    if is_typed(file):
         print_diagnostic(f"type a text with {mask} for each gap; end it with Ctrl-D on a new line")
     text = read_input(file)
     text_writer(raw=raw)(fill(opened, text, mask=gap, temperature=temperature, seed=seed))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
-from charlstm.cli.terminal import print_diagnostic
+from charlstm.cli.terminal import is_typed, print_diagnostic
 from charlstm.errors import SettingsError, TextError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class RecordStream:
 @contextmanager
 def _opened(source: str) -> Iterator[io.BufferedReader]:
     """A file, or stdin for "-". Raises TextError."""
-    if source == "-" and sys.stdin is not None and sys.stdin.isatty():
+    if is_typed(source):
         print_diagnostic("reading lines from standard input; end them with Ctrl-D on a new line")
     from charlstm.text import open_unpacked
 

@@ -110,6 +110,11 @@ def print_diagnostic(line: str, *, keep: str = "") -> None:
         sys.stderr.flush()
 
 
+def is_typed(source: str) -> bool:
+    """Whether a source is standard input, and that a terminal."""
+    return source == "-" and sys.stdin is not None and sys.stdin.isatty()
+
+
 def read_input(file: str) -> bytes:
     """The whole content of a file, of stdin for "-". Raises TextError if it cannot be read or is too long."""
     from charlstm.text import open_unpacked

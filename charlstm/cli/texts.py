@@ -6,20 +6,15 @@ from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
 from typing import BinaryIO
 
-from charlstm.cli.terminal import print_diagnostic
+from charlstm.cli.terminal import is_typed, print_diagnostic
 from charlstm.cli.waiting import working
 from charlstm.runs import Run, encode_text, read_split
-from charlstm.text import STDIN, EncodedText, Ids, name_characters
-
-
-def is_typed(sources: Sequence[str]) -> bool:
-    """Whether one of the sources is standard input, and that a terminal."""
-    return STDIN in sources and sys.stdin is not None and sys.stdin.isatty()
+from charlstm.text import EncodedText, Ids, name_characters
 
 
 def standard_input(sources: Sequence[str]) -> BinaryIO | None:
     """The bytes of stdin, None if it is closed."""
-    if is_typed(sources):
+    if any(map(is_typed, sources)):
         return TypedText()
     return sys.stdin.buffer if sys.stdin is not None else None
 
@@ -41,7 +36,7 @@ class TypedText(FileIO):
 
 def reading(sources: Sequence[str], what: str = "reading the text") -> AbstractContextManager[None]:
     """Show that the sources are being read, but not to whoever is typing one."""
-    return nullcontext() if is_typed(sources) else working(what)
+    return nullcontext() if any(map(is_typed, sources)) else working(what)
 
 
 def text_of(run: Run, source: str) -> EncodedText:

@@ -19,7 +19,7 @@ from charlstm.text.line_input import Line, LineReader, LongLine, whole_line
 from charlstm.text.named_corpora import NAMED_CORPORA
 from charlstm.text.record_formats import BadRecordError, Record, RecordFormat, open_format
 from charlstm.text.sources import STDIN, absolute_sources, is_stream
-from charlstm.text.splits import DocumentCounts, Splits, split_corpus, split_ids
+from charlstm.text.splits import DocumentCounts, Splits, cut_places, split_corpus, split_ids
 from charlstm.text.stored_ids import permissions
 from charlstm.text.text_files import COMPRESSED_ENDINGS, open_unpacked
 from charlstm.text.vocabulary import Ids, Vocab, shared_ids

@@ -63,7 +63,7 @@ def split_ids(ids: Ids, fractions: Sequence[float]) -> Splits:
     Training takes ⌊n · train⌋ from the start (nanoGPT's cut), testing ⌊n · test⌋ from the end, validation all between;
     without a validation fraction, testing takes the remainder.
     """
-    end_of_train, end_of_val = _cuts(len(ids), fractions)
+    end_of_train, end_of_val = cut_places(len(ids), fractions)
     return Splits(ids[:end_of_train], ids[end_of_train:end_of_val], ids[end_of_val:])
 
 
@@ -85,7 +85,7 @@ def split_documents(
         kept[:] = False
         kept[np.unique(keys, return_index=True)[1]] = True
         ranked = ranked[np.append(True, ~repeated)]
-    cuts = _cuts(len(ranked), data.split)
+    cuts = cut_places(len(ranked), data.split)
     part = np.full(len(keys), LEFT_OUT, dtype=np.uint8)  # (D,)
     if data.shuffle:
         part[kept] = sum((keys[kept] >= _least_after(ranked, cut)).astype(np.uint8) for cut in cuts)
@@ -142,8 +142,8 @@ def _pieces(ids: Ids, bounds: NDArray[np.unsignedinteger]) -> Iterator[tuple[int
         yield first, slice(since, until)
 
 
-def _cuts(count: int, fractions: Sequence[float]) -> tuple[int, int]:
-    """Where the training part and the validation part end."""
+def cut_places(count: int, fractions: Sequence[float]) -> tuple[int, int]:
+    """Where the training part and the validation part end, of so many ids or documents."""
     train, val, test = fractions
     end_of_train = int(count * train)
     return end_of_train, count - int(count * test) if val else end_of_train

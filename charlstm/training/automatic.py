@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from charlstm.settings import ModelSettings, Settings
+from charlstm.text import cut_places
 from charlstm.weights import count_weights, training_flop
 
 HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
@@ -43,7 +44,8 @@ def choose_settings(
     """
     training = settings.training
     split = settings.data.split if "data.split" in given else _split(settings.data.split, chars)
-    to_train, to_validate = (max(1, int(chars * part)) for part in split[:2])
+    end_of_train, end_of_val = cut_places(chars, split)
+    to_train, to_validate = max(1, end_of_train), max(1, end_of_val - end_of_train)
     lanes, window = FEW_LANES if to_train < SHORT_TEXT_CHARS else LANES, WINDOW_CHARS
     if "training.batch_size" in given:
         lanes = training.batch_size

@@ -89,9 +89,8 @@ def test_what_was_given_is_reckoned_with() -> None:
 @pytest.mark.parametrize("unit", ["char", "byte"])
 def test_what_is_told_counts_what_the_split_gives_to_training(unit: str) -> None:
     settings = override_settings(Settings(), [f"data.unit={unit}", "training.max_epochs=1"])
-    told = choose_settings(settings, {"training.max_epochs"}, chars=4193, vocab_size=65, measure_speed=lambda _: 1e15)[
-        1
-    ]
+    own = {"training.max_epochs"}
+    _, told = choose_settings(settings, own, chars=4193, vocab_size=65, measure_speed=lambda _: 1e15)
     train = split_ids(np.zeros(4193, dtype=np.uint8), settings.data.split).train
     assert f"for about 1.0 passes over {len(train):,} {unit}s, " in told
 

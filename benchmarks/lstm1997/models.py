@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.lstm1997.tasks import Task
+from benchmarks.lstm1997.tasks import Task, last_counted
 from charlstm.cells import State
 from charlstm.networks.cores import NO_MASKS, Core, Masks, build_core
 from charlstm.settings import ModelSettings
@@ -23,18 +23,16 @@ class TaskModel(nn.Module):
         cell: str,
         hidden_size: int,
         memory: int | None,
-        read_out: float = 1.0,
         direct: float | None = None,
         seed: int,
     ) -> None:
         """memory: the longest time lag that the initial gates shall span (`spread_memory`); None: those of the core.
 
-        read_out: by what the outputs are multiplied. Adam moves every weight by about as much, so that they learn so
-        many times as fast as the core. direct: the same of what outputs read from the inputs themselves, as the paper's
-        do; None for nothing.
+        direct: outputs also read the inputs themselves, as the paper's do, by weights that are multiplied by this. Adam
+        moves every weight by about as much, so that these learn so many times as fast as the core. None: they do not.
         """
         super().__init__()
-        self.input_size, self.read_out, self.direct = task.input_size, read_out, direct
+        self.input_size, self.direct = task.input_size, direct
         settings = ModelSettings(
             cell=cell,
             embedding_size=task.input_size,
@@ -51,7 +49,7 @@ class TaskModel(nn.Module):
         if memory is not None:
             spread_memory(self.core, memory, generator)
         with torch.no_grad():
-            nn.init.xavier_uniform_(self.output.weight, gain=1 / read_out, generator=generator)
+            nn.init.xavier_uniform_(self.output.weight, generator=generator)
             self.output.bias.zero_()
             if self.from_inputs is not None:
                 self.from_inputs.weight.zero_()
@@ -63,7 +61,7 @@ class TaskModel(nn.Module):
         x = inputs if inputs.is_floating_point() else F.one_hot(inputs, self.input_size)
         x = x.to(dtype)
         hidden, state = self.core(x, state, masks=masks)
-        outputs = self.read_out * self.output(hidden)
+        outputs = self.output(hidden)
         if self.from_inputs is not None:
             outputs = outputs + self.direct * self.from_inputs(x)
         return outputs, state
@@ -86,17 +84,21 @@ def spread_memory(core: Core, longest: int, generator: torch.Generator) -> None:
 class TaskLoss:
     """The loss of a task, as the trainer's objective; it remembers the errors of the batch that it has last seen.
 
-    Squared error for numbers, cross-entropy for output units, summed over the targets that are counted.
+    Squared error for numbers, cross-entropy for output units, summed over the targets that are counted; a sequence's
+    last one counts `end_weight` times.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, end_weight: float = 1.0) -> None:
+        self.task, self.end_weight = task, end_weight
         self.errors = torch.empty(0)  # (B,), one a sequence
 
     def loss(self, outputs: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """outputs: (T, B, O). targets, mask: (T, B)."""
         with torch.no_grad():
             self.errors = self.task.errors(outputs, inputs, targets, mask)
+        weights = torch.where(last_counted(mask), self.end_weight, 1.0)[mask]
         if targets.is_floating_point():
-            return F.mse_loss(outputs[..., 0][mask], targets[mask], reduction="sum")
-        return F.cross_entropy(outputs[mask], targets[mask], reduction="sum")
+            losses = F.mse_loss(outputs[..., 0][mask], targets[mask], reduction="none")
+        else:
+            losses = F.cross_entropy(outputs[mask], targets[mask], reduction="none")
+        return weights @ losses

@@ -11,9 +11,9 @@ class Recipe:
     hidden_size: int = 16
     batch_size: int = 4
     learning_rate: float = 0.01
-    memory: int | None = None  # as in `models.TaskModel`, like those that follow
-    read_out: float = 1.0
+    memory: int | None = None  # as in `models.TaskModel`, like the next
     direct: float | None = None
+    end_weight: float = 1.0  # as in `models.TaskLoss`
 
 
 _LAG = Recipe(batch_size=1, memory=1000)
@@ -24,7 +24,7 @@ _MARKED = Recipe(batch_size=8, memory=100)
 RECIPES: Mapping[str, Recipe] = {
     "reber": Recipe(batch_size=1),
     "2a p=100": replace(_LAG, learning_rate=0.001, direct=100.0),
-    "2b p=100": replace(_LAG, hidden_size=32, learning_rate=0.003, read_out=10.0),
+    "2b p=100": replace(_LAG, hidden_size=32, learning_rate=0.005, end_weight=99.0),
     "2c q=50 p=50": replace(_VERY_LONG, memory=100),
     "2c q=100 p=100": replace(_VERY_LONG, memory=100),
     "2c q=200 p=200": replace(_VERY_LONG, memory=200),

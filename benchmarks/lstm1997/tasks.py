@@ -52,10 +52,14 @@ def largest_errors(outputs: Tensor, _inputs: Tensor, targets: Tensor, mask: Tens
     return wrong.masked_fill(~mask, 0.0).amax(dim=0)
 
 
+def last_counted(mask: Tensor) -> Tensor:
+    """Each sequence's last counted step alone, (T, B)."""
+    return mask & (mask.flip(0).cumsum(0).flip(0) == 1)
+
+
 def end_errors(outputs: Tensor, inputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """The largest absolute error of any output unit at each sequence's last counted step."""
-    last = mask & (mask.flip(0).cumsum(0).flip(0) == 1)
-    return largest_errors(outputs, inputs, targets, last)
+    return largest_errors(outputs, inputs, targets, last_counted(mask))
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,10 @@ class Trial:
             cell=cell,
             hidden_size=recipe.hidden_size,
             memory=recipe.memory,
-            read_out=recipe.read_out,
             direct=recipe.direct,
             seed=seed,
         )
-        self.objective = TaskLoss(task)
+        self.objective = TaskLoss(task, recipe.end_weight)
         training = TrainingSettings(
             batch_size=recipe.batch_size,
             optimizer="adam",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.lstm1997.models import TaskModel, spread_memory
+from benchmarks.lstm1997.models import TaskLoss, TaskModel, spread_memory
 from benchmarks.lstm1997.paper import TASKS
 from benchmarks.lstm1997.recipes import RECIPES, Recipe
 from benchmarks.lstm1997.rows import append_row, read_rows, table_rows
@@ -197,6 +197,20 @@ def test_errors_are_those_of_the_worst_unit_at_the_counted_steps() -> None:
     assert largest_errors(numbers, nothing, torch.tensor([[0.1], [0.1]]), counted[:2]) == pytest.approx(0.3)
 
 
+def test_loss_is_the_sum_over_counted_targets_with_the_last_of_a_sequence_as_often_as_the_recipe_says() -> None:
+    probabilities = torch.tensor([[[0.5, 0.5], [0.8, 0.2]], [[0.9, 0.1], [0.7, 0.3]]])  # (T, B, O)
+    targets, counted = torch.tensor([[0, 1], [1, 1]]), torch.tensor([[True, True], [True, False]])  # of lengths 2 and 1
+    logits, nothing = probabilities.log(), torch.zeros(2, 2)
+    task = replace(TASKS["6a"], errors=end_errors)
+    loss = TaskLoss(task, end_weight=3.0)
+    assert loss.loss(logits, nothing, targets, counted) == pytest.approx(-np.log([0.5, 0.1**3, 0.2**3]).sum())
+    assert loss.errors.tolist() == pytest.approx([0.9, 0.8])
+    assert TaskLoss(task).loss(logits, nothing, targets, counted) == pytest.approx(-np.log([0.5, 0.1, 0.2]).sum())
+    numbers = torch.tensor([[[0.5], [0.25]], [[0.0], [9.0]]])
+    squared = TaskLoss(replace(task, errors=largest_errors), end_weight=3.0)
+    assert squared.loss(numbers, nothing, targets.float(), counted) == pytest.approx(0.25 + 3 * 1 + 3 * 0.5625)
+
+
 def test_criterion_counts_the_last_errors() -> None:
     criterion = Criterion(4, 0.3, wrong=2, mean_below=0.2)
     assert not criterion.met(np.array([0.1, 0.1, 0.1]))
@@ -225,18 +239,16 @@ def test_memory_is_spread_over_the_gates_that_keep_and_taken_from_those_that_wri
 def test_outputs_that_also_read_the_inputs_learn_as_many_times_as_fast_as_they_are_multiplied() -> None:
     task, inputs = TASKS["2a p=100"], torch.arange(5)[:, None]
     sizes: dict[str, Any] = {"cell": "lstm", "hidden_size": 4, "memory": None, "seed": 1}
-    plain, direct = TaskModel(task, **sizes), TaskModel(task, **sizes, read_out=10.0, direct=100.0)
+    plain, direct = TaskModel(task, **sizes), TaskModel(task, **sizes, direct=100.0)
     before = [model(inputs)[0].detach() for model in (plain, direct)]
-    assert torch.allclose(*before, atol=1e-6)
-    for changed, factor in ((direct.output, 10.0), (direct.from_inputs, 100.0)):
-        with torch.no_grad():
-            changed.weight[7, 0] += 0.001
-        gained = (direct(inputs)[0] - before[1])[:, 0, 7]
-        read = direct.core(torch.nn.functional.one_hot(inputs, 101).float(), None)[0][:, 0, 0]
-        wanted = read if changed is direct.output else (inputs[:, 0] == 0).float()
-        assert gained.detach() == pytest.approx((0.001 * factor * wanted).detach(), abs=1e-5)
-        with torch.no_grad():
-            changed.weight[7, 0] -= 0.001
+    assert torch.equal(*before)
+    assert direct.from_inputs is not None
+    with torch.no_grad():
+        direct.from_inputs.weight[7, 0] += 0.001
+        gained = direct(inputs)[0] - before[1]
+    wanted = torch.zeros_like(gained)
+    wanted[0, 0, 7] = 0.1  # where symbol 0 is read
+    assert torch.allclose(gained, wanted, atol=1e-6)
 
 
 def test_errors_are_taken_before_the_sequences_are_learned_from() -> None:

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("place")
 SETTINGS = """\
 data: {sources: [names.txt], documents: line, split: [0.8, 0.1, 0.1]}
 model: {embedding_size: 6, hidden_size: 12, num_layers: 1}
-training: {batch_size: 4, sequence_length: 16, max_steps: 30, validate_every_steps: 15, shards: 1, device: cpu}
+training:
+  {batch_size: 4, sequence_length: 16, max_steps: 30, validate_every_steps: 15, shards: 1, precision: fp32, device: cpu}
 """
 NAMES = [first + middle + last for first in "kmjbt" for middle in ("a", "ee", "io") for last in ("", "n", "ra", "lis")]
 
@@ -78,8 +79,7 @@ def test_documents_of_records_are_cut_alike_wherever_they_are_read() -> None:
     rows = [{"id": number, "name": name} for number, name in enumerate(NAMES)]
     Path("names.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("names.tsv").write_text("id\tname\n" + "".join(f"{row['id']}\t{row['name']}\n" for row in rows))
-    same_bits = ["--set", "training.precision=fp32"]  # not what is faster at the moment
-    common = ["names.yaml", *same_bits, "--set", "data.documents=record", "--set"]
+    common = ["names.yaml", "--set", "data.documents=record", "--set"]
     charlstm("train", *common, "data.field=name", "names.jsonl", "--run", "runs/json")
     charlstm("train", *common, "data.column=name", "names.tsv", "--run", "runs/table")
     figures = [

@@ -24,7 +24,6 @@ DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 LANES, FEW_LANES, SHORT_TEXT_CHARS = 64, 16, 50_000  # a shorter text gets few lanes, or it had too few steps a pass
 RATE, RATE_SIZE = 0.02, 192  # of Muon, and the hidden size below which it is raised in proportion
-WARMUP_SHARE = 1 / 160  # of the steps, with Muon; at most as many as the settings have
 WINDOW_CHARS = 64
 MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
 MOST_VALIDATIONS = 10  # in a run, or as many as add a tenth to the time of training
@@ -80,7 +79,6 @@ def choose_settings(
         "training.sequence_length": window,
         "training.optimizer": "muon",
         "training.learning_rate": round(RATE * max(1.0, RATE_SIZE / model.hidden_size), 3),
-        "training.warmup_steps": min(training.warmup_steps, max(1, round(WARMUP_SHARE * steps))),
         "training.validate_every_steps": every,
         "training.save_every_steps": min(every, training.save_every_steps),
     }
@@ -89,7 +87,7 @@ def choose_settings(
     if split == settings.data.split:
         del chosen["data.split"]
     if "training.optimizer" in given and training.optimizer != "muon":
-        del chosen["training.learning_rate"], chosen["training.warmup_steps"]  # which are Muon's: the defaults, AdamW's
+        del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
     chosen = {path: value for path, value in chosen.items() if path not in given}
     passed = f"{passes:{',.0f' if passes >= 10 else '#.2g'}} passes over {to_train:,} {settings.data.unit}s"
     told = f"{_in_words(chosen)}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

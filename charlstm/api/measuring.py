@@ -174,5 +174,5 @@ def _document_ids(run: Run, text: bytes) -> "NDArray[np.integer]":
         pieces = cut_documents([decode_line(vocab, text)], cut, where="the text")
         return vocab.lookup(code_points("".join(pieces)))
     end = -1 if (known := end_id(vocab)) is None else known
-    lines = (vocab.lookup(code_points(decode_line(vocab, line))) for line in text.removesuffix(b"\n").split(b"\n"))
-    return np.concatenate([np.append(line, end) for line in lines])
+    lines = (vocab.lookup(code_points(decode_line(vocab, line))) for line in text.split(b"\n"))
+    return np.concatenate([np.append(line, end) for line in lines])[:-1]  # the last line has no end

@@ -338,6 +338,9 @@ def test_novelty_tells_copies_from_what_is_new_beside_the_validation_text() -> N
     copied = Path("copy.txt").read_text()[told["longest_copy_at"] :][: told["longest_copy_chars"]]
     assert text[told["in_training_at"] :].startswith(copied)
     assert told["copied_lines"] == 0.5
+    whole, cut = (json.loads(charlstm("novelty", "--json", stdin=f"{lines[3]}{end}").stdout) for end in ("\n", ""))
+    assert (whole["chars"], cut["chars"]) == (len(lines[3]) + 1, len(lines[3]))
+    assert whole["copied_lines"] == cut["copied_lines"] == 1
     assert 0 < told["copied_8_grams"] < 1
     assert told["validation"]["copied_8_grams"] < 0.9
     table = charlstm("novelty", "-", stdin=Path("copy.txt").read_text()).stdout

@@ -47,6 +47,7 @@ EQUIVALENT = {  # a function's edits that change nothing, each for a reason
     "Core.forward": {
         "weights = {name: weight.to(x.dtype) for name, weight in weights.items()} → pass": "here all are float64",
     },
+    "_blocks": {"x → x + x.mean(0)": "of this sum only the length is used"},
     "Engine.__init__": dict.fromkeys(("1 → 0", "1 → 2"), "of these shapes only the names are used"),
     "Engine.read_layers": {
         "1 → 2": "to NumPy, any negative size is the one that is left",

@@ -118,7 +118,7 @@ def _named(letters: Sequence[str], arrays: Sequence[Array]) -> dict[str, Array]:
 
 
 def _exact_sigmoid(x: Array, xp: Namespace) -> Array:
-    """σ(x) by which autograd finds σ(x)·σ(−x) for every x; that of `cells`, quicker by an exp, cancels above 30."""
+    """σ(x) by which autograd finds σ(x)·σ(−x) for every x; that of `cells`, one operation, cancels above 30."""
     smaller = x.clip(max=0.0)
     return xp.exp(smaller) / (xp.exp(2.0 * smaller - x) + 1.0)  # 2·min(x, 0) − x is −|x|, with a slope at 0 too
 

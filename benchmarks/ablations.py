@@ -1,12 +1,12 @@
-"""What each part of the best recipe gains: the recipe with one thing changed at a time, all with the same operations.
+"""What each part of configs/tinyshakespeare.yaml gains: with one thing changed at a time, all with the same operations.
 
-python benchmarks/ablations.py run [--recipe NAME] [--seeds N …] [--only NAME …] [--processes N] [--rows FILE]
-python benchmarks/ablations.py table [--recipe NAME] [--rows FILE]
+python benchmarks/ablations.py run [--seeds N …] [--only NAME …] [--processes N] [--rows FILE]
+python benchmarks/ablations.py table [--rows FILE]
 
-The recipe is configs/tinyshakespeare-minute.yaml or configs/tinyshakespeare.yaml. Every variant is trained until its
-layers' matrix products have taken as many operations, about those of a minute, or of a quarter of ten minutes, on the
-machine of the table. Rows are written as they come and are not measured again, so a run that was stopped goes on; those
-of other settings than a variant has today do not count. Needs tinyshakespeare (CHARLSTM_DATA, or its download).
+Every variant is trained until its layers' matrix products have taken as many operations, about those of a quarter of
+ten minutes on an AMD EPYC with AVX512-BF16. Rows are written as they come and are not measured again, so a run that was
+stopped goes on; those of other settings than a variant has today do not count. Needs tinyshakespeare (CHARLSTM_DATA, or
+its download).
 """
 
 import argparse
@@ -27,9 +27,9 @@ from msgspec import convert, to_builtins
 from charlstm.settings import Settings, load_settings, override_settings
 
 HERE = Path(__file__).parent
-CONFIGS = HERE.parent / "configs"
+RECIPE = HERE.parent / "configs" / "tinyshakespeare.yaml"
 ROWS = HERE / "ablations.jsonl"
-FLOP = {"tinyshakespeare-minute": 1.05e13, "tinyshakespeare": 3.5e13}  # 3 and 6 million characters
+FLOP = 3.5e13  # 6 million characters of the recipe
 SEEDS = (1, 2)
 ADAMW_32: Mapping[str, Any] = {"training.optimizer": "adamw", "training.batch_size": 32}
 
@@ -49,16 +49,13 @@ VARIANTS = [
     Variant("AdamW, 32 lanes, rate 0.016", {**ADAMW_32, "training.learning_rate": 0.016}),
     Variant("SOAP, rate 0.016", {"training.learning_rate": 0.016}, change="soap"),
     Variant("Muon for whole matrices", change="muon_whole"),
-    Variant("Muon with two iterations", change="muon_2"),
     Variant("Muon with five iterations", change="muon_5"),
     Variant("a quarter of the rate for what Muon does not move", change="others_slow"),
     Variant("twice the rate for what Muon does not move", change="others_fast"),
     Variant("rate 0.01", {"training.learning_rate": 0.01}),
     Variant("rate 0.03", {"training.learning_rate": 0.03}),
-    Variant("32 lanes", {"training.batch_size": 32}),
     Variant("32 lanes, rate 0.014", {"training.batch_size": 32, "training.learning_rate": 0.014}),
     Variant("windows of 128", {"training.sequence_length": 128}),
-    Variant("two layers of 160", {"model.hidden_size": 160}),
     Variant("two layers of 384", {"model.hidden_size": 384}),
     Variant("three layers of 320", {"model.num_layers": 3, "model.hidden_size": 320}),
     Variant("output layer reads the last layer alone", {"model.skip_connections": False}),
@@ -86,19 +83,14 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
     return [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in values.items()]
 
 
-def settings_of(variant: Variant, recipe: str, seed: int) -> Settings:
+def settings_of(variant: Variant, seed: int) -> Settings:
     """All that a variant is trained by but the number of its steps."""
     values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
     overrides = [*as_options(values | dict(variant.settings)), "training.max_steps=1"]
-    return load_settings(CONFIGS / f"{recipe}.yaml", overrides)
+    return load_settings(RECIPE, overrides)
 
 
-def changes_something(variant: Variant, recipe: str) -> bool:
-    """Whether a variant is not the recipe itself, which some of the means are not in."""
-    return variant.change is not None or settings_of(variant, recipe, 1) != settings_of(VARIANTS[0], recipe, 1)
-
-
-def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
+def train_one(variant: Variant, seed: int) -> dict[str, Any]:
     """Train a variant on one thread, and measure it: the row of the table."""
     from changes import CHANGES
 
@@ -107,10 +99,10 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
     from charlstm.training import build_trainer
     from charlstm.weights import training_flop
 
-    asked = settings = settings_of(variant, recipe, seed)
+    asked = settings = settings_of(variant, seed)
     corpus = read_corpus(settings.data, stdin=None)
     training = settings.training
-    chars = FLOP[recipe] / training_flop(settings.model, corpus.vocab.size)
+    chars = FLOP / training_flop(settings.model, corpus.vocab.size)
     steps = round(chars / (training.batch_size * training.sequence_length))
     settings = override_settings(
         settings, [f"training.max_steps={steps}", f"training.validate_every_steps={max(1, steps // 5)}"]
@@ -132,9 +124,9 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
         for name in ("stream", "windows")
     }
     return {
-        "recipe": recipe,
         "variant": variant.name,
         "seed": seed,
+        "precision": trainer.machine.precision,
         "steps": steps,
         "chars": steps * trainer.batches.chars_per_step,
         "seconds": round(seconds),
@@ -147,15 +139,13 @@ def train_one(variant: Variant, seed: int, recipe: str) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Train what has no row yet, several processes at a time, variant after variant of each seed."""
-    done = {(row["variant"], row["seed"]) for row in read_rows(args.rows, args.recipe)}
-    named = [variant for variant in VARIANTS if not args.only or variant.name in args.only]
-    chosen = [each.name for each in named if each is VARIANTS[0] or changes_something(each, args.recipe)]
+    done = {(row["variant"], row["seed"]) for row in read_rows(args.rows)}
+    chosen = [variant.name for variant in VARIANTS if not args.only or variant.name in args.only]
     wanted = [(name, seed) for seed in args.seeds for name in chosen]
     todo = [each for each in wanted if each not in done]
 
     def train_in_process(which: tuple[str, int]) -> None:
-        options = ["--recipe", args.recipe, "--only", which[0], "--seeds", str(which[1])]
-        command = [sys.executable, __file__, "one", *options]
+        command = [sys.executable, __file__, "one", "--only", which[0], "--seeds", str(which[1])]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         with args.rows.open("a") as file:
             file.write(printed)
@@ -169,18 +159,18 @@ def run(args: argparse.Namespace) -> None:
 def one(args: argparse.Namespace) -> None:
     """Train one variant in this process and print its row."""
     (variant,) = (variant for variant in VARIANTS if variant.name in args.only)
-    print(json.dumps(train_one(variant, args.seeds[0], args.recipe)), flush=True)
+    print(json.dumps(train_one(variant, args.seeds[0])), flush=True)
 
 
 def print_table(args: argparse.Namespace) -> None:
-    """Every variant that has rows, beside the recipe with the same seeds."""
-    rows = read_rows(args.rows, args.recipe)
-    recipe = {row["seed"]: row["stream"] for row in rows if row["variant"] == VARIANTS[0].name}
+    """Every variant that has rows, beside the recipe with the same seeds and in the same precision."""
+    rows = read_rows(args.rows)
+    recipe = {pair_of(row): row["stream"] for row in rows if row["variant"] == VARIANTS[0].name}
     if not recipe:
-        sys.exit(f"{args.rows} has no row of the recipe {args.recipe} as it is now: run it first")
+        sys.exit(f"{args.rows} has no row of the recipe as it is now: run it first")
     lines = []
     for variant in VARIANTS:
-        own = [row for row in rows if row["variant"] == variant.name and row["seed"] in recipe]
+        own = [row for row in rows if row["variant"] == variant.name and pair_of(row) in recipe]
         if not own:
             continue
         losses = [row["stream"] for row in own]
@@ -188,27 +178,31 @@ def print_table(args: argparse.Namespace) -> None:
             [
                 variant.name,
                 f"{statistics.mean(losses):.4f}",
-                f"{statistics.mean(row['stream'] - recipe[row['seed']] for row in own):+.4f}",
+                f"{statistics.mean(row['stream'] - recipe[pair_of(row)] for row in own):+.4f}",
                 f"{min(losses):.4f} … {max(losses):.4f}" if len(own) > 1 else "",
                 *(f"{statistics.mean(row[figure] for row in own):.4f}" for figure in ("windows", "training_loss")),
                 f"{own[0]['chars'] / 1e6:.1f} M",
-                len(own),
+                ", ".join(sorted("{} {}".format(*pair_of(row)) for row in own)),
             ]
         )
     head = ["changed", "stream", "difference", "seeds from … to", "windows", "training loss", "characters", "seeds"]
     measure.table(head, lines)
 
 
-def read_rows(path: Path, recipe: str) -> list[dict[str, Any]]:
-    """The rows of a recipe's variants with the settings that they have today."""
+def pair_of(row: Mapping[str, Any]) -> tuple[int, str]:
+    """What two rows must share for their difference to be that of their settings."""
+    return row["seed"], row["precision"]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of variants with the settings that they have today."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     variants = {variant.name: variant for variant in VARIANTS}
     return [
         row
         for row in rows
-        if row["recipe"] == recipe
-        and row["variant"] in variants
-        and convert(row["settings"], Settings) == settings_of(variants[row["variant"]], recipe, row["seed"])
+        if row["variant"] in variants
+        and convert(row["settings"], Settings) == settings_of(variants[row["variant"]], row["seed"])
     ]
 
 
@@ -217,7 +211,6 @@ def main() -> None:
     commands: Mapping[str, Callable[[argparse.Namespace], None]] = {"run": run, "one": one, "table": print_table}
     parser.add_argument("command", choices=commands)
     parser.add_argument("--rows", type=Path, default=ROWS, help="where rows are added and read")
-    parser.add_argument("--recipe", choices=FLOP, default="tinyshakespeare", help="of configs/")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of these variants alone")
     parser.add_argument("--processes", type=int, default=2, help="at a time, each on one thread")

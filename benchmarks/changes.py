@@ -213,6 +213,5 @@ CHANGES: Mapping[str, Change] = {
     "others_slow": rate_of_others(1 / 4),
     "others_fast": rate_of_others(2),
     "fall_late": fall_late,
-    "muon_2": iterate(2),
     "muon_5": iterate(5),
 }

@@ -12,6 +12,7 @@
 | CUBLAS_WORKSPACE_CONFIG | the memory that cuBLAS works in, by default one with which it repeats its bits |
 | TORCH_CPP_LOG_LEVEL | what torch's C++ code writes to stderr; by default errors alone                  |
 | RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE | of a process of a training run, which torchrun sets          |
+| MASTER_ADDR, MASTER_PORT | where they meet, which torch reads                                         |
 | TORCHELASTIC_MAX_RESTARTS | above 0: torchrun starts a training run again that has failed                     |
 """
 

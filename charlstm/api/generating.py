@@ -1,5 +1,6 @@
 """Texts from a run: streams, whole documents, the likeliest ones, and gaps filled."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -174,10 +175,13 @@ def fill(run: Run, text: bytes, *, mask: bytes = b"_", temperature: float = 0.0,
 
     For a run of documents the text is one document, without the line end it may have after it; a file is one with it.
     temperature: 0 for the likeliest characters, else they are drawn, by the seed. Raises TextError for characters that
-    the vocabulary refuses, SettingsError for an empty mask, RunError for a run of another objective.
+    the vocabulary refuses, SettingsError for an empty mask or a temperature that is negative or no number, RunError for
+    a run of another objective.
     """
     refuse_other_objective(run, "cloze")
     _refuse_below(0, seed=seed)
+    if not 0 <= temperature < math.inf:
+        raise SettingsError(f"the temperature is {temperature}, but must be a finite number of at least 0")
     if not mask:
         raise SettingsError("the mask is empty, but must be the text that stands for a gap")
     weights = read_checkpoint(run, "best", model_only=True).weights
@@ -215,10 +219,10 @@ def _with_threads(run: Run, cores: int | None, made: Iterator[T], sampling: Samp
 
 
 def _prefix_ids(run: Run, prefix: bytes) -> list[int]:
-    found = encode_known(run.vocab, prefix, option="--prefix")
+    found = encode_known(run.vocab, prefix, option="--prefix (or --given)")
     if known_end(run.vocab) in found:
         raise SettingsError(
-            "--prefix holds a line end, with which a line of this model ends: give the beginning of one line"
+            "--prefix (or --given) holds a line end, which ends a line of this model: give the beginning of one line"
         )
     return found
 
@@ -227,7 +231,7 @@ def _after(constraint: Automaton, prefix: Sequence[int], length: int) -> Automat
     """What may follow the prefix, in so many characters or, for 0, any number."""
     rest = constraint.after(prefix)
     if rest is None:
-        raise SettingsError("nothing that begins with --prefix matches the expression")
+        raise SettingsError("nothing that begins with --prefix (or --given) matches the expression")
     if length and rest.shortest > length:
         raise SettingsError(
             f"what matches has at least {rest.shortest:,} characters, but --length is {length:,}: give a larger one"

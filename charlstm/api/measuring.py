@@ -59,7 +59,7 @@ def evaluate(run: Run, ids: "Ids", *, protocol: str | None = None) -> "Evaluatio
 
 def _checked_ids(run: Run, ids: "Ids") -> "Ids":
     """The ids as an array; refuse what torch would read beyond an array for."""
-    found = np.asarray(ids)
+    found = np.asanyarray(ids)  # those of a file stay what knows whether it is changed
     if (
         found.ndim != 1
         or found.dtype.kind not in "iu"
@@ -91,8 +91,8 @@ def evaluate_dynamic(
 
     Every character is predicted before the model learns from it; each text begins with the weights of the checkpoint,
     which stay as they are. training_ids: the "train" split, on which the rates are tuned. tell: called with the
-    fraction that is done. Raises RunError for a run of another objective or a damaged checkpoint, TextError for an
-    empty text, one that is no ids, and a training text of fewer than two.
+    fraction that is done. Raises RunError for a run of another objective or a damaged checkpoint, SettingsError for one
+    of documents, TextError for an empty text, one that is no ids, and a training text of fewer than two.
     """
     refuse_other_objective(run, "next")
     training_ids, *texts = (_checked_ids(run, ids) for ids in (training_ids, *texts))

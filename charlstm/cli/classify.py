@@ -68,7 +68,7 @@ def classify_command(
                 fields = {"line": record.number, "text": text, "run": names[best]}
                 of_each = {"posteriors": of_runs, "nats": [round(cost, 6) for cost in costs]}
                 figures = {key: dict(zip(names, values, strict=True)) for key, values in of_each.items()}
-                pieces.append(json.dumps(fields | figures, ensure_ascii=False).encode() + b"\n")
+                pieces.append(json.dumps(fields | figures, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             else:
                 pieces.append(stream.form.with_values(record, {name: names[best], share: of_runs[best]}))
         put(b"".join(pieces))

@@ -1,6 +1,6 @@
 """`charlstm eval`: how well a model predicts a text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -82,14 +82,13 @@ def eval_command(
     from charlstm.text import EncodedText
 
     run = take_run(run_folder, needs="next" if dynamic else None)
-    readings: Iterable[_Reading]
-    if texts:
-        readings = (_Reading(text, None, text_of(run, text)) for text in texts[which])
+    if texts:  # all of them, before hours are spent on the first ones
+        readings = [_Reading(text, None, text_of(run, text)) for text in texts[which]]
     else:
         part = str(split or Split.val)
         readings = [_Reading(None, part, EncodedText(split_of(run, part, trust_sources=trust_sources), 0, ()))]
     if dynamic:
-        rows = _measure_dynamic(run, list(readings), trust_sources=trust_sources)
+        rows = _measure_dynamic(run, readings, trust_sources=trust_sources)
     else:
         rows = [_measure(run, reading, protocol) for reading in readings]
     if len(rows) > 1 and shard == "1/1":
@@ -125,8 +124,11 @@ class _Reading(NamedTuple):
 
 def _measure(run: "Run", reading: _Reading, protocol: ProtocolName | None) -> _Row:
     from charlstm.api import evaluate
+    from charlstm.text import end_id, with_last_end
 
     ids = reading.encoded.ids
+    if protocol is ProtocolName.documents and reading.text is not None:
+        ids = with_last_end(ids, end_id(run.vocab))
     with working(f"measuring {len(ids):,} {run.vocab.unit}s"):
         return reading.row(evaluate(run, ids, protocol=protocol))
 

@@ -36,8 +36,6 @@ def fill_command(
     gap = mask.encode("utf-8", "surrogateescape")
     if len(gap.decode("utf-8", "surrogateescape")) != 1:  # its characters whatever the locale
         raise SettingsError(f"--mask is {mask!r}, but must be one character")
-    if not temperature < float("inf"):
-        raise SettingsError(f"--temp is {temperature}, but must be a finite number of at least 0")
     if seed is None:
         import secrets
 

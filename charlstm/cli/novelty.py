@@ -32,8 +32,7 @@ def novelty_command(
     text = read_input(file)
     with working("looking through the training text"):
         own, usual = find_novelty(opened, text, trust_sources=trust_sources)
-    ids = opened.vocab.has_boundary
-    named = {"lines": "documents" if ids else "lines", "unit": f"{opened.vocab.unit}s"}
+    named = {"lines": "documents" if opened.vocab.has_boundary else "lines", "unit": f"{opened.vocab.unit}s"}
     if as_json:
         write_json({**_fields(own, named), "validation": _fields(usual, named) if usual is not None else None})
         return

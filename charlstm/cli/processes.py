@@ -29,7 +29,8 @@ def train_in_processes(count: int, train: Callable[[ProcessPlace, Meeting], None
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     lifeline, held = os.pipe()  # which the system closes however this process ends
-    others: dict[int, int] = {}  # ranks by process
+    others: dict[int, int] = {}  # ranks by process, of those that have not ended
+    codes: dict[int, int] = {}  # exit codes by rank, of those that have; negative for a signal
     for rank in range(1, count):
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of threads that wait for work
             try:
@@ -45,17 +46,18 @@ def train_in_processes(count: int, train: Callable[[ProcessPlace, Meeting], None
     os.close(lifeline)
 
     def others_live() -> bool:
-        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return all(os.waitid(os.P_PID, process, look) is None for process in others)
+        _note_ended(others, codes)
+        return not codes
 
     try:
         train(ProcessPlace(0, count, 0, count), Meeting(port, listening, others_live))
-        _ended(others, LONGEST_END_SECONDS)
+        _wait(others, codes, LONGEST_END_SECONDS)
     except ProcessLostError as error:
-        raise _reason(error, _ended(others, LONGEST_LOSS_SECONDS), count) from None
+        _wait(others, codes, LONGEST_LOSS_SECONDS)
+        raise _reason(error, codes, count) from None
     finally:
         os.close(held)
-        _ended(others, LONGEST_LOSS_SECONDS)
+        _wait(others, codes, LONGEST_LOSS_SECONDS)
         for process in others:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
@@ -88,18 +90,21 @@ def _exit_code(train: Callable[[], None], lifeline: int) -> int:
     return 0
 
 
-def _ended(others: dict[int, int], seconds: float) -> dict[int, int]:
-    """Wait for the others to end and take out those that did; their exit codes by rank, negative for a signal."""
-    codes: dict[int, int] = {}
+def _note_ended(others: dict[int, int], codes: dict[int, int]) -> None:
+    """Move those that have ended from the one to the other."""
+    for process, rank in list(others.items()):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            codes[rank] = os.waitstatus_to_exitcode(status)
+            del others[process]
+
+
+def _wait(others: dict[int, int], codes: dict[int, int], seconds: float) -> None:
+    """Wait until the others have ended, at most so long."""
     until = time.monotonic() + seconds
     while others and time.monotonic() < until:
-        for process, rank in list(others.items()):
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                codes[rank] = os.waitstatus_to_exitcode(status)
-                del others[process]
+        _note_ended(others, codes)
         time.sleep(BETWEEN_LOOKS_SECONDS)
-    return codes
 
 
 def _reason(lost: ProcessLostError, codes: dict[int, int], count: int) -> CharLSTMError:

@@ -137,9 +137,10 @@ def sample_command(
     which = parse_shard(shard)
     if shard != "1/1" and seed is None:
         raise SettingsError("--shard takes every N-th of the samples of one --seed: give the same to all parts")
-    if interactive and (prompt or prompt_file is not None or samples > 1 or as_json):
+    if interactive and (prompt or prompt_file is not None or samples > 1 or as_json or shard != "1/1"):
         raise SettingsError(
-            "--interactive asks for the prompts of single texts: leave --prompt, --prompt-file, --samples, --json out"
+            "--interactive asks for the prompts of single texts: leave --prompt, --prompt-file, --samples, --json and "
+            "--shard out"
         )
     options = {"--temp": ("temperature", temperature), "--top-k": ("top_k", top_k)}
     options |= {"--top-p": ("top_p", top_p), "--length": ("length", length)}

@@ -13,7 +13,7 @@ from charlstm import environment
 from charlstm.cli.inspect import Colour
 from charlstm.cli.line_streams import WHOLE, FieldOption, Format, FormatOption, RecordStream, SkipOption, check_format
 from charlstm.cli.runs import take_run
-from charlstm.cli.scored_lines import Normalize, Scale, ScoredLine, Unit, open_writer
+from charlstm.cli.scored_lines import Normalize, Scale, ScoredLine, Unit, is_empty_line, open_writer
 from charlstm.cli.terminal import (
     RawOption,
     RunOption,
@@ -124,13 +124,13 @@ def score_command(
     def stream_of(source: str, part: slice = WHOLE) -> RecordStream:
         return RecordStream(source, open_format(form, field, [name]), skip_bad=skip_bad, part=part)
 
-    least, most = -math.inf if above is None else above, math.inf if below is None else below
     if worst is not None:
         if calibrate is None:
             found = calibrate_on_validation(opened, scorer, checkpoint, trust_sources=trust_sources)
         else:
             found = calibrate_on_lines(checkpoint, calibrate, scored(stream_of(calibrate)))
-        least = max(least, find_threshold(scale, found, worst))
+        threshold = find_threshold(scale, found, worst)
+        above = threshold if above is None else max(above, threshold)
         if store:
             _store(opened, found)
     stream = stream_of(file, part)
@@ -146,7 +146,9 @@ def score_command(
     )
 
     def keeps(line: ScoredLine) -> bool:
-        return least < line.score < most and not (worst is not None and line.is_empty)
+        if worst is not None and is_empty_line(line.record.text):
+            return False
+        return (above is None or line.score > above) and (below is None or line.score < below)
 
     kept = (list(filter(keeps, window)) for window in scored(stream))
     if top is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.inference import GuessRanks, LineScores
-    from charlstm.text import Record, RecordFormat, Vocab
+    from charlstm.text import Line, Record, RecordFormat, Vocab
 
 UNLIKELY, HARDLY = math.log(100), math.log(10_000)  # nats from which a character is underlined, and bold as well
 LINE_END = "⏎"  # stands for an unlikely end
@@ -45,10 +45,10 @@ class ScoredLine(NamedTuple):
     rank: float | None
     rank_error: float | None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the line has no character, and so is no document."""
-        return self.record.text in (b"", b"\r")  # whose line ends with \r\n
+
+def is_empty_line(text: "Line") -> bool:
+    """Whether a line has no character, and so is no document."""
+    return text in (b"", b"\r")  # whose line ends with \r\n
 
 
 class Scale(NamedTuple):

@@ -55,10 +55,11 @@ def print_tables(heading: Sequence[str], tables: Sequence[Table]) -> None:
 def _plain_lines(table: Table) -> Iterator[str]:
     if table.title:
         yield table.title
+    widths = table.widths
     for row in (table.columns, *table.rows):
         cells = [
             text.rjust(width) if i in table.numbers else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, table.widths, strict=True))
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
 

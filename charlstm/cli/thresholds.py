@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from charlstm.cli.scored_lines import Scale, ScoredLine
+from charlstm.cli.scored_lines import Scale, ScoredLine, is_empty_line
 from charlstm.cli.terminal import print_diagnostic
 from charlstm.errors import TextError
 
@@ -22,7 +22,10 @@ def calibrate_on_validation(run: "Run", scorer: "LineScorer", checkpoint: str, *
 
     if (stored := read_calibration(run, checkpoint)) is not None:
         return stored
-    lines = [line for line in read_lines(run, "val", MOST_LINES, trust_sources=trust_sources) if line]
+    read = read_lines(run, "val", MOST_LINES, trust_sources=trust_sources)
+    lines = [line for line in read if not is_empty_line(line)]
+    if not lines:
+        raise TextError("--worst: all lines of the validation text are empty; give others with --calibrate")
     nats: list[float] = []
     chars: list[int] = []
     for first in range(0, len(lines), SCORED_LINES):
@@ -36,7 +39,7 @@ def calibrate_on_lines(checkpoint: str, source: str, lines: Iterable[list[Scored
     """What lines of a file cost."""
     from charlstm.runs import Calibration
 
-    found = [(line.nats, line.chars) for window in lines for line in window if not line.is_empty]
+    found = [(line.nats, line.chars) for window in lines for line in window if not is_empty_line(line.record.text)]
     if not found:
         raise TextError(f"--calibrate: there are no lines in {source}")
     nats, chars = zip(*found, strict=True)

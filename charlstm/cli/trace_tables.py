@@ -77,9 +77,8 @@ def lesson_tables(example: Example, cell: str, lesson: Lesson) -> Iterator[Table
     title = f"{cell}: {about}, learning rate {example.learning_rate:g}"
     if count > 1:
         shown = np.unique(np.linspace(0, count, min(count, _CURVE_ROWS) + 1).round().astype(int)).tolist()
-        curve = [
-            (str(n), _vector(outputs[n], rounded), rounded(errors[n]), _bar(errors[n] / max(errors))) for n in shown
-        ]
+        highest = max(errors) or 1.0  # all are 0 where there is nothing to learn
+        curve = [(str(n), _vector(outputs[n], rounded), rounded(errors[n]), _bar(errors[n] / highest)) for n in shown]
         yield Table(f"{cell}: {count} steps of Adam", ("step", "output", "squared error", ""), curve, {0, 1, 2})
         title += f"; after {count} steps {_vector(outputs[-1])}, squared error {rounded(errors[-1])}"
     rows = []
@@ -94,6 +93,9 @@ def lesson_tables(example: Example, cell: str, lesson: Lesson) -> Iterator[Table
 
 
 def _bar(fraction: float) -> str:
+    """A bar as long as a fraction; none of one that is no number, where Adam has diverged."""
+    if not math.isfinite(fraction):
+        return ""
     whole, eighths = divmod(round(fraction * _BAR_COLUMNS * 8), 8)
     return "█" * whole + _BAR[eighths - 1] * (eighths > 0)
 

@@ -16,7 +16,7 @@ from charlstm import environment
 from charlstm.cli.config import SetOption
 from charlstm.cli.terminal import TrustOption, print_diagnostic, report_errors
 from charlstm.cli.waiting import working
-from charlstm.errors import DivergedError, Interrupted, ProcessLostError, SettingsError, ToldElsewhereError
+from charlstm.errors import DivergedError, Interrupted, ProcessLostError, RunError, SettingsError, ToldElsewhereError
 
 if TYPE_CHECKING:
     from charlstm.machine import Meeting, Processes
@@ -131,7 +131,7 @@ def _train(
         report = stack.enter_context(Report(quiet=quiet))
         try:
             ended = session.train(tell=report, stop=lambda: request.signal_number or 0)
-        except DivergedError as error:  # which all of them raise
+        except (DivergedError, RunError) as error:  # which all of them raise
             raise error if together.leads_machine else ToldElsewhereError(error) from None
     if ended.asked_by and ended.stopped_by is None:
         interrupted = Interrupted(

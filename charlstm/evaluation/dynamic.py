@@ -26,6 +26,7 @@ from charlstm.errors import TextError
 from charlstm.evaluation.tally import Tally, tally_lanes
 from charlstm.networks import Model, Objective
 from charlstm.text import Ids
+from charlstm.text.stored_ids import refuse_changed
 
 SEGMENT_CHARS = 20  # T, after each of which the model learns
 STATISTICS_LANES, STATISTICS_STEPS = 32, 100  # of the training text whose gradients are squared
@@ -65,8 +66,8 @@ class Learner:
         ways_back = [(rule.decay / mean * size).clamp(max=1.0) for size in self.sizes]
         state: State | None = None
         for first in range(0, len(ids), SEGMENT_CHARS):
-            read = ids[max(first - 1, 0) : first + SEGMENT_CHARS]
-            segment = np.append([self.start_id], read) if first == 0 else np.asarray(read, np.int64)
+            segment = _taken(ids, slice(max(first - 1, 0), first + SEGMENT_CHARS))
+            segment = np.append([self.start_id], segment) if first == 0 else segment
             gradients, tally, state = _gradients(model, self.objective, segment[:, None], state)
             yield tally
             with torch.no_grad():
@@ -127,17 +128,25 @@ def _gradient_sizes(model: Model, objective: Objective, ids: Ids) -> list[Tensor
     state: State | None = None
     for first in firsts:
         offsets = np.arange(first, min(first + SEGMENT_CHARS, lane_chars) + 1)[:, None]
-        gradients, _, state = _gradients(model, objective, ids[starts + offsets], state)
+        gradients, _, state = _gradients(model, objective, _taken(ids, starts + offsets), state)
         for square, gradient in zip(squares, gradients, strict=True):
             square.addcmul_(gradient, gradient)
     return [(square / len(firsts)).sqrt_() for square in squares]
 
 
+def _taken(ids: Ids, places: slice | NDArray[np.integer]) -> NDArray[np.int64]:
+    """The ids at some places, in memory. Raises InputOutputError if their file is changed meanwhile."""
+    refuse_changed(ids)
+    taken = np.array(ids[places], np.int64)
+    refuse_changed(ids)
+    return taken
+
+
 def _gradients(
-    model: Model, objective: Objective, segment: NDArray[np.integer], state: State | None
+    model: Model, objective: Objective, segment: NDArray[np.int64], state: State | None
 ) -> tuple[tuple[Tensor, ...], Tally, State]:
     """The gradients of the mean loss of a segment (T + 1, B), its tally before they are followed, and the state."""
-    ids = torch.from_numpy(np.asarray(segment, np.int64)).to(model.output.weight.device)
+    ids = torch.from_numpy(segment).to(model.output.weight.device)
     inputs, following = ids[:-1], ids[1:]
     mask = torch.ones_like(inputs, dtype=torch.bool)
     logits, after = model(inputs, state)

@@ -30,6 +30,7 @@ def fill_text(
     engines: as `build_directions` gives them. temperature: 0 for the likeliest characters.
     Raises TextError for characters that the vocabulary refuses. The unknown symbol is never filled in.
     """
+    vocab.unknown_characters(text.replace(mask, b"." * len(mask)), where="the text")  # says where UTF-8 is wrong
     pieces = text.split(mask)
     encoded = [vocab.encode_text(piece, where="the text") for piece in pieces]
     ids = np.concatenate([encoded[0], *(np.append([0], piece) for piece in encoded[1:])]).astype(np.intp)
@@ -55,6 +56,7 @@ def fill_gaps(
     filled = np.array(ids, dtype=np.intp)
     is_gap = np.zeros(len(filled), dtype=bool)
     is_gap[list(gaps)] = True
+    filled[is_gap] = -1  # no id, so that the first guesses are changes
     known = ~is_gap
     for _ in range(SWEEPS if parameters.temperature == 0.0 else 1):
         before = filled.copy()

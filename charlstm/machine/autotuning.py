@@ -93,7 +93,7 @@ class Probe:
                     raise
                 return math.inf
             if self.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
             seconds.append(time.perf_counter() - begin)
         return min(seconds[1:])  # the first one also builds oneDNN's kernel
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from charlstm.environment import ProcessPlace
-from charlstm.errors import CharLSTMError, ProcessLostError
+from charlstm.errors import CharLSTMError, ProcessLostError, SettingsError
 from charlstm.machine.processes import ALONE, LONGEST_STEP, Processes, lost_processes
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Meeting:
 def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -> Iterator[Processes]:
     """Meet the other processes of a training run; without a meeting, as the variables of torchrun say.
 
-    Raises ProcessLostError if one does not come.
+    Raises ProcessLostError if one does not come, SettingsError if the variables do not say where.
     """
     if place is None or place.size == 1:
         yield ALONE
@@ -49,9 +49,7 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
     others_live = (meeting or Meeting(0)).others_live
     with lost_processes():
         if meeting is None:
-            store, _, _ = next(
-                dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING)  # type: ignore[attr-defined]
-            )
+            store = _launcher_store(place)
         else:
             handle = None if meeting.listening is None else meeting.listening.detach()
             leads = handle is not None
@@ -74,6 +72,20 @@ def join_processes(place: ProcessPlace | None, meeting: Meeting | None = None) -
         dist.destroy_process_group()  # else its threads, still running at the end, may abort this process
         raise
     dist.destroy_process_group()
+
+
+def _launcher_store(place: ProcessPlace) -> Any:
+    """The store at the address that the launcher's variables have. Raises SettingsError where they have none."""
+    try:
+        store, _, _ = next(
+            dist.rendezvous("env://", place.rank, place.size, timeout=LONGEST_MEETING)  # type: ignore[attr-defined]
+        )
+    except ValueError as error:  # not there, or no number
+        raise SettingsError(
+            f"the launcher's variables do not say where the {place.size} processes meet ({error}): start them by "
+            "torchrun, or set MASTER_ADDR and MASTER_PORT"
+        ) from None
+    return store
 
 
 def _while_others_live(connect: Callable[[], T], others_live: Callable[[], bool]) -> T:

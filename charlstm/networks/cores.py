@@ -254,7 +254,7 @@ def for_kernel(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The weights of a layer as the kernel of their device reads them: on a GPU in one buffer."""
     if not tensors[0].is_cuda:
         return tensors
-    assert torch.backends.cudnn.is_acceptable(tensors[0]), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
+    assert torch.backends.cudnn.is_available(), "without cuDNN torch computes a layer gate by gate"  # type: ignore[no-untyped-call]
     return in_one_buffer(tensors)
 
 

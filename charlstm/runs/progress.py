@@ -41,7 +41,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     step: Count = 0  # steps taken
     chars: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # trained on; unknown of an earlier version, which has 0 here
     seconds: Amount = 0.0  # spent from the first step on, without those for which the process was stopped
-    total_steps: Count | None = None  # None until it is known, or when only a patience ends the run
+    total_steps: Count | None = None  # None until it is known
     plan: Plan = Plan()
     pace: Pace = Pace()
     best_loss: Amount | None = None

@@ -63,7 +63,7 @@ def own_corpus(run: Run, *, stdin: BinaryIO | None = None, reread: bool = False,
 def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sources: bool = False) -> Ids:
     """The ids of the "train", "val" or "test" split of the run's text, of documents each with its end.
 
-    Raises as `own_corpus`, TextError if it is empty.
+    Raises as `own_corpus`, SettingsError for any other split, TextError for one of fewer than two ids.
     """
     if split not in Splits._fields:
         raise SettingsError(f"split is {split!r}, but must be one of {', '.join(Splits._fields)}")
@@ -73,7 +73,8 @@ def read_split(run: Run, split: str, *, stdin: BinaryIO | None = None, trust_sou
     if len(ids) < 2:
         fractions = ", ".join(f"{fraction:g}" for fraction in run.settings.data.split)
         raise TextError(
-            f"the run's text has no {split} split (data.split is [{fractions}]): choose another, or name a text"
+            f"the run's text has no {split} split of two characters or more (data.split is "
+            f"[{fractions}]): choose another, or name a text"
         )
     return ids
 

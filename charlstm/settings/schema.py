@@ -130,7 +130,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = None
     max_minutes: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="minutes before training ends; null: no such limit, or 1 if there is no other"),
+        Meta(description="minutes before training ends; null: no such limit, or 1 if the other two are null"),
     ] = None
     log_every_steps: Annotated[Count, Meta(description="steps between two lines of metrics")] = 10
     validate_every_steps: Annotated[Count, Meta(description="steps between two validations on the whole split")] = 200
@@ -150,7 +150,12 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Meta(description="steps that each process takes by itself before all average their weights; 1: none, exact"),
     ] = 1
     seed: Annotated[
-        int, Meta(ge=0, le=2**63 - 1, description="start of every random number: initial weights and dropout")
+        int,
+        Meta(
+            ge=0,
+            le=2**63 - 1,
+            description="start of every random number: weights, dropout, orders of the text, beginnings",
+        ),
     ] = 1
     device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="where training runs; auto: a GPU if any")] = (
         "auto"

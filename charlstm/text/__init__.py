@@ -1,7 +1,7 @@
 """Sources of text, its vocabulary, its ids on disk, and batches of them."""
 
 from charlstm.text.batches import Batch, Batches, Lanes, Parts, WithBeginnings
-from charlstm.text.beginnings import Beginnings, end_id, start_id
+from charlstm.text.beginnings import Beginnings, end_id, start_id, with_last_end
 from charlstm.text.characters import code_points, name_characters
 from charlstm.text.copies import GRAMS, Copies, find_copies
 from charlstm.text.corpus import (

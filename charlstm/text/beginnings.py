@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.text.characters import code_points
-from charlstm.text.vocabulary import Vocab
+from charlstm.text.vocabulary import Ids, Vocab
 
 REACH_CHARS = 4096  # searched for a beginning: a page of the text, whatever its size
 
@@ -30,6 +30,11 @@ def end_id(vocab: Vocab) -> int | None:
         return vocab.boundary_id
     (line_end,) = vocab.lookup(code_points("\n"))
     return int(line_end) if line_end >= 0 else None
+
+
+def with_last_end(ids: Ids, end: int | None) -> Ids:
+    """Ids (N,) whose last line has an end, as all others have; as they are where nothing ends lines."""
+    return ids if end is None or len(ids) == 0 or ids[-1] == end else np.append(ids, end)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ NAMED_AT_MOST = 5
 def code_points(text: str) -> Codes:
     """The code of each character, as uint8 where all are below 256, else uint32.
 
-    `text` holds no lone surrogate but BOUNDARY.
+    Lone surrogates have codes of their own: BOUNDARY, and the bytes that are no UTF-8 (surrogateescape).
     """
     try:
         return np.frombuffer(text.encode("latin-1"), dtype=np.uint8)

@@ -67,7 +67,7 @@ class TextFormat:
     def with_values(self, record: Record, values: Values) -> bytes:
         """The values, each before a tab, and the line as it came."""
         raw = record.raw if isinstance(record.raw, bytes) else b"".join(record.raw.chunks())
-        return b"".join(f"{_shown(value)}\t".encode() for value in values.values()) + raw + b"\n"
+        return b"".join(_encoded(f"{_shown(value)}\t") for value in values.values()) + raw + b"\n"
 
 
 class JsonFormat:
@@ -109,7 +109,7 @@ class JsonFormat:
         assert isinstance(record.raw, bytes)
         body = record.raw.rstrip()[:-1].rstrip()
         more = json.dumps({name: _in_json(value) for name, value in values.items()}, ensure_ascii=False)[1:]
-        return body + b", " + more.encode() + b"\n"
+        return body + b", " + _encoded(more) + b"\n"
 
 
 class TableFormat:
@@ -183,7 +183,7 @@ class TableFormat:
     def _join(self, raw: bytes, added: Sequence[str]) -> bytes:
         end = b"\r\n" if raw.endswith(b"\r") else b"\n"
         cells = map(self._quoted, added)
-        return raw.removesuffix(b"\r") + "".join(self._delimiter + cell for cell in cells).encode() + end
+        return raw.removesuffix(b"\r") + _encoded("".join(self._delimiter + cell for cell in cells)) + end
 
     def _quoted(self, cell: str) -> str:
         if not self._quoting:
@@ -230,6 +230,11 @@ def open_format(name: str, field: str | None, added: Sequence[str]) -> RecordFor
     if name == "jsonl":
         return JsonFormat(field, added)
     return TableFormat(field, added, quoting=name == "csv")
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8, and the bytes of names as the system gave them, which need not be."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _shown(value: str | float) -> str:

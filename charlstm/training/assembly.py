@@ -184,9 +184,10 @@ def _refuse_too_large(settings: Settings, vocab_size: int, processes: Processes)
     needed = 4 * 4 * numbers  # bytes: each weight, its gradient and its two moments
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes.local_size
     if needed > memory:
+        each = " for each process" if processes.local_size > 1 else ""
         raise SettingsError(
             f"a model of {numbers:,} parameters needs {needed / 1e9:,.0f} GB to train, but this machine has "
-            f"{memory / 1e9:,.0f}: lower model.hidden_size, model.embedding_size or model.num_layers"
+            f"{memory / 1e9:,.0f}{each}: lower model.hidden_size, model.embedding_size or model.num_layers"
         )
     shards = 1 if training.shards == "auto" else int(training.shards)
     cores = available_cores(processes.local_size) * processes.size

@@ -1,6 +1,6 @@
 """Automatic settings: a model and how to train it, from the text, the time there is, and the speed of the machine.
 
-Letters: `N` characters of the text, `D` characters that training reads, `V` vocabulary, `H` hidden.
+Letters: `N` characters of the text.
 
 The constants are fitted on texts from 20 kB to 46 MB; docs/learning.md has the trials, and a search beside them.
 """
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from charlstm.settings import ModelSettings, Settings
 from charlstm.text import cut_places
+from charlstm.training.short_texts import fit_batch, fit_document_batch
 from charlstm.weights import count_weights, training_flop
 
 HIDDEN_SIZES = (96, 128, 160, 192, 256, 384, 512, 768, 1024)
@@ -51,6 +52,9 @@ def choose_settings(
         lanes = training.batch_size
     if "training.sequence_length" in given:
         window = training.sequence_length
+    fit = fit_batch if settings.data.documents == "stream" else fit_document_batch
+    fitting_batch, _ = fit(replace(training, batch_size=lanes, sequence_length=window), to_train)
+    lanes, window = fitting_batch.batch_size, fitting_batch.sequence_length
     flop_per_second = measure_speed(min(lanes, LANES))
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf

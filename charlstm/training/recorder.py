@@ -54,9 +54,11 @@ class Recorder:
         if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
             return
         checkpoint = self._export()
+        if facts.is_best:
+            self._unsaved_best = checkpoint
         try:
             self._write_metrics()
-            self._write(checkpoint, is_best=facts.is_best)
+            self._write(checkpoint)
         except InputOutputError as error:
             self._failed_saves += 1
             if must:
@@ -64,13 +66,11 @@ class Recorder:
             self.warn(f"{error}; training goes on and will try again at the next save ({self._failed_saves} failed)")
 
     def save_now(self) -> None:
-        """Save the trainer's state, which is not the best of any.
-
-        Raises DivergedError rather than save numbers that are not finite, as a single step can leave behind.
-        """
-        self._write(self._export(), is_best=False)
+        """Save the trainer's state, which is not the best of any."""
+        self._write(self._export())
 
     def _export(self) -> Checkpoint:
+        """The trainer's state. Raises DivergedError for numbers that are not finite, as a single step can leave."""
         checkpoint = self.trainer.export()
         for name, array in (checkpoint.weights | checkpoint.training).items():
             if not np.isfinite(array).all():
@@ -80,15 +80,14 @@ class Recorder:
                 )
         return checkpoint
 
-    def _write(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+    def _write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and before it the best that an earlier failure left unsaved."""
         if not self._writes:
             return
-        if is_best:
-            self._unsaved_best = checkpoint
-        elif self._unsaved_best is not None:
-            save_checkpoint(self.run, self._unsaved_best, is_best=True)
-        save_checkpoint(self.run, checkpoint, is_best=is_best)
+        best, self_is_best = self._unsaved_best, self._unsaved_best is checkpoint
+        if best is not None and not self_is_best:
+            save_checkpoint(self.run, best, is_best=True)
+        save_checkpoint(self.run, checkpoint, is_best=self_is_best)
         self._unsaved_best = None
 
     def _write_metrics(self) -> None:

@@ -2,8 +2,8 @@
 
 A limit of minutes is turned into a number of steps before every step, from the time that is left and the pace of the
 last seconds. The learning rate goes the same way in the steps that are left as it would have gone in any other number:
-it never jumps, and is at its end when the time is. What was decided and from what is recorded (`Plan`, `Pace`), so a
-run that is resumed goes on with the plan that it had.
+after the first plan it does not jump, and it is at its end when the time is. What was decided and from what is recorded
+(`Plan`, `Pace`), so a run that is resumed goes on with the plan that it had.
 
 A process that is stopped (SIGSTOP, Ctrl-Z, a suspended machine) must not lose its time: what takes far longer than
 usual counts as what is usual.
@@ -109,7 +109,10 @@ def count_validation(progress: Progress, seconds: float, *, chars_per_step: int,
 
 
 def count_pause(progress: Progress, seconds: float) -> Progress:
-    """Count what lay between two steps: saving, sampling, logging; none of that takes far longer than validating."""
+    """Count what lay between two steps: saving, sampling, logging; but not if it took far longer than validating.
+
+    It may have been a stop, which cannot be told from a disk as slow as that.
+    """
     pace = progress.pace
     validation = _usual(pace.recent_validations) * _seconds_per_step(pace)
     if _without_stall(seconds, max(_usual(pace.recent_steps), validation)) < seconds:
@@ -127,7 +130,7 @@ def validation_steps(pace: Pace, chars_per_step: int, validation_chars: int) -> 
 def seconds_left(
     progress: Progress, settings: TrainingSettings, *, chars_per_step: int, validation_chars: int
 ) -> float | None:
-    """How long the run still takes at its present pace; None if only a patience ends it."""
+    """How long the run still takes at its present pace; None while its end is not known."""
     step, total, pace = progress.step, progress.total_steps, progress.pace
     if settings.max_minutes is not None and (total is None or total != progress.plan.max_steps):
         return max(0.0, min(60 * settings.max_minutes, MOST_SECONDS) - progress.seconds)

@@ -69,8 +69,8 @@ class Session:
         """Take steps until a limit is reached or `stop`, asked after each, says so; then save.
 
         Of several processes the first writes; all end after the same step, as soon as `stop` says so in one of them.
-        Raises DivergedError, SettingsError if a step needs more memory than there is, ProcessLostError, and
-        InputOutputError if the first or the last state cannot be saved.
+        Raises DivergedError, SettingsError if a step needs more memory than there is, ProcessLostError, RunError if the
+        folder is replaced or processes differ, and InputOutputError if the first or the last state cannot be saved.
         """
         trainer, processes = self.trainer, self.trainer.processes
         with self.open_folder() as run:
@@ -136,7 +136,9 @@ def start_session(
     for the text, the time and this machine; None to choose none.
     folder: of the run, which must be empty or not there; None for runs/<name>, with a number added if that is taken.
     processes: that train together, each of which calls this; what concerns other runs and the disk is up to rank 0.
+    init_from: the run whose best weights it begins with. stdin: read where the settings name "-".
     A text shorter than a batch gets a smaller one, which the settings of the run record.
+    Raises SettingsError, TextError, RunError for `init_from`, and InputOutputError, before anything is trained.
     """
     with processes.agreeing():
         settings = override_settings(settings, ())  # which completes them, and checks them together
@@ -207,7 +209,9 @@ def resume_session(
     trust_sources: bool = False,
     processes: Processes = ALONE,
 ) -> Iterator[Session]:
-    """Assemble a run that goes on from its latest checkpoint, perhaps with other FREE_SETTINGS; its folder is locked.
+    """Assemble a run that goes on from its latest checkpoint; its folder is locked.
+
+    overrides: of FREE_SETTINGS and of how it samples.
 
     trust_sources: whether to read what its settings name if its text is not in the cache.
     processes: that train together, of any number; rank 0 alone reads the folder.

@@ -1,5 +1,6 @@
 """What the processes of a training run must have in common before they begin: settings, text, versions, weights."""
 
+import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,11 +79,12 @@ def share_run(processes: Processes, run: Run | None) -> Run:
     facts = None
     if run is not None:
         text = run.text.fingerprint if run.text else None
-        facts = (str(run.folder), dump_settings(run.settings), run.vocab.to_json(), text)
-    shared = processes.share(msgspec.json.encode(facts))
+        facts = (os.fsencode(run.folder), dump_settings(run.settings), run.vocab.to_json(), text)
+    shared = processes.share(msgspec.msgpack.encode(facts))
     if run is not None:
         return run
-    folder, settings, vocab, text = msgspec.json.decode(shared, type=tuple[str, str, str, str | None])
+    path, settings, vocab, text = msgspec.msgpack.decode(shared, type=tuple[bytes, str, str, str | None])
+    folder = os.fsdecode(path)
     return Run(
         Path(folder),
         parse_settings(settings.encode(), where=folder),

@@ -1,7 +1,5 @@
 """The trainer: one optimiser step after another, and facts about each.
 
-Letters: `B` lanes, `T` steps, `L` layers, `H` hidden.
-
 `Trainer.steps()` is a generator; nothing is printed and no file is opened here. Whoever reads the facts decides what
 to show and when to save: `export()` gives the whole state as plain arrays, `restore()` takes it back. Everything that
 varies with time is a function of the number of the step (the dropout masks, the position in the data) and of the plan
@@ -123,7 +121,7 @@ class Trainer:
         return not self._local or step % self.settings.local_steps == 0
 
     def seconds_left(self) -> float | None:
-        """How long the run still takes at its present pace; None if only a patience ends it."""
+        """How long the run still takes at its present pace; None while its end is not known."""
         return seconds_left(self.progress, self.settings, **self._sizes)
 
     def export(self) -> Checkpoint:

@@ -1,5 +1,6 @@
 """The public names: what the README's snippet does, and what a run of another objective is told."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 import charlstm
+from charlstm import environment
 from charlstm.api import likeliest_documents, sample_documents
-from charlstm.errors import RunError, SettingsError, TextError
+from charlstm.errors import InputOutputError, RunError, SettingsError, TextError
 from charlstm.settings import SamplingSettings
 
 from .training.test_session import TEXT, settings
@@ -110,3 +112,18 @@ def test_api_completes_settings_that_set_no_limit(place: Path, monkeypatch: pyte
     monkeypatch.chdir(place)
     with charlstm.start_session(settings(max_steps=None), folder=place / "unlimited") as session:
         assert session.settings.training.max_minutes == 1.0
+
+
+def test_api_notices_that_the_encoded_text_was_changed(run: charlstm.Run) -> None:
+    ids = charlstm.read_split(run, "val")
+    for path in environment.cache_folder().glob("*.ids"):
+        os.utime(path, ns=(1, 1))
+    for measure in (charlstm.evaluate, lambda run, ids: charlstm.evaluate_dynamic(run, [ids], ids)):
+        with pytest.raises(InputOutputError, match="changed by another program"):
+            measure(run, ids)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_api_refuses_a_temperature_that_is_none(cloze: charlstm.Run, temperature: float) -> None:
+    with pytest.raises(SettingsError, match="temperature"):
+        charlstm.fill(cloze, b"a_b", temperature=temperature)

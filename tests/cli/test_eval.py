@@ -158,3 +158,12 @@ def test_eval_in_parts_gives_the_same_rows(here: Path) -> None:
     assert sum(map(len, parts)) == 4
     assert charlstm("eval", *texts, "--json", "--shard", "5/5").stdout == ""
     assert "name some" in charlstm("eval", "--shard", "1/2", expect=2).stderr
+
+
+def test_eval_of_documents_measures_a_last_line_without_its_end() -> None:
+    ended, cut = (
+        json.loads(charlstm("eval", "-", "--protocol", "documents", "--json", stdin=f"The tide\nThe{end}").stdout)
+        for end in ("\n", "")
+    )
+    assert ended == cut
+    assert ended["documents"] == 2

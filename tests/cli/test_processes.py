@@ -12,6 +12,7 @@ import pytest
 
 from ..forks import End, Forks, wait_until
 from ..small_runs import ending, left_overs, refuse_damage, write_settings
+from .commands import charlstm
 
 STEPS = 8
 SETTINGS = ("training.batch_size=11", "training.sequence_length=4", "training.shards=5", "training.patience=99")
@@ -239,3 +240,14 @@ def test_processes_that_cannot_share_memory_exchange_messages(here: Path, forks:
     assert start(forks, here, "run", 2, settings=settings, first="import os; del os.memfd_create").code == 0
     assert start(forks, here, "whole", 1, settings=settings).code == 0
     assert ending(here / "run") == ending(here / "whole")
+
+
+@pytest.mark.parametrize("address", [{}, {"MASTER_ADDR": "localhost", "MASTER_PORT": "near"}])
+def test_processes_are_told_where_to_meet(here: Path, monkeypatch: pytest.MonkeyPatch, address: dict[str, str]) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in (place | address).items():
+        monkeypatch.setenv(name, value)
+    assert "MASTER_ADDR" in charlstm("train", "small.yaml", "--run", "run", expect=2).stderr
+    assert not (here / "run").exists()

@@ -18,9 +18,10 @@ import zstandard
 
 from charlstm import api, runs
 from charlstm.cli import line_streams
+from charlstm.inference import GuessRanks
 from charlstm.text import line_input
 
-from .commands import charlstm, shell
+from .commands import charlstm, shell, write_settings
 
 pytestmark = pytest.mark.usefixtures("here")
 LINES = b"The tide\n\nThe clock went ba\xc3\xa9ck \xe2\x98\x83.\nThe tide\r\n\0\x1b[31m\xff\nThe tide"
@@ -347,3 +348,27 @@ def test_novelty_tells_copies_from_what_is_new_beside_the_validation_text() -> N
     assert "copied_lines" in table
     assert "validation" in table
     assert "bytes" in charlstm("novelty", "-", stdin="", expect=3).stderr
+
+
+def test_score_keeps_lines_whose_guess_rank_is_beyond_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuessRanks, "estimate", lambda _ranks, nats: (np.full(len(nats), np.inf), np.zeros(len(nats))))
+    assert scores(charlstm("score", "--guess-rank", stdin="The\ntide\n")) == [math.inf, math.inf]
+    assert scores(charlstm("score", "--guess-rank", "--top", 1, stdin="The\ntide\n")) == [math.inf]
+    assert scores(charlstm("score", "--guess-rank", "--above", 5, stdin="The\ntide\n")) == [math.inf, math.inf]
+    assert scores(charlstm("score", "--guess-rank", "--below", 5, stdin="The\ntide\n")) == []
+
+
+def test_score_worst_needs_a_validation_line_that_is_not_empty(tmp_path: Path) -> None:
+    write_settings(tmp_path, b"the cat sat on the mat and " * 36 + b"so\n\r\n\non" + b" it went" * 5)
+    train = ["train", tmp_path / "tiny.yaml", tmp_path / "text.txt", "--run", "lines", "--quiet"]
+    charlstm(*train, "--set", "data.split=[0.95,0.05,0.0]")
+    assert "are empty" in charlstm("score", "--run", "lines", "--worst", 0.1, stdin="the\n", expect=3).stderr
+
+
+def test_classify_names_runs_whose_folders_are_no_utf8() -> None:
+    name = os.fsdecode(b"other\xff")
+    shutil.copytree("runs/tiny", f"runs/{name}")
+    plain = charlstm("classify", "--run", "tiny", "--run", name, "--prior", "tiny=1e-9", stdin="The tide\n")
+    assert plain.stdout_bytes.startswith(b"other\xff\t")
+    told = charlstm("classify", "--run", "tiny", "--run", name, "--prior", "tiny=1e-9", "--json", stdin="The tide\n")
+    assert json.loads(told.stdout)["run"] == "other?"

@@ -15,7 +15,7 @@ from charlstm.teaching import learn, load_example
 
 from ..forks import Forks
 from ..teaching.test_worked_example import GATES, WORKED, document
-from .commands import seen_on_a_terminal
+from .commands import charlstm, seen_on_a_terminal
 
 NAMES = ("one-unit", "four-steps", "long-lag", "vectors")
 ONE_UNIT, FOUR_STEPS, LONG_LAG, VECTORS = (WORKED / f"{name}.yaml" for name in NAMES)
@@ -234,3 +234,9 @@ def test_trace_draws_pictures(source: Path | str, tmp_path: Path) -> None:
     options = ["--steps", 3] if source == VECTORS else []
     assert lines(source, *options, "--png", png) == lines(source, *options)
     assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_trace_draws_no_curve_where_there_is_nothing_to_learn() -> None:
+    told = charlstm("trace", LONG_LAG, "--inputs", 0, "--target", 0, "--steps", 5).stdout
+    assert "5 steps of Adam" in told
+    assert "█" not in told

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from charlstm.cells import CELLS
+from charlstm.errors import TextError
 from charlstm.evaluation import Tally
 from charlstm.evaluation import evaluate as evaluate_model
 from charlstm.inference import Engine, SamplingParameters, build_directions, fill_gaps, fill_text
@@ -136,3 +137,32 @@ def test_cloze_text_keeps_its_known_bytes_and_each_gap_is_one_character() -> Non
     assert len(filled) == len(text.decode())
     assert set(filled) <= set(vocab.symbols)
     assert all(found == given for found, given in zip(filled, text.decode(), strict=True) if given != "_")
+
+
+class Before:
+    """An engine of two symbols that expects symbol 0 of nothing, and of a symbol 0 that `expected` is beside it."""
+
+    output_bias = np.array([1.0, 0.0])
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+
+    def zero_state(self, _lanes: int) -> tuple[Any, ...]:
+        return ()
+
+    def step(self, ids: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        return (3 * np.eye(2)[self.expected] if ids[0] == 0 else np.zeros(2))[None], state
+
+
+@pytest.mark.parametrize("stand_in", [0, 1])
+def test_cloze_first_guesses_are_revised_also_if_they_are_what_stood_in_the_gaps(stand_in: int) -> None:
+    engines: Any = Before(0), Before(1)
+    ids = np.full(2, stand_in)
+    assert fill_gaps(engines, ids, [0, 1], parameters=LIKELIEST, seed=0).tolist() == [1, 0]
+
+
+def test_cloze_text_that_is_no_utf8_is_refused_where_it_is_wrong() -> None:
+    engines = engines_of(cloze_model("gru"), "gru")
+    vocab = Vocab(unit="char", symbols=tuple("\n abcdefжзи"), unknown="error", newline="keep", has_unknown_symbol=False)
+    with pytest.raises(TextError, match="line 3"):
+        fill_text(engines, vocab, b"ab\ncd\na_b\xff", mask=b"_", temperature=0.0, seed=0)

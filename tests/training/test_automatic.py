@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 
 from charlstm.settings import Settings, override_settings
 from charlstm.text import Lanes, split_ids
-from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, choose_settings
+from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, MOST_VALIDATIONS, choose_settings
 
 CHARS = st.integers(1_000, 10**9)
 SPEEDS = st.floats(1e9, 1e15)
@@ -35,9 +35,17 @@ def test_automatic_settings_are_valid_and_train_on_any_text(chars: int, speed: f
     assert settings.model.hidden_size in HIDDEN_SIZES
     assert 0 <= settings.model.recurrent_dropout <= settings.model.dropout <= MOST_DROPOUT
     training = settings.training
-    if training.batch_size * training.sequence_length < chars:
-        epoch = Lanes(range(chars), training.batch_size, training.sequence_length).steps_per_epoch  # type: ignore[arg-type]
-        assert training.validate_every_steps <= MOST_PASSES * (epoch + 1) / 5  # at least five times
+    epoch = Lanes(range(chars), training.batch_size, training.sequence_length).steps_per_epoch  # type: ignore[arg-type]
+    assert training.validate_every_steps <= MOST_PASSES * (epoch + 1) / 5  # at least five times
+
+
+@pytest.mark.parametrize("chars", [100, 300, 1_000, 10_000])
+def test_a_short_text_is_validated_on_as_rarely_as_others(chars: int) -> None:
+    settings = chosen(chars, 1e15, 10_000.0)
+    training, text = settings.training, np.zeros(chars, np.uint8)
+    train = split_ids(text, settings.data.split).train
+    steps = MOST_PASSES * Lanes(train, training.batch_size, training.sequence_length).steps_per_epoch
+    assert steps / training.validate_every_steps <= MOST_VALIDATIONS + 1
 
 
 @given(CHARS, st.lists(SPEEDS, min_size=2, max_size=2).map(sorted))

@@ -1,5 +1,6 @@
 """Session: from settings and text to a run on disk, told in facts; a resumed one ends with the same bits."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,22 @@ import pytest
 from msgspec.structs import replace
 
 from charlstm.errors import DivergedError, InputOutputError, ProcessLostError, RunError, SettingsError
-from charlstm.runs import open_run, read_checkpoint
-from charlstm.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from charlstm.training import Began, Ended, Fact, Sampled, Stepped, Validating, Warned, resume_session, start_session
+from charlstm.evaluation import Evaluation, Tally
+from charlstm.runs import MetricsRow, append_metrics, open_run, read_checkpoint
+from charlstm.settings import DataSettings, ModelSettings, Naming, Settings, TrainingSettings
+from charlstm.training import (
+    Began,
+    Ended,
+    Fact,
+    Sampled,
+    Stepped,
+    Validating,
+    Warned,
+    recorder,
+    resume_session,
+    start_session,
+    trainer,
+)
 
 from ..small_runs import ending
 
@@ -185,3 +199,37 @@ def test_session_on_a_text_shorter_than_a_batch_resumes_to_the_same_bits() -> No
         session.train(tell=lambda fact: warned.append(str(fact)) if isinstance(fact, Warned) else None)
     assert ending(Path("parts")) == ending(Path("whole"))
     assert len(warned) == 1
+
+
+def test_session_saves_a_best_whose_metrics_could_not_be_written_with_the_next_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses, broken = iter([3.0, 1.0, 2.0]), [6]  # at the steps 3, 6 and 8
+
+    def validated(*_model: Any, **_how: Any) -> Evaluation:
+        return Evaluation(Tally(nats=100 * next(losses), chars=100), "stream", lanes=1)
+
+    def refusing(folder: Path, row: MetricsRow, naming: Naming) -> None:
+        if row.step in broken:
+            raise InputOutputError("no space")
+        append_metrics(folder, row, naming)
+
+    monkeypatch.setattr(trainer, "evaluate", validated)
+    monkeypatch.setattr(recorder, "append_metrics", refusing)
+    facts: list[Fact] = []
+
+    def tell(fact: Fact) -> None:
+        facts.append(fact)
+        if isinstance(fact, Stepped) and fact.facts.step == 7:
+            broken.clear()
+
+    with start_session(settings(), folder=Path("run")) as session:
+        session.train(tell=tell)
+    assert any(isinstance(fact, Warned) and "no space" in fact.message for fact in facts)
+    assert read_checkpoint(open_run(Path("run")), "best").progress.step == 6
+
+
+def test_session_keeps_a_run_in_a_folder_whose_name_is_no_utf8() -> None:
+    name = os.fsdecode(b"run\xff")
+    train(name)
+    assert read_checkpoint(open_run(Path(name)), "latest").progress.step == 8

@@ -168,6 +168,8 @@ def print_table(args: argparse.Namespace) -> None:
     recipe = {pair_of(row): row["stream"] for row in rows if row["variant"] == VARIANTS[0].name}
     if not recipe:
         sys.exit(f"{args.rows} has no row of the recipe as it is now: run it first")
+    if alone := sum(pair_of(row) not in recipe for row in rows):
+        print(f"left out: {alone} rows without a row of the recipe of their seed and precision", file=sys.stderr)
     lines = []
     for variant in VARIANTS:
         own = [row for row in rows if row["variant"] == variant.name and pair_of(row) in recipe]

@@ -1,6 +1,6 @@
 """What a text should begin with: lanes of beginnings beside what else could be done, on prose, names and a log.
 
-python benchmarks/beginnings.py [--recipe small|minute] [--texts NAME …] [--designs NAME …] [--seeds N …] [--rows FILE]
+python benchmarks/beginnings.py [--texts NAME …] [--designs NAME …] [--seeds N …] [--rows FILE]
 
 Every model takes the same number of steps. The designs: `stream` trains on lanes of one stream alone; `warm` is that
 model after the last 512 characters of its training text up to a paragraph's or line's end; `resets` sets each lane's
@@ -26,23 +26,21 @@ from msgspec.structs import replace
 from charlstm import environment
 from charlstm.inference import SamplingParameters, build_stepper, generate, numpy_threads, take_text
 from charlstm.machine import prepare_training
-from charlstm.networks import OBJECTIVES, CharLM, build_core
+from charlstm.networks import OBJECTIVES, CharLM
 from charlstm.settings import DataSettings, ModelSettings, TrainingSettings
 from charlstm.text import Batch, Batches, Beginnings, Lanes, Vocab, WithBeginnings, split_ids, start_id
 from charlstm.text.characters import code_points
 from charlstm.text.vocabulary import build_vocab
 from charlstm.training import Trainer
+from charlstm.training.assembly import work_of
 
 DESIGNS = ("stream", "warm", "resets", "lanes", "learned")
 SHARE = 8  # one lane in so many begins, or one step in so many is a reset
 OPENING_CHARS, UNRELATED_CHARS, WARM_CHARS = 30, 20, 512
-STEPS = {"tinyshakespeare": 1200, "names": 1200, "log": 1200}
-MODELS = {
-    "small": ModelSettings(embedding_size=64, hidden_size=128, skip_connections=False, dropout=0.0),
-    "minute": ModelSettings(),
-}
+TEXTS = ("tinyshakespeare", "names", "log")
+MODEL = ModelSettings(embedding_size=64, hidden_size=128, skip_connections=False, dropout=0.0)
 TRAINING = TrainingSettings(
-    batch_size=32, sequence_length=64, learning_rate=0.008, validate_every_steps=10**9, shards=2
+    batch_size=32, sequence_length=64, learning_rate=0.008, max_steps=1200, validate_every_steps=10**9, shards=2
 )
 ROW = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARN |ERROR) \[worker-\d\] (GET|PUT|POST) "
 ROW += r"/api/(items|users|orders)/\d{1,5} (200|201|304|404|500) \d{1,4} ms"
@@ -116,7 +114,7 @@ class LearnedStart(CharLM):
         return super().forward(ids, state, **how)
 
 
-def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, training: TrainingSettings) -> Any:
+def train(design: str, ids: np.ndarray, vocab: Vocab, training: TrainingSettings) -> Any:
     """A trained model and its validation loss."""
     parts = split_ids(ids, (0.9, 0.1, 0.0))
     beginning = training.batch_size // SHARE if design in ("lanes", "learned") else 0
@@ -125,12 +123,9 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, model: ModelSettings, trai
     if beginning:
         batches = WithBeginnings(batches, Beginnings(vocab, beginning, training.seed))
     kind = LearnedStart if design == "learned" else CharLM
-    layer = ModelSettings(hidden_size=model.hidden_size, embedding_size=model.hidden_size, num_layers=1)
-    machine = prepare_training(
-        training, model, lambda: build_core(layer), cache=environment.cache_folder() / "speeds.json"
-    )
+    machine = prepare_training(training, MODEL, work_of(MODEL, vocab.size))
     trainer = Trainer(
-        kind(vocab.size, model, seed=training.seed),
+        kind(vocab.size, MODEL, seed=training.seed),
         OBJECTIVES["next"],
         training,
         batches=batches,
@@ -177,23 +172,21 @@ def prose_figures(model: CharLM, ids: np.ndarray, vocab: Vocab, begin: np.ndarra
     }
 
 
-def sample_lines(model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, count: int) -> list[str]:
+def sample_lines(model: CharLM, vocab: Vocab, begin: np.ndarray, count: int) -> list[str]:
     """The lines that samples begin with."""
     newline = vocab.encode_text("\n", where="a line").tolist()
-    return _samples(model, settings, vocab, begin, count, stop_ids=newline, length=200)
+    return _samples(model, vocab, begin, count, stop_ids=newline, length=200)
 
 
-def stream_lines(model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, length: int) -> list[str]:
+def stream_lines(model: CharLM, vocab: Vocab, begin: np.ndarray, length: int) -> list[str]:
     """Whole lines of 64 long samples, but for the first of each."""
-    texts = _samples(model, settings, vocab, begin, 64, length=length)
+    texts = _samples(model, vocab, begin, 64, length=length)
     return [line for text in texts for line in text.split("\n")[1:-1]]
 
 
-def _samples(
-    model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray, count: int, **how: Any
-) -> list[str]:
+def _samples(model: CharLM, vocab: Vocab, begin: np.ndarray, count: int, **how: Any) -> list[str]:
     weights = {name: part.detach().numpy() for name, part in model.named_parameters()}
-    stepper = build_stepper(weights, settings)
+    stepper = build_stepper(weights, MODEL)
     if isinstance(model, LearnedStart):
         initial = tuple(part.detach().numpy() for part in model.initial)
         stepper.zero_state = lambda lanes: tuple(part.repeat(lanes, axis=1) for part in initial)  # type: ignore
@@ -208,12 +201,12 @@ def total_variation(one: Counter[Any], other: Counter[Any]) -> float:
     return sum(abs(one[key] / one.total() - other[key] / other.total()) for key in one.keys() | other.keys()) / 2
 
 
-def name_figures(model: CharLM, settings: ModelSettings, ids: np.ndarray, vocab: Vocab, begin: Any) -> dict[str, float]:
+def name_figures(model: CharLM, ids: np.ndarray, vocab: Vocab, begin: Any) -> dict[str, float]:
     """How far sampled names are from those of the training text, alone and within long samples."""
     truth = vocab.to_bytes(split_ids(ids, (0.9, 0.1, 0.0)).train).decode().split("\n")[:-1]
     figures = {}
-    alone = sample_lines(model, settings, vocab, begin, 5000)
-    for where, names in (("begun", alone), ("in stream", stream_lines(model, settings, vocab, begin, 800)[:5000])):
+    alone = sample_lines(model, vocab, begin, 5000)
+    for where, names in (("begun", alone), ("in stream", stream_lines(model, vocab, begin, 800)[:5000])):
         figures[f"first letters {where}"] = total_variation(
             Counter(name[:1] for name in names), Counter(name[0] for name in truth)
         )
@@ -222,25 +215,23 @@ def name_figures(model: CharLM, settings: ModelSettings, ids: np.ndarray, vocab:
     return figures
 
 
-def log_figures(model: CharLM, settings: ModelSettings, vocab: Vocab, begin: np.ndarray) -> dict[str, float]:
+def log_figures(model: CharLM, vocab: Vocab, begin: np.ndarray) -> dict[str, float]:
     """How many of 500 rows have the format: alone, and within long samples."""
-    alone = sample_lines(model, settings, vocab, begin, 500)
-    within = stream_lines(model, settings, vocab, begin, 1200)
+    alone = sample_lines(model, vocab, begin, 500)
+    within = stream_lines(model, vocab, begin, 1200)
     return {
         "right begun": mean(bool(re.fullmatch(ROW, row)) for row in alone),
         "right in stream": mean(bool(re.fullmatch(ROW, row)) for row in within),
     }
 
 
-def measure_design(text_name: str, designs: Sequence[str], recipe: str, seed: int) -> Iterator[dict[str, Any]]:
+def measure_design(text_name: str, designs: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
     """A row for each of the designs that share one trained model."""
     text = read_text(text_name)
     counts = np.bincount(code_points(text), minlength=256)
     vocab = build_vocab(counts, DataSettings())
     ids = vocab.encode_text(text, where=text_name)
-    settings = MODELS[recipe]
-    training = replace(TRAINING, seed=seed, max_steps=STEPS[text_name])
-    model, loss = train(designs[0], ids, vocab, settings, training)
+    model, loss = train(designs[0], ids, vocab, replace(TRAINING, seed=seed))
     for design in designs:
         begin = np.array([start_id(vocab)])
         if design == "warm":
@@ -248,43 +239,42 @@ def measure_design(text_name: str, designs: Sequence[str], recipe: str, seed: in
         if text_name == "tinyshakespeare":
             figures = prose_figures(model, ids, vocab, begin)
         elif text_name == "names":
-            figures = name_figures(model, settings, ids, vocab, begin)
+            figures = name_figures(model, ids, vocab, begin)
         else:
-            figures = log_figures(model, settings, vocab, begin)
-        key = {"text": text_name, "recipe": recipe, "design": design, "seed": seed}
+            figures = log_figures(model, vocab, begin)
+        key = {"text": text_name, "design": design, "seed": seed}
         yield {**key, "validation": loss, **figures}
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    """A table for each text and recipe: the mean over seeds."""
-    for text_name, recipe in sorted({(row["text"], row["recipe"]) for row in rows}):
-        of_text = [row for row in rows if (row["text"], row["recipe"]) == (text_name, recipe)]
-        names = list(of_text[0])[4:]
+    """A table for each text: the mean over seeds."""
+    for text_name in sorted({row["text"] for row in rows}):
+        of_text = [row for row in rows if row["text"] == text_name]
+        names = list(of_text[0])[3:]
         found = []
         for design in DESIGNS:
             same = [row for row in of_text if row["design"] == design]
             if same:
                 found.append([design, len(same), *(f"{mean(row[name] for row in same):.4f}" for name in names)])
-        measure.table([f"{text_name}, {recipe}", "seeds", *names], found)
+        measure.table([text_name, "seeds", *names], found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--recipe", choices=MODELS, default="small")
-    parser.add_argument("--texts", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS))
     parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--rows", type=Path, default=Path("beginnings.jsonl"), help="where rows are kept")
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
-    measured = {(row["text"], row["recipe"], row["design"], row["seed"]) for row in rows}
+    measured = {(row["text"], row["design"], row["seed"]) for row in rows}
     measure.begin("Beginnings")
     trained = [["stream", "warm"], ["lanes"], ["resets"], ["learned"]]
     for seed in args.seeds:
         for text_name in args.texts:
             for group in trained:
-                left = [d for d in group if d in args.designs and (text_name, args.recipe, d, seed) not in measured]
-                for row in measure_design(text_name, left, args.recipe, seed) if left else ():
+                left = [d for d in group if d in args.designs and (text_name, d, seed) not in measured]
+                for row in measure_design(text_name, left, seed) if left else ():
                     rows.append(row)
                     with args.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")

@@ -13,15 +13,11 @@ AVERAGING = 0.998
 Change = Callable[[Any], Callable[[], None]]  # from a trainer to what is done to its model at the end
 
 
-def set_betas(first: float, second: float) -> Change:
-    """AdamW, of what Muon does not move, with other decay rates of its two moments."""
-
-    def change(trainer: Any) -> Callable[[], None]:
-        for group in trainer.optimizers.each[-1].param_groups:
-            group["betas"] = (first, second)
-        return lambda: None
-
-    return change
+def set_second_beta(trainer: Any) -> Callable[[], None]:
+    """AdamW, of what Muon does not move, with another decay rate of its second moment."""
+    for group in trainer.optimizers.each[-1].param_groups:
+        group["betas"] = (0.9, 0.99)
+    return lambda: None
 
 
 def average_weights(trainer: Any) -> Callable[[], None]:
@@ -72,40 +68,30 @@ def add_inputs(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
-def drop_embeddings(share: float) -> Change:
-    """Dropout of embeddings, one mask a step and lane."""
+def drop_embeddings(trainer: Any) -> Callable[[], None]:
+    """Dropout of a fifth of the embeddings, one mask a step and lane."""
 
-    def change(trainer: Any) -> Callable[[], None]:
-        embedding: nn.Embedding = trainer.model.embedding
+    def drop(_module: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return x
+        return x * F.dropout(torch.ones(x.shape[1:]), 0.2)
 
-        def drop(_module: nn.Module, _inputs: Any, x: Tensor) -> Tensor:
-            if not torch.is_grad_enabled():
-                return x
-            return x * F.dropout(torch.ones(x.shape[1:]), share)
-
-        embedding.register_forward_hook(drop)
-        return lambda: None
-
-    return change
+    trainer.model.embedding.register_forward_hook(drop)
+    return lambda: None
 
 
-def replace_inputs(share: float) -> Change:
-    """Noise in the inputs: some characters are others of the batch (unigram noising, Xie et al. 2017)."""
+def replace_inputs(trainer: Any) -> Callable[[], None]:
+    """Noise in the inputs: a tenth of the characters are others of the batch (unigram noising, Xie et al. 2017)."""
 
-    def change(trainer: Any) -> Callable[[], None]:
-        embedding: nn.Embedding = trainer.model.embedding
+    def replace(_module: nn.Module, inputs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return inputs
+        (ids,) = inputs
+        others = ids.flatten()[torch.randint(ids.numel(), ids.shape)]
+        return (torch.where(torch.rand(ids.shape) < 0.1, others, ids),)
 
-        def replace(_module: nn.Module, inputs: Any) -> Any:
-            if not torch.is_grad_enabled():
-                return inputs
-            (ids,) = inputs
-            others = ids.flatten()[torch.randint(ids.numel(), ids.shape)]
-            return (torch.where(torch.rand(ids.shape) < share, others, ids),)
-
-        embedding.register_forward_pre_hook(replace)
-        return lambda: None
-
-    return change
+    trainer.model.embedding.register_forward_pre_hook(replace)
+    return lambda: None
 
 
 class SOAP(torch.optim.Optimizer):
@@ -185,14 +171,10 @@ def fall_late(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
-def iterate(times: int) -> Change:
-    """Muon with another number of Newton and Schulz's iterations."""
-
-    def change(_trainer: Any) -> Callable[[], None]:
-        optimizers.ITERATIONS = times
-        return lambda: None
-
-    return change
+def iterate_five_times(_trainer: Any) -> Callable[[], None]:
+    """Muon with two more of Newton and Schulz's iterations."""
+    optimizers.ITERATIONS = 5
+    return lambda: None
 
 
 def join_gates(trainer: Any) -> Callable[[], None]:
@@ -202,16 +184,16 @@ def join_gates(trainer: Any) -> Callable[[], None]:
 
 
 CHANGES: Mapping[str, Change] = {
-    "beta2_0.99": set_betas(0.9, 0.99),
+    "beta2_0.99": set_second_beta,
     "averaged": average_weights,
     "normalised": normalise_layers,
     "residual": add_inputs,
-    "embedding_dropout": drop_embeddings(0.2),
-    "input_noise": replace_inputs(0.1),
+    "embedding_dropout": drop_embeddings,
+    "input_noise": replace_inputs,
     "soap": use_soap,
     "muon_whole": join_gates,
     "others_slow": rate_of_others(1 / 4),
     "others_fast": rate_of_others(2),
     "fall_late": fall_late,
-    "muon_5": iterate(5),
+    "muon_5": iterate_five_times,
 }

@@ -1,4 +1,4 @@
-"""What bf16 costs in quality: validation losses of the same seeds in both precisions, tinyshakespeare, 2×256.
+"""What bf16 costs in quality: validation losses of the same seeds in both precisions, on tinyshakespeare.
 
     python benchmarks/precision.py [--steps 2000] [--seeds 3] [--json FILE]
 

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,7 +23,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["task"] in RECIPES and Recipe(**row["recipe"]) == RECIPES[row["task"]]:
+        if row["task"] in RECIPES and asdict(Recipe()) | row["recipe"] == asdict(RECIPES[row["task"]]):
             rows.append(row)
     return rows
 

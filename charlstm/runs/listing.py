@@ -1,8 +1,10 @@
 """Runs at a glance: what each was trained on, how far, and how well."""
 
 import math
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from charlstm.errors import CharLSTMError, RunError
 from charlstm.files import read_bounded
@@ -57,5 +59,14 @@ def _summary(run: Run) -> RunSummary:
         began_at(run.folder),
         count_weights(run.settings.model, run.vocab.size),
         progress,
-        sum(path.lstat().st_size for path in run.folder.rglob("*") if path.is_file()),
+        sum(map(_size, run.folder.rglob("*"))),
     )
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 of anything else, and of one that a training run has removed meanwhile."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

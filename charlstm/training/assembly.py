@@ -49,7 +49,10 @@ LEAST_UNIT_BYTES = 16  # that any cell keeps of a unit, a step and lane for the 
 def build_trainer(
     settings: Settings, corpus: Corpus, parts: Splits, processes: Processes = ALONE
 ) -> tuple[Settings, Trainer]:
-    """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths."""
+    """The trainer that the settings describe, and the settings with resolved values for `auto` and relative paths.
+
+    Raises SettingsError for what this machine cannot hold or compute, TextError for too short a text.
+    """
     with processes.agreeing():
         _refuse_too_large(settings, corpus.vocab.size, processes)
     objective = OBJECTIVES[settings.model.objective]
@@ -122,7 +125,10 @@ def inherit_model(settings: Settings, given: Collection[str], other: Run) -> tup
 
 
 def inherit_run(trainer: Trainer, settings: Settings, corpus: Corpus, other: Run) -> str:
-    """Start from the best weights of another run; say which symbols were matched and which are new."""
+    """Start from the best weights of another run; say which symbols were matched and which are new.
+
+    Raises SettingsError for a model of another kind or size, RunError for a damaged checkpoint.
+    """
     for name in INHERITED:
         ours, theirs = getattr(settings.model, name), getattr(other.settings.model, name)
         if ours != theirs:

@@ -288,7 +288,7 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
 
 
 def _advice_on_processes(trainer: Trainer) -> list[str]:
-    """A word where processes have nothing to do."""
+    """A word where processes have nothing to do. Raises SettingsError where local steps then make no sense."""
     processes, shards = trainer.processes.size, trainer.machine.shards
     if processes <= shards:
         return []

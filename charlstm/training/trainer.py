@@ -52,7 +52,7 @@ class StepFacts:
 
     step: int
     chars: int  # trained on so far, over all epochs
-    seconds: float
+    seconds: float  # of training so far, as `training.max_minutes` counts them
     loss: float
     learning_rate: float
     grad_norm: float
@@ -101,7 +101,10 @@ class Trainer:
         self.counted_until: float | None = None  # on the clock; None before the first step of this process
 
     def steps(self) -> Iterator[StepFacts]:
-        """Take step after step, validating at the interval and at the end, until a limit is reached."""
+        """Take step after step, validating at the interval and at the end, until a limit is reached.
+
+        Raises DivergedError, and of several processes ProcessLostError, or RunError if their weights differ.
+        """
         while self.stopped_by() is None:
             facts = self._train_step()
             ends = self.stopped_by()

@@ -65,7 +65,7 @@ class RecordStream:
 
     def windows(self) -> Iterator[list["Record"]]:
         """One list of records after another. Raises TextError for what cannot be read."""
-        from charlstm.text import BadRecordError, LineReader
+        from charlstm.text import LineReader
 
         with _opened(self._source) as opened:
             reader, most = LineReader(opened, partial(_wait_for_input, opened)), FIRST_LINES
@@ -78,7 +78,7 @@ class RecordStream:
                 for line in lines:
                     try:
                         record = self.form.feed(line)
-                    except BadRecordError as problem:
+                    except TextError as problem:
                         self._refuse(problem)
                     else:
                         if record is not None:
@@ -91,7 +91,7 @@ class RecordStream:
                     most = min(2 * most, MOST_LINES)
             try:
                 self.form.finish()
-            except BadRecordError as problem:
+            except TextError as problem:
                 self._refuse(problem)
         if self._skipped:
             print_diagnostic(
@@ -99,10 +99,14 @@ class RecordStream:
             )
 
     def _refuse(self, problem: TextError) -> None:
-        if not self._skip_bad:
-            raise problem
+        """Raise what is wrong, with where; or count it, if it is a record that may be left out."""
+        from charlstm.text import BadRecordError
+
+        told = f"{_named(self._source)}: {problem}"
+        if not (self._skip_bad and isinstance(problem, BadRecordError)):
+            raise TextError(told) from None
         self._skipped += 1
-        self._first_problem = self._first_problem or str(problem).partition(";")[0]
+        self._first_problem = self._first_problem or told.partition(";")[0]
 
 
 @contextmanager
@@ -119,7 +123,11 @@ def _opened(source: str) -> Iterator[io.BufferedReader]:
         raise
     except (OSError, ValueError, AttributeError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or (error if isinstance(error, ValueError) else "it is closed")
-        raise TextError(f"could not read {'standard input' if source == '-' else source}: {reason}") from None
+        raise TextError(f"could not read {_named(source)}: {reason}") from None
+
+
+def _named(source: str) -> str:
+    return "standard input" if source == "-" else source
 
 
 def _wait_for_input(source: io.BufferedReader) -> None:
@@ -139,4 +147,4 @@ def _without_mark(line: bytes, source: str) -> bytes:
     """The first line without its byte-order mark. Raises TextError for UTF-16."""
     from charlstm.text.characters import drop_byte_order_mark
 
-    return drop_byte_order_mark(line, where="standard input" if source == "-" else source)
+    return drop_byte_order_mark(line, where=_named(source))

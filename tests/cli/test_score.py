@@ -114,12 +114,12 @@ def test_score_json_has_every_figure() -> None:
 def test_score_adds_to_records_and_counts_those_that_it_cannot_read() -> None:
     objects = b'{"id": 1.0, "text": "The tide"}\n{"id": 2\n{"id": 3, "text": "zzz"}\n'
     error = charlstm("score", "--format", "jsonl", "--field", "text", stdin=objects, expect=3).stderr
-    assert error.startswith("charlstm: line 2 is not JSON")
+    assert error.startswith("charlstm: standard input: line 2 is not JSON")
     told = charlstm("score", "--format", "jsonl", "--field", "text", "--skip-bad", "--as", "odd", stdin=objects)
     first, second = told.stdout.splitlines()
     assert first.startswith('{"id": 1.0, "text": "The tide", "odd": ')
     assert json.loads(second)["id"] == 3
-    assert told.stderr.startswith("records left out, as they cannot be read: 1; the first: line 2 is not JSON")
+    assert told.stderr.startswith("records left out, as they cannot be read: 1; the first: standard input: line 2 is not JSON")
     table = 'id,text\n1,"The\ntide"\n2,zzz\n'
     out = charlstm("score", "--format", "csv", "--field", "text", stdin=table).stdout
     assert out.startswith('id,text,score\n1,"The\ntide",')

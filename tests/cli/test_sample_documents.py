@@ -169,7 +169,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--match", "ж"], "--match matches nothing that can be written with the model's"),
     (["--suffix", "ж"], "--suffix matches nothing that can be written"),
     (["--match", "a{9}", "-n", 5], "what matches has at least 9 characters, but --length is 5"),
-    (["--match", "a{9}", "--prefix", "b"], "nothing that begins with --prefix matches"),
+    (["--match", "a{9}", "--prefix", "b"], "nothing that begins with --prefix (or --given) matches"),
     (["--given", "a=1"], "--given needs the names of all columns"),
     (["--columns", "a,a"], "must be different names"),
     (["--columns", "a,b", "--given", "c=1"], "--given names 'c', but --columns has a, b"),
@@ -193,7 +193,10 @@ def test_sample_refuses_what_does_not_go_together(how: list[object], sentence: s
 
 def test_sample_refuses_a_prefix_that_the_model_cannot_write() -> None:
     assert "not in the model's vocabulary" in charlstm("sample", "--run", DOCUMENTS, "--prefix", "ж", expect=3).stderr
-    assert "--prefix holds a line end" in charlstm("sample", "--run", STREAM, "--prefix", "A\nB", expect=2).stderr
+    assert (
+        "--prefix (or --given) holds a line end"
+        in charlstm("sample", "--run", STREAM, "--prefix", "A\nB", expect=2).stderr
+    )
 
 
 def test_sample_refuses_lines_of_a_text_without_any() -> None:

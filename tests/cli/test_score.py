@@ -119,7 +119,9 @@ def test_score_adds_to_records_and_counts_those_that_it_cannot_read() -> None:
     first, second = told.stdout.splitlines()
     assert first.startswith('{"id": 1.0, "text": "The tide", "odd": ')
     assert json.loads(second)["id"] == 3
-    assert told.stderr.startswith("records left out, as they cannot be read: 1; the first: standard input: line 2 is not JSON")
+    assert told.stderr.startswith(
+        "records left out, as they cannot be read: 1; the first: standard input: line 2 is not JSON"
+    )
     table = 'id,text\n1,"The\ntide"\n2,zzz\n'
     out = charlstm("score", "--format", "csv", "--field", "text", stdin=table).stdout
     assert out.startswith('id,text,score\n1,"The\ntide",')

@@ -145,13 +145,15 @@ def test_train_says_that_a_pipe_is_not_read(here: Path) -> None:
 def test_train_makes_do_with_a_text_shorter_than_a_batch_and_says_so(here: Path) -> None:
     (here / "short.txt").write_text("the cat sat on the mat\n" * 9)
     said = charlstm("train", "short.txt", *QUICK[:-1], "--set", "model.hidden_size=20").stderr
-    assert "the 186 characters to train on are fewer than 16 lanes of 64: training.batch_size is" in said
-    assert "by heart" not in said  # of settings that are chosen
-    by_hand = ("--set", "model.hidden_size=20", "--set", "model.dropout=0")
+    assert "are fewer than" not in said  # settings that are chosen fit
+    assert "by heart" not in said
+    by_hand = ("--set", "model.hidden_size=20", "--set", "model.dropout=0", "--set", "training.batch_size=16")
     said = charlstm("train", "tiny.yaml", "short.txt", "--run", "by-hand", *by_hand).stderr
+    assert "the 165 characters to train on are fewer than 16 lanes of 16: training.batch_size is" in said
     assert "parameters can learn 165 characters by heart" in said  # of which tiny.yaml trains on fewer
-    training = runs.open_run(Path("runs/short")).settings.training
-    assert training.batch_size * training.sequence_length < 186
+    for folder in (Path("runs/short"), Path("by-hand")):
+        training = runs.open_run(folder).settings.training
+        assert training.batch_size * training.sequence_length < 165
     assert "by heart" not in charlstm("train", "tiny.yaml").stderr
 
 

@@ -54,7 +54,7 @@ class Recorder:
         if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
             return
         checkpoint = self._export()
-        if facts.is_best:
+        if facts.is_best and self._writes:
             self._unsaved_best = checkpoint
         try:
             self._write_metrics()
@@ -84,10 +84,10 @@ class Recorder:
         """Write a checkpoint, and before it the best that an earlier failure left unsaved."""
         if not self._writes:
             return
-        best, self_is_best = self._unsaved_best, self._unsaved_best is checkpoint
-        if best is not None and not self_is_best:
-            save_checkpoint(self.run, best, is_best=True)
-        save_checkpoint(self.run, checkpoint, is_best=self_is_best)
+        is_best = self._unsaved_best is checkpoint
+        if self._unsaved_best is not None and not is_best:
+            save_checkpoint(self.run, self._unsaved_best, is_best=True)
+        save_checkpoint(self.run, checkpoint, is_best=is_best)
         self._unsaved_best = None
 
     def _write_metrics(self) -> None:

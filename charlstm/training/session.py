@@ -212,7 +212,6 @@ def resume_session(
     """Assemble a run that goes on from its latest checkpoint; its folder is locked.
 
     overrides: of FREE_SETTINGS and of how it samples.
-
     trust_sources: whether to read what its settings name if its text is not in the cache.
     processes: that train together, of any number; rank 0 alone reads the folder.
     Raises RunError if its text has changed or every checkpoint is damaged, SettingsError for any other override.

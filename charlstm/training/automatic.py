@@ -52,9 +52,10 @@ def choose_settings(
         lanes = training.batch_size
     if "training.sequence_length" in given:
         window = training.sequence_length
-    fit = fit_batch if settings.data.documents == "stream" else fit_document_batch
-    fitting_batch, _ = fit(replace(training, batch_size=lanes, sequence_length=window), to_train)
-    lanes, window = fitting_batch.batch_size, fitting_batch.sequence_length
+    if not {"training.batch_size", "training.sequence_length"}.intersection(given):  # else the session fits both
+        fit = fit_batch if settings.data.documents == "stream" else fit_document_batch
+        fitted, _ = fit(replace(training, batch_size=lanes, sequence_length=window), to_train)
+        lanes, window = fitted.batch_size, fitted.sequence_length
     flop_per_second = measure_speed(min(lanes, LANES))
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf

@@ -49,7 +49,8 @@ class Recorder:
     def save(self, facts: StepFacts, *, must: bool) -> None:
         """Save after a step if it is time to, or if it must be; then a failure raises InputOutputError.
 
-        What was logged before is written first: a run resumed from the checkpoint would not log it again.
+        What was logged before is written first, since a run resumed from the checkpoint would not log it again; where
+        that fails, the state is saved all the same.
         """
         if not (must or facts.is_best or facts.step % self.run.settings.training.save_every_steps == 0):
             return
@@ -57,8 +58,10 @@ class Recorder:
         if facts.is_best and self._writes:
             self._unsaved_best = checkpoint
         try:
-            self._write_metrics()
-            self._write(checkpoint)
+            try:
+                self._write_metrics()
+            finally:
+                self._write(checkpoint)
         except InputOutputError as error:
             self._failed_saves += 1
             if must:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from charlstm import runs
 from charlstm.errors import InputOutputError
 
 from ..forks import Forks, wait_until
@@ -125,6 +126,25 @@ def test_disks_a_run_folder_that_is_removed_in_mid_run(tmp_path: Path, forks: Fo
     assert end.err.splitlines()[-1].startswith("charlstm: could not write")
     assert "Traceback" not in end.err
     assert not folder.exists()
+
+
+def test_disks_a_log_of_metrics_that_cannot_be_written_costs_no_checkpoint(tmp_path: Path, forks: Forks) -> None:
+    config = write_settings(tmp_path, steps=200, validate=1000, save=5)
+    folder = tmp_path / "run"
+    metrics = folder / "metrics.jsonl"
+
+    def obstruct(_pid: int) -> None:
+        wait_until(metrics.exists)
+        while not metrics.is_dir():  # training may be writing it
+            metrics.unlink(missing_ok=True)
+            with suppress(FileExistsError):
+                metrics.mkdir()
+
+    end = forks.run(["train", str(config), "--run", str(folder)], cwd=tmp_path, meanwhile=obstruct)
+    assert end.code == InputOutputError.exit_code
+    assert "training goes on" in end.err
+    assert end.err.splitlines()[-1].startswith(f"charlstm: could not write {metrics}")
+    assert runs.read_checkpoint(runs.open_run(folder), "latest").progress.step == 200
 
 
 def test_disks_a_file_that_may_not_grow_beyond_a_limit(tmp_path: Path, forks: Forks) -> None:

@@ -119,9 +119,10 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, training: TrainingSettings
     parts = split_ids(ids, (0.9, 0.1, 0.0))
     beginning = training.batch_size // SHARE if design in ("lanes", "learned") else 0
     lanes = Resets if design == "resets" else Lanes
-    batches: Batches = lanes(parts.train, training.batch_size - beginning, training.sequence_length)
+    stream = lanes(parts.train, training.batch_size - beginning, training.sequence_length)
+    batches: Batches = stream
     if beginning:
-        batches = WithBeginnings(batches, Beginnings(vocab, beginning, training.seed))
+        batches = WithBeginnings(stream, Beginnings(vocab, beginning, training.seed))
     kind = LearnedStart if design == "learned" else CharLM
     machine = prepare_training(training, MODEL, work_of(MODEL, vocab.size))
     trainer = Trainer(
@@ -134,6 +135,7 @@ def train(design: str, ids: np.ndarray, vocab: Vocab, training: TrainingSettings
         machine=machine,
     )
     *_, last = trainer.steps()
+    assert last.validation is not None  # the last step always has one
     return trainer.model, last.validation.loss
 
 

@@ -18,7 +18,7 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -107,7 +107,7 @@ def compare_names(folder: Path, epochs: int, seeds: Sequence[int]) -> list[dict[
         "stream": [],
         "stream, no beginnings": ["training.beginning_lanes=0"],
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in seeds:
         for kind, overrides in kinds.items():
             run = train(text, folder / f"{kind}-{seed}", *limits, *overrides, f"training.seed={seed}")
@@ -172,7 +172,7 @@ def compare_speed(folder: Path, shapes: Sequence[measure.Shape], rounds: int) ->
     lines = names.draw_names(32_000, seed=1)
     rng = random.Random(1)
     log = [f"2024-03-01 GET /{'/'.join(rng.choices(lines, k=rng.randrange(1, 9)))} {rng.random()}" for _ in lines]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, text in {"names": lines, "log": log}.items():
         path = write(folder / f"{name}-speed.txt", text)
         for shape in shapes:
@@ -186,9 +186,9 @@ def compare_speed(folder: Path, shapes: Sequence[measure.Shape], rounds: int) ->
                 "documents": functools.partial(lambda overrides: train_speed(overrides)[0], as_documents),
             }
             found = measure.interleaved(sides, rounds)
-            row = {"text": name, "model": shape.long_name, "padding": train_speed(as_documents)[1], **found}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+            padding = train_speed(as_documents)[1]
+            rows.append({"text": name, "model": shape.long_name, "padding": padding, **found})
+            print(json.dumps(rows[-1]), flush=True)
     shown = []
     for row in rows:
         stream, documents = (measure.median(row[side]) for side in ("stream", "documents"))
@@ -251,7 +251,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        parts = {
+        parts: dict[str, Callable[[], Any]] = {
             "names": lambda: compare_names(folder, 3 if args.quick else 10, (1,) if args.quick else (1, 2)),
             "truth": lambda: compare_truth(folder, 1 if args.quick else 3),
             "speed": lambda: compare_speed(folder, measure.SHAPES[: 1 if args.quick else 2], 1 if args.quick else 3),

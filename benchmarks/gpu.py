@@ -27,7 +27,7 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("\ntorch sees no CUDA device here: nothing was measured")
-    print(f"\n{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}")
+    print(f"\n{torch.cuda.get_device_name()}, cuDNN {torch.backends.cudnn.version()}")  # type: ignore[no-untyped-call]
     rounds, steps = args.rounds or (1 if args.quick else 5), 20 if args.quick else 100
     figures, rows = {}, []
     for shape in SHAPES:

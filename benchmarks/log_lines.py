@@ -51,7 +51,7 @@ def logfmt(rng: random.Random) -> list[str]:
 
 def objects(rng: random.Random) -> list[str]:
     """A JSON object, by its members."""
-    fields = {"time": _time(rng), "service": rng.choice(SERVICES), "method": rng.choice(METHODS)}
+    fields: dict[str, str | int] = {"time": _time(rng), "service": rng.choice(SERVICES), "method": rng.choice(METHODS)}
     fields |= {"path": rng.choice(PATHS), "status": rng.choice([200] * 9 + [404]), "bytes": rng.randrange(100, 9000)}
     return [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in fields.items()]
 

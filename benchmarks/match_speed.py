@@ -5,6 +5,7 @@ python benchmarks/match_speed.py
 
 import string
 from argparse import ArgumentParser
+from functools import partial
 from time import perf_counter
 
 from charlstm.environment import limit_numpy_threads
@@ -37,11 +38,11 @@ def main() -> None:
         stepper = build_stepper(
             {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes}, settings
         )
+        make = partial(generate, stepper, vocab, parameters, prompt=[], length=51, seed=1, samples=None, scored=False)
 
         def rate(constraint: Automaton | None) -> float:
             began, made = perf_counter(), 0
-            how = {"prompt": [], "length": 51, "seed": 1, "samples": None, "scored": False, "constraint": constraint}
-            for live in generate(stepper, vocab, parameters, **how):  # noqa: B023 - called in this turn of the loop
+            for live in make(constraint=constraint):  # noqa: B023 - called in this turn of the loop
                 made += len(live)
                 if made > SYMBOLS:
                     break

@@ -118,7 +118,7 @@ def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     """Each side's figure of every round; the sides take turns, so that what disturbs the machine disturbs both."""
     figures: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
+        for side in sides if number % 2 == 0 else reversed(list(sides)):
             figures[side].append(sides[side]())
     return figures
 

@@ -3,6 +3,7 @@
 python benchmarks/memory.py [--quick] [--rounds N] [--json FILE]
 """
 
+import json
 import subprocess
 import tempfile
 import time
@@ -89,7 +90,7 @@ def encode(folder: Path, size: int) -> dict[str, Any]:
         [PYTHON, "-c", ENCODE, str(path), str(folder / "cache")], capture_output=True, text=True, check=True
     )
     path.unlink()
-    return dict(measure.json.loads(done.stdout))
+    return dict(json.loads(done.stdout))
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin, "loss": evaluation.tally.loss}
 
 
-def peak(_: argparse.Namespace) -> dict[str, Any]:
+def peak(_args: argparse.Namespace) -> dict[str, Any]:
     """The best of several square products of each size."""
     import torch
 

@@ -13,10 +13,12 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class CharRNN(nn.Module):
@@ -28,12 +30,14 @@ class CharRNN(nn.Module):
         self.lstm = nn.LSTM(embedding_size, hidden_size, num_layers, batch_first=True)
         self.output = nn.Linear(hidden_size, vocab_size)
 
-    def forward(self, ids, state=None):
+    def forward(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         x, state = self.lstm(self.embedding(ids), state)
         return self.output(x), state
 
 
-def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
+def train(
+    model: CharRNN, ids: Tensor, *, batch_size: int, sequence_length: int, warmup_steps: int, steps: int
+) -> list[float]:
     """Seconds of each step: batch, forward, loss, backward, clip, Adam; the state is carried and detached."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, ids = model.to(device), ids.to(device)
@@ -41,7 +45,8 @@ def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
     criterion = nn.CrossEntropyLoss()
     lanes = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1)
     windows = (lanes.shape[1] - 1) // sequence_length
-    state, seconds = None, []
+    state: Any = None
+    seconds = []
     for step in range(warmup_steps + steps):
         begin = time.perf_counter()
         cursor = step % windows * sequence_length
@@ -61,7 +66,7 @@ def train(model, ids, *, batch_size, sequence_length, warmup_steps, steps):
 
 
 @torch.no_grad()
-def generate(model, length, *, temperature=0.8, top_k=10):
+def generate(model: CharRNN, length: int | None, *, temperature: float = 0.8, top_k: int = 10) -> Iterator[int]:
     """Yield `length` ids, without end for None, one at a time through the module."""
     model.eval()
     ids, state = torch.zeros(1, 1, dtype=torch.long), None
@@ -69,22 +74,22 @@ def generate(model, length, *, temperature=0.8, top_k=10):
         logits, state = model(ids, state)
         values, candidates = torch.topk(logits[0, -1] / temperature, top_k)
         ids = candidates[torch.multinomial(torch.softmax(values, dim=-1), 1)].view(1, 1)
-        yield ids.item()
+        yield int(ids)
 
 
-def time_generation(model, seconds):
+def time_generation(model: CharRNN, seconds: float) -> float:
     """Characters per second of one stream, after a few to warm up."""
     alphabet = [chr(32 + number) for number in range(model.output.out_features)]
     characters = (alphabet[symbol] for symbol in generate(model, None))
     for _ in range(50):
         next(characters)
-    text, begin = [], time.perf_counter()
+    text, begin = list[str](), time.perf_counter()
     while time.perf_counter() - begin < seconds:
         text.append(next(characters))
     return len("".join(text)) / (time.perf_counter() - begin)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="A plain character LSTM, timed.")
     parser.add_argument("command", choices=["train", "generate", "process"])
     parser.add_argument("--vocab-size", type=int, default=65)
@@ -111,7 +116,7 @@ def main():
             sys.stdout.write(chr(32 + symbol))
         sys.stdout.write("\n")
         return
-    facts = {"threads": torch.get_num_threads()}
+    facts: dict[str, Any] = {"threads": torch.get_num_threads()}
     if args.command == "train":
         ids = torch.randint(args.vocab_size, (1_000_000,), dtype=torch.uint8)
         shape = {"batch_size": args.batch_size, "sequence_length": args.sequence_length}

@@ -107,7 +107,7 @@ def threads(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     return figures
 
 
-def short_texts(folder: Path, count: int) -> dict[str, float]:
+def short_texts(folder: Path, count: int) -> dict[str, dict[str, float]]:
     """Many short samples through a pipe: speed, the wait for the first text, and the memory, which must not grow."""
     run = measure.untrained_run(folder / "texts", measure.SMALL)
     figures, rows = {}, []

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -76,7 +76,7 @@ def worker(rounds: int) -> None:
         def add(own: torch.Tensor) -> None:
             processes.sum({processes.rank: [own]}, processes.size, like=[own], dtype=own.dtype)
 
-        sides = {
+        sides: dict[str, Callable[[], object]] = {
             "processes.sum": lambda: processes.sum(
                 {processes.rank: [exact]}, processes.size, like=[exact], dtype=torch.float32
             ),
@@ -146,10 +146,11 @@ def main() -> None:
     else:
         print("\nNo slow links: that takes root, network namespaces and tc.")
     loopback, rows = found["loopback"], []
-    for megabits, (link, seconds) in zip((math.inf, math.inf, *RATES), found.items(), strict=False):
-        expected = max(loopback["processes.sum"], exchange_seconds(PARAMETERS, 2, megabits))
+    rate: float
+    for rate, (link, seconds) in zip((math.inf, math.inf, *RATES), found.items(), strict=False):
+        expected = max(loopback["processes.sum"], exchange_seconds(PARAMETERS, 2, rate))
         shown = [f"{1000 * seconds[side]:.1f}" for side in (*SIDES, "short")]
-        compared = "" if math.isinf(megabits) else f"{seconds['processes.sum'] / expected:.2f}"
+        compared = "" if math.isinf(rate) else f"{seconds['processes.sum'] / expected:.2f}"
         rows.append([link, *shown, f"{seconds['processes.sum'] / seconds['all_reduce']:.2f}", compared])
     head = ["link", *(f"{side}, ms" for side in (*SIDES, "short")), "sum / all_reduce", "measured / model"]
     measure.table(head, rows)

@@ -6,7 +6,7 @@ Whole steps of the program's trainer beside the plain trainer, idle and beside a
 long OpenMP's threads spin before they sleep, at 2×512 with 32 lanes, idle and busy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,8 @@ def spins(rounds: int, *, quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parts = {"idle": partial(speeds, "characters/s", SHAPES), "busy": busy, "fp32": in_fp32, "spins": spins}
+    idle = partial(speeds, "characters/s", SHAPES)
+    parts: dict[str, Callable[..., dict[str, Any]]] = {"idle": idle, "busy": busy, "fp32": in_fp32, "spins": spins}
     parser = measure.option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=parts)
     args = parser.parse_args()

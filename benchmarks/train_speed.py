@@ -5,6 +5,7 @@ The second table is the same with one other process spinning, as on a machine th
 python benchmarks/train_speed.py [--quick] [--rounds N] [--json FILE]
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     rows, peaks = [], []
     for shape in SHAPES:
-        sides = {
+        sides: dict[str, Callable[[], float]] = {
             "plain": partial(chars_per_second, "plain.py", shape, quick=args.quick),
             "ours": partial(chars_per_second, "ours.py", shape, quick=args.quick),
             "peak": lambda: measure.run_json("ours.py", "peak")["bf16"],

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from benchmarks.lstm1997.tasks import Task, last_counted
 from charlstm.cells import State
 from charlstm.networks.cores import NO_MASKS, Core, Masks, build_core
-from charlstm.settings import ModelSettings
+from charlstm.settings import CellName, ModelSettings
 
 
 class TaskModel(nn.Module):
@@ -20,7 +20,7 @@ class TaskModel(nn.Module):
         self,
         task: Task,
         *,
-        cell: str,
+        cell: CellName,
         hidden_size: int,
         memory: int | None,
         direct: float | None = None,

@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks.lstm1997.paper import TASKS
 from benchmarks.lstm1997.recipes import RECIPES, Recipe
+from charlstm.settings import CellName
 
-CELLS = ("lstm", "peephole", "gru", "rnn")
+CELLS: Sequence[CellName] = ("lstm", "peephole", "gru", "rnn")
 PICTURED = ("reber", "2c q=100 p=100", "3a T=100 N=1", "adding T=100", "multiplication, 13 wrong T=100", "6b")
 
 

@@ -256,5 +256,8 @@ def _at_end(inputs: NDArray[Any], targets: NDArray[Any], lengths: NDArray[np.int
 
 
 def _batch(inputs: NDArray[Any], targets: NDArray[Any], mask: NDArray[np.bool_]) -> Batch:
-    inputs, targets = (part.astype(np.float32 if part.dtype.kind == "f" else np.int64) for part in (inputs, targets))
-    return Batch(inputs, targets, mask, np.ones(mask.shape[1], dtype=bool))
+    return Batch(_as_read(inputs), _as_read(targets), mask, np.ones(mask.shape[1], dtype=bool))
+
+
+def _as_read(part: NDArray[Any]) -> NDArray[Any]:
+    return part.astype(np.float32 if part.dtype.kind == "f" else np.int64)

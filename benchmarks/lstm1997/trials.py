@@ -14,7 +14,7 @@ from benchmarks.lstm1997.recipes import Recipe
 from benchmarks.lstm1997.tasks import Source, Task
 from charlstm.errors import DivergedError
 from charlstm.machine import Machine
-from charlstm.settings import TrainingSettings
+from charlstm.settings import CellName, TrainingSettings
 from charlstm.text import Batch
 from charlstm.training import Trainer
 
@@ -43,7 +43,7 @@ class Drawn:
 class Trial:
     """One task, cell and seed on their way."""
 
-    def __init__(self, task: Task, cell: str, seed: int, recipe: Recipe) -> None:
+    def __init__(self, task: Task, cell: CellName, seed: int, recipe: Recipe) -> None:
         self.task, self.seed = task, seed
         self.source = task.open(seed)
         self.model = TaskModel(
@@ -63,8 +63,8 @@ class Trial:
             warmup_steps=0,
         )
         self.trainer = Trainer(
-            self.model,
-            self.objective,
+            self.model,  # type: ignore[arg-type]  # the parts of a CharLM that a step of the trainer uses
+            self.objective,  # type: ignore[arg-type]  # as of an Objective
             training,
             batches=Drawn(self.source, recipe.batch_size, seed),
             validation_ids=np.empty(0, dtype=np.uint8),
@@ -117,7 +117,7 @@ class Trial:
         return errors
 
 
-def run_trial(task: Task, cell: str, seed: int, recipe: Recipe, *, minutes: float) -> dict[str, Any]:
+def run_trial(task: Task, cell: CellName, seed: int, recipe: Recipe, *, minutes: float) -> dict[str, Any]:
     """Learn until the criterion is met, or the sequences that the paper needed or the time are over; return the row.
 
     minutes: of this process's own processor time, on one thread, so that what else runs on the machine does not count.

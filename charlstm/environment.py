@@ -3,11 +3,12 @@
 | variable         | meaning                                                                            |
 |------------------|------------------------------------------------------------------------------------|
 | CHARLSTM_RUN     | the run folder that the reading commands take when `--run` is not given            |
-| CHARLSTM_DATA    | a folder that holds the well-known corpora, so that nothing is downloaded          |
+| CHARLSTM_DATA    | a folder with tinyshakespeare.txt, which is then not downloaded                     |
 | CHARLSTM_CACHE   | where encoded texts are kept; by default charlstm/ under XDG_CACHE_HOME or ~/.cache |
 | TERM             | "dumb": no line of progress that redraws itself                                     |
 | NO_COLOR         | not empty: no colours                                                              |
-| OMP_NUM_THREADS  | processor cores that training and measuring use; by default all                    |
+| OMP_NUM_THREADS  | processor cores that are used; by default all                                      |
+| OPENBLAS_NUM_THREADS, MKL_NUM_THREADS | set: what computes with NumPy uses one core                        |
 | GOMP_SPINCOUNT   | how often a thread of OpenMP looks before it sleeps; by default 1000               |
 | CUBLAS_WORKSPACE_CONFIG | the memory that cuBLAS works in, by default one with which it repeats its bits |
 | TORCH_CPP_LOG_LEVEL | what torch's C++ code writes to stderr; by default errors alone                  |

@@ -12,7 +12,6 @@ PACKAGE = Path(__file__).parents[1] / "charlstm"
 ROWS = """
 cli
 api
-export
 training analysis
 evaluation inference runs
 networks machine text teaching

@@ -21,7 +21,7 @@ def start_id(vocab: Vocab) -> int:
 
     For a model of one stream, what most often stands before a beginning: a line end, else a space, else any symbol.
     """
-    return vocab.boundary_id if vocab.boundary_id is not None else _divider_id(vocab) or 0
+    return vocab.boundary_id if vocab.boundary_id is not None else (*_divider_ids(vocab), 0)[0]
 
 
 def end_id(vocab: Vocab) -> int | None:
@@ -41,8 +41,8 @@ def with_last_end(ids: Ids, end: int | None) -> Ids:
 class Beginnings:
     """Lanes that read, at every step, T characters from where a text might begin: a function of (seed, step, lane).
 
-    That is after a blank line; where none is near, at the beginning of a line that is not empty; in a text without line
-    ends, of a word; and where nothing divides the text, anywhere.
+    That is after a blank line; where none is near, at the beginning of a line that is not empty; where no line begins
+    near either, of a word; and where nothing divides the text, anywhere.
     """
 
     vocab: Vocab
@@ -62,10 +62,12 @@ class Beginnings:
         return windows
 
     def _find_starts(self, ids: NDArray[np.integer], place: int) -> NDArray[np.intp]:
-        """The beginnings within reach after a place: of paragraphs if there are any, else of lines."""
-        divider = _divider_id(self.vocab)
-        if divider is None:
-            return np.zeros(0, dtype=np.intp)
+        """The beginnings within reach after a place: of paragraphs if there are any, else of lines, else of words."""
+        found = (self._find_after(divider, ids, place) for divider in _divider_ids(self.vocab))
+        return next((starts for starts in found if len(starts)), np.zeros(0, dtype=np.intp))
+
+    def _find_after(self, divider: int, ids: NDArray[np.integer], place: int) -> NDArray[np.intp]:
+        """The beginnings after a symbol, alone if there is no pair of it."""
         before_text = np.array([-1, -1, divider][place:], dtype=np.int64)  # so that its first character begins a line
         near = np.concatenate([before_text, ids[max(0, place - 3) : place + REACH_CHARS]])
         before, between, last, here = near[:-3], near[1:-2], near[2:-1], near[3:]
@@ -75,6 +77,6 @@ class Beginnings:
         return place + np.flatnonzero(after_blank if after_blank.any() else starts)
 
 
-def _divider_id(vocab: Vocab) -> int | None:
-    """The symbol after which lines or words begin; None for a vocabulary without one."""
-    return next((int(found) for found in vocab.lookup(code_points("\n ")) if found >= 0), None)
+def _divider_ids(vocab: Vocab) -> list[int]:
+    """The symbols of a vocabulary after which lines and words begin."""
+    return [int(found) for found in vocab.lookup(code_points("\n ")) if found >= 0]

@@ -146,7 +146,7 @@ def cut_places(count: int, fractions: Sequence[float]) -> tuple[int, int]:
     """Where the training part and the validation part end, of so many ids or documents."""
     train, val, test = fractions
     end_of_train = int(count * train)
-    return end_of_train, count - int(count * test) if val else end_of_train
+    return end_of_train, max(end_of_train, count - int(count * test)) if val else end_of_train
 
 
 def _least_after(ranked: NDArray[np.uint64], cut: int) -> np.uint64:

@@ -56,7 +56,8 @@ def build_trainer(
     with processes.agreeing():
         _refuse_too_large(settings, corpus.vocab.size, processes)
     objective = OBJECTIVES[settings.model.objective]
-    settings = _with_training(settings, **_agreed_intervals(settings.training))
+    if processes.size > 1:
+        settings = _with_training(settings, **_agreed_intervals(settings.training))
     work = work_of(settings.model, corpus.vocab.size)
     machine = prepare_training(settings.training, settings.model, work, cache=_speeds(), processes=processes)
     beginning_lanes = _beginning_lanes(settings)

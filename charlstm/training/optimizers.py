@@ -17,6 +17,8 @@ MapTensors: TypeAlias = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]],
 MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: x → 3.4445 x − 4.775 x³ + 2.0315 x⁵ brings x in (0, 1] towards 1
 ITERATIONS = 3  # five learn no more and take longer (docs/learning.md)
+LEAST_NORM = 1e-15  # whose square float32 still holds; a matrix of less gets a shorter step
+MOST_FACTOR = 3e38  # of a step, which torch takes as a float32
 STEP_RMS = 0.2  # of a step at a rate of 1, as AdamW's usually are (Liu et al. 2025)
 
 
@@ -58,7 +60,8 @@ class Muon(torch.optim.Optimizer):
         directions = self.map_tensors(lambda aim: orthogonalise(aim, self.dtype), aims)
         for matrix, direction in zip(matrices, directions, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.sub_(direction.reshape(matrix.shape), alpha=group["lr"] * STEP_RMS * max(direction.shape[1:]) ** 0.5)
+            factor = group["lr"] * STEP_RMS * max(direction.shape[1:]) ** 0.5
+            matrix.sub_(direction.reshape(matrix.shape), alpha=min(factor, MOST_FACTOR))
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -67,7 +70,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     Newton and Schulz's iteration, of odd polynomials of the matrix, which change its singular values alone.
     """
     is_tall = matrices.shape[1] > matrices.shape[2]
-    x: Tensor = (matrices.mT if is_tall else matrices) / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+    x: Tensor = (matrices.mT if is_tall else matrices) / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=LEAST_NORM)
     x = x.to(dtype)
     a, b, c = NEWTON_SCHULZ
     for _ in range(ITERATIONS):

@@ -108,16 +108,21 @@ def count_validation(progress: Progress, seconds: float, *, chars_per_step: int,
     return replace(progress, seconds=progress.seconds + counted, pace=replace(pace, recent_validations=recent))
 
 
-def count_pause(progress: Progress, seconds: float) -> Progress:
-    """Count what lay between two steps: saving, sampling, logging; but not if it took far longer than validating.
+def counted_pause(progress: Progress, seconds: float, *, worked: float) -> float:
+    """How many seconds count of those that lay between two steps: saving, sampling, logging.
 
-    It may have been a stop, which cannot be told from a disk as slow as that.
+    All of them, or where they are far more than validating takes, those for which this process `worked` on a processor:
+    the others may have been a stop, which cannot be told from a disk as slow as that.
     """
     pace = progress.pace
     validation = _usual(pace.recent_validations) * _seconds_per_step(pace)
-    if _without_stall(seconds, max(_usual(pace.recent_steps), validation)) < seconds:
-        return progress
-    pace = replace(pace, seconds=pace.seconds + seconds)
+    is_stall = _without_stall(seconds, max(_usual(pace.recent_steps), validation)) < seconds
+    return min(seconds, worked) if is_stall else seconds
+
+
+def count_pause(progress: Progress, seconds: float) -> Progress:
+    """Count what lay between two steps."""
+    pace = replace(progress.pace, seconds=progress.pace.seconds + seconds)
     return replace(progress, seconds=progress.seconds + seconds, pace=pace)
 
 

@@ -151,6 +151,8 @@ def start_session(
     if given is not None:
         if init_from is not None:
             settings, given = inherit_model(settings, given, share_run(processes, other))
+            with processes.agreeing():
+                settings = override_settings(settings, ())  # what was inherited may not go with what was given
         settings, chosen = choose_settings(
             settings,
             given,

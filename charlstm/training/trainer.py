@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from charlstm.training.schedule import (
     count_pause,
     count_step,
     count_validation,
+    counted_pause,
     learning_rate_at,
     plan_steps,
     seconds_left,
@@ -61,6 +62,22 @@ class StepFacts:
     validation: Tally | None = None
     is_best: bool = False
     stopped_by: str | None = None  # the setting whose limit was reached, on the last step
+
+
+class Moment(NamedTuple):
+    """A point in time, or a time between two, in seconds."""
+
+    clock: float
+    worked: float  # by a processor for this process
+
+    @classmethod
+    def now(cls) -> "Moment":
+        """The present one."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def until(self, later: "Moment") -> "Moment":
+        """The time from this one to a later one; some clocks go back."""
+        return Moment(max(0.0, later.clock - self.clock), max(0.0, later.worked - self.worked))
 
 
 class Trainer:
@@ -98,7 +115,7 @@ class Trainer:
         self.state: State | None = None  # after the last step, of the lanes that this process computes
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
         self.progress = begin_plan(Progress(), settings, self.max_steps)
-        self.counted_until: float | None = None  # on the clock; None before the first step of this process
+        self.counted_until: Moment | None = None  # None before the first step of this process
 
     def steps(self) -> Iterator[StepFacts]:
         """Take step after step, validating at the interval and at the end, until a limit is reached.
@@ -192,8 +209,10 @@ class Trainer:
 
     def _train_step(self) -> StepFacts:
         """Forward and backward, clip, update, on the next batch."""
-        begin, step = time.perf_counter(), self.progress.step
-        pause = 0.0 if self.counted_until is None else max(0.0, begin - self.counted_until)
+        begin, step, pause = Moment.now(), self.progress.step, 0.0
+        if self.counted_until is not None:
+            between = self.counted_until.until(begin)
+            pause = counted_pause(self.progress, between.clock, worked=between.worked)
         batch = self.batches.batch(step)
         losses, gradients, state = compute_gradients(
             self.model,
@@ -218,9 +237,9 @@ class Trainer:
         rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
         self.optimizers.step(rate)
         self.state = state
-        self.counted_until = time.perf_counter()
+        self.counted_until = Moment.now()
         before = self.progress.seconds
-        seconds = self.processes.share_number(max(0.0, self.counted_until - begin))  # some clocks go back
+        seconds = self.processes.share_number(begin.until(self.counted_until).clock)
         self.progress = count_step(self.progress, seconds, chars=int(batch.mask.sum()))
         return StepFacts(
             step=step + 1,
@@ -279,7 +298,7 @@ class Trainer:
     def _validate(self, facts: StepFacts) -> StepFacts:
         """Evaluate on the whole validation part, and keep count of the best."""
         self.before_validation()
-        begin = time.perf_counter()
+        begin = Moment.now()
         tally = evaluate(
             self.model,
             self.objective,
@@ -296,8 +315,8 @@ class Trainer:
                 f"{DIVERGENCE_CURE}"
             )
         is_best = self.progress.best_loss is None or tally.loss < self.progress.best_loss
-        self.counted_until = time.perf_counter()
-        seconds = self.processes.share_number(max(0.0, self.counted_until - begin))
+        self.counted_until = Moment.now()
+        seconds = self.processes.share_number(begin.until(self.counted_until).clock)
         self.progress = msgspec.structs.replace(
             count_validation(self.progress, seconds, **self._sizes),
             best_loss=tally.loss if is_best else self.progress.best_loss,

@@ -53,6 +53,11 @@ def test_cli_init_from_matches_symbols_by_character() -> None:
         told = charlstm("train", *SMALL, *to_third, expect=2)
         assert f"{said} in first: --init-from needs it the same" in told.stderr
     assert not Path("third").exists()
+    charlstm("train", *SMALL, "--set", "model.cell=peephole", "--run", "peephole")
+    inherits = ["--init-from", "peephole", "--set", "model.kernel=builtin", "--run", "third"]
+    told = charlstm("train", "text.txt", "--set", "training.max_steps=3", *inherits, expect=2)
+    assert "torch has no kernel for peephole" in told.stderr
+    assert not Path("third").exists()
     told = charlstm("train", "text.txt", "--set", "training.max_steps=3", "--init-from", "first", "--run", "chosen")
     assert "symbols matched" in told.stderr
     assert "hidden_size" not in next(line for line in told.stderr.splitlines() if "chosen " in line)

@@ -10,6 +10,7 @@ import pytest
 from charlstm import files, runs
 from charlstm.cli.train import name_of_text
 from charlstm.evaluation import Tally
+from charlstm.settings import load_settings
 from charlstm.training import recorder
 
 from .commands import STEPS, charlstm, metrics
@@ -90,6 +91,13 @@ def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(m
     assert failures == 2
     assert runs.read_checkpoint(opened, "best").progress.step == 4
     assert runs.read_checkpoint(opened, "latest").progress.step == STEPS
+
+
+def test_train_in_one_process_takes_no_local_steps(here: Path) -> None:
+    charlstm("train", "tiny.yaml", "--run", "alone", "--set", "training.local_steps=1000", "--set", "training.max_steps=1")
+    training, asked = (load_settings(here / file, []).training for file in ("alone/config.yaml", "tiny.yaml"))
+    assert training.save_every_steps == asked.save_every_steps
+    assert training.validate_every_steps == asked.validate_every_steps
 
 
 QUICK = ("--set", "model.hidden_size=4", "--set", "training.max_steps=1", "--set", "training.device=cpu", "--quiet")

@@ -24,9 +24,12 @@ def vocab_of(symbols: str) -> Vocab:
     return build_vocab(counts, DataSettings())
 
 
-def openings(text: str, *, length: int, steps: int = 300, lanes: int = 2) -> list[str]:
+BYTES = build_vocab(np.zeros(256, dtype=np.int64), DataSettings(unit="byte"))
+
+
+def openings(text: str, *, length: int, steps: int = 300, lanes: int = 2, vocab: Vocab | None = None) -> list[str]:
     """What beginning lanes read of a text, without the start symbol."""
-    vocab = vocab_of(text)
+    vocab = vocab or vocab_of(text)
     ids = vocab.encode_text(text, where="it")
     found = []
     for step in range(steps):
@@ -45,7 +48,7 @@ def random_text(symbols: str, n: int, seed: int = 3) -> str:
 def test_start_id_is_a_line_end_else_a_space_else_the_first_symbol(symbols: str, start: str) -> None:
     vocab = vocab_of(symbols)
     assert vocab.to_bytes([start_id(vocab)]).decode() == start
-    assert start_id(build_vocab(np.zeros(256, dtype=np.int64), DataSettings(unit="byte"))) == ord("\n")
+    assert start_id(BYTES) == ord("\n")
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -60,6 +63,15 @@ def test_beginnings_without_blank_lines_are_those_of_lines_each_as_often(line_en
     names = ["a", "bb" * 40, "c", "d" * 9]
     found = [opening[0] for opening in openings(line_end.join(names) + line_end, length=3, steps=1000)]
     assert {name: found.count(name) for name in set(found)} == pytest.approx(dict.fromkeys("abcd", 500), abs=80)
+
+
+@pytest.mark.parametrize("vocab", [None, BYTES])
+@pytest.mark.parametrize("end", ["", "\n" * 20])
+def test_beginnings_where_no_line_begins_near_are_those_of_words(vocab: Vocab | None, end: str) -> None:
+    text = "x" * 3 + " a bb ccc" * REACH_CHARS + end
+    assert set(openings(text, length=2, vocab=vocab, steps=30)) <= {"xx", "a ", "bb", "cc"}
+    found = openings(text, length=4, vocab=vocab)
+    assert {"a bb", "bb c", "ccc "} == {opening for opening in found if not opening.startswith("x")}
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["ab\n", "ab \n", "abc\n\n\r", "ab "]), st.integers(30, 300))

@@ -14,7 +14,7 @@ from charlstm.errors import TextError
 from charlstm.settings import DataSettings
 from charlstm.text import documents, splits
 from charlstm.text.documents import find_bounds
-from charlstm.text.splits import document_keys, split_documents
+from charlstm.text.splits import cut_places, document_keys, split_documents
 
 END = 5
 TEXTS = st.lists(st.binary(min_size=1, max_size=4).map(lambda one: bytes(value % END for value in one)), min_size=3)
@@ -86,6 +86,12 @@ def test_splits_in_the_order_of_the_text_say_how_many_flatter() -> None:
     parts, counts = split(texts, shuffle=False)
     assert parts == [texts[:6], texts[6:8], texts[8:]]
     assert (counts.duplicates, counts.shared) == (5, 3)
+
+
+def test_cut_places_are_in_order_also_for_fractions_that_sum_to_a_little_more_than_one() -> None:
+    for count in (10, 2_000_000, 10**9):
+        end_of_train, end_of_val = cut_places(count, (0.9999995, 1e-9, 1.3e-6))
+        assert 0 < end_of_train <= end_of_val <= count
 
 
 def test_splits_need_a_document_to_train_on() -> None:

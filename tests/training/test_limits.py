@@ -104,6 +104,16 @@ def test_trainer_does_not_count_the_time_for_which_it_was_stopped(monkeypatch: p
     assert [fact.step for fact in steps][-1] == 120
 
 
+def test_trainer_counts_long_work_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, step_seconds=0.5)
+    steps = make(max_steps=None, max_minutes=1.0, val=0).steps()
+    for _ in range(9):
+        next(steps)
+    clock.now += 30.0
+    clock.worked += 29.0  # a long sample
+    assert [fact.step for fact in steps][-1] == 120 - 2 * 29
+
+
 def test_trainer_counts_no_negative_time_on_a_clock_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, step_seconds=-0.5)
     trainer = make(max_steps=6, validate_every_steps=2)

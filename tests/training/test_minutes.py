@@ -15,6 +15,7 @@ from charlstm.training.schedule import (
     count_pause,
     count_step,
     count_validation,
+    counted_pause,
     decay_fraction,
     learning_rate_at,
     plan_steps,
@@ -53,7 +54,7 @@ def run(
     progress = begin_plan(progress or Progress(), settings, limit)
     pause = 0.0
     while stopped_by(settings, progress) is None:
-        progress = plan_steps(count_pause(progress, pause), settings, **SIZES)
+        progress = plan_steps(count_pause(progress, counted_pause(progress, pause, worked=0.0)), settings, **SIZES)
         rate = learning_rate_at(progress.step, settings, progress.total_steps, progress.plan)
         stall = machine.stalls.get(progress.step, 0.0)
         progress = count_step(progress, machine.take(progress.step) + stall)
@@ -125,8 +126,15 @@ def test_minutes_do_not_count_stops_while_validating_or_saving() -> None:
         progress = count_step(progress, 0.03)
     assert count_validation(progress, 30.0, **SIZES).seconds == pytest.approx(progress.seconds + 0.3)
     assert count_validation(progress, 1.2, **SIZES).seconds == pytest.approx(progress.seconds + 1.2)
-    assert count_pause(progress, 30.0) == progress
-    assert count_pause(progress, 1.5).seconds == progress.seconds + 1.5
+    assert counted_pause(progress, 30.0, worked=0.1) == 0.1
+    assert counted_pause(progress, 1.5, worked=0.1) == 1.5
+
+
+def test_minutes_count_all_that_a_processor_worked_between_two_steps() -> None:
+    progress = count_step(begin_plan(Progress(), settings_of(), None), 0.03)
+    pause = counted_pause(progress, 30.0, worked=29.0)
+    assert count_pause(progress, pause).seconds == pytest.approx(progress.seconds + 29.0)
+    assert counted_pause(progress, 30.0, worked=31.0) == 30.0  # two threads may work for more than the clock says
 
 
 def test_minutes_count_a_machine_that_has_become_much_slower() -> None:

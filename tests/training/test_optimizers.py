@@ -48,6 +48,20 @@ def test_orthogonalise_of_zeros_is_zeros() -> None:
     assert not orthogonalise(torch.zeros(2, 3, 5), torch.float32).any()
 
 
+@pytest.mark.parametrize("exponent", range(-45, 0, 5))
+def test_orthogonalise_of_any_small_gradient_is_bounded(exponent: int) -> None:
+    gradient = (10.0**exponent * random_matrix(64, 64)).float()
+    found = orthogonalise(gradient[None], torch.float32)
+    assert torch.linalg.matrix_norm(found, 2) < 1.25  # and finite
+
+
+def test_muon_takes_any_rate_and_leaves_it_to_the_loss_to_say_what_came_of_it() -> None:
+    matrix = nn.Parameter(torch.zeros(4, 4))
+    matrix.grad = random_matrix(4, 4).float()
+    Muon([matrix], gates=1, lr=1e300, weight_decay=0.1, dtype=torch.float32, map_tensors=one_by_one).step()
+    assert not matrix.abs().max() < 1e30  # or not a number
+
+
 def test_muon_moves_input_and_recurrent_matrices_alone() -> None:
     model = CharLM(11, ModelSettings(embedding_size=5, hidden_size=7, num_layers=2, cell="peephole-full"))
     optimizers = build_optimizers(

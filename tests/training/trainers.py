@@ -96,8 +96,9 @@ class Clock:
     """A clock that moves when told, and by as much for every step that is taken on it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 0.0) -> None:
-        self.now, self.step_seconds = 0.0, step_seconds
-        monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        self.now, self.worked, self.step_seconds = 0.0, 0.0, step_seconds
+        clocks = SimpleNamespace(perf_counter=lambda: self.now, process_time=lambda: self.worked)
+        monkeypatch.setattr(trainer_module, "time", clocks)
         compute = trainer_module.compute_gradients
 
         def timed(*args: Any, **more: Any) -> Any:

@@ -24,8 +24,8 @@ MOST_BLANKS = 1 << 16  # in a row that wait to be seen whole
 PIECE_DOCUMENTS = 4096  # of records that are handed on together, as each piece has a cost of its own
 BYTE_ORDER_MARK_IN_BYTES = "\xef\xbb\xbf"  # where a character stands for a byte
 MOST_FIELD_BYTES = 2**31 - 1  # of a table
-_LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
-_BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")
+_LEADING_BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
+_BLANK_LINES = re.compile(r"\r?\n(?:[ \t\r]*\n)+")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _cut_paragraphs(pieces: Iterable[str]) -> Iterator[str]:
                 yield waiting[:-1]
             waiting = "\n\n" if blank_lines else waiting[-1]
     if is_open:
-        yield waiting.partition("\n")[0].rstrip("\r") + BOUNDARY
+        yield waiting.partition("\n")[0].removesuffix("\r") + BOUNDARY
 
 
 def _cut_file(pieces: Iterable[str]) -> Iterator[str]:

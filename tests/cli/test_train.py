@@ -94,7 +94,8 @@ def test_train_retries_a_save_that_failed_and_never_points_best_at_a_worse_one(m
 
 
 def test_train_in_one_process_takes_no_local_steps(here: Path) -> None:
-    charlstm("train", "tiny.yaml", "--run", "alone", "--set", "training.local_steps=1000", "--set", "training.max_steps=1")
+    local = ["--set", "training.local_steps=1000", "--set", "training.max_steps=1"]
+    charlstm("train", "tiny.yaml", "--run", "alone", *local)
     training, asked = (load_settings(here / file, []).training for file in ("alone/config.yaml", "tiny.yaml"))
     assert training.save_every_steps == asked.save_every_steps
     assert training.validate_every_steps == asked.validate_every_steps

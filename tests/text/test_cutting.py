@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charlstm.errors import TextError
@@ -54,10 +54,12 @@ def test_cutting_lines_gives_what_stands_between_line_ends(pieces: list[str]) ->
 
 
 @given(PIECES)
+@example(["\r ", "\n\n "])
+@example(["a", "\r\r\n\n "])
 def test_cutting_paragraphs_gives_what_stands_between_blank_lines(pieces: list[str]) -> None:
     expected: list[list[str]] = [[]]
     for line in re.findall("[^\n]*\n|[^\n]+", "".join(pieces)):
-        blank = re.fullmatch("[ \t]*\r?\n", line) is not None
+        blank = re.fullmatch("[ \t\r]*\n", line) is not None
         if not blank:
             expected[-1].append(line)
         elif expected[-1]:

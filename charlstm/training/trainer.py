@@ -7,10 +7,9 @@ recorded with it (the learning rate), so a run that was stopped and restored goe
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,6 +24,7 @@ from charlstm.networks import Model, Objective
 from charlstm.runs import Checkpoint, Progress
 from charlstm.settings import TrainingSettings
 from charlstm.text import Batches, Ids
+from charlstm.training.clock import Moment
 from charlstm.training.gradients import compute_gradients
 from charlstm.training.optimizers import build_optimizers
 from charlstm.training.schedule import (
@@ -62,22 +62,6 @@ class StepFacts:
     validation: Tally | None = None
     is_best: bool = False
     stopped_by: str | None = None  # the setting whose limit was reached, on the last step
-
-
-class Moment(NamedTuple):
-    """A point in time, or a time between two, in seconds."""
-
-    clock: float
-    worked: float  # by a processor for this process
-
-    @classmethod
-    def now(cls) -> "Moment":
-        """The present one."""
-        return cls(time.perf_counter(), time.process_time())
-
-    def until(self, later: "Moment") -> "Moment":
-        """The time from this one to a later one; some clocks go back."""
-        return Moment(max(0.0, later.clock - self.clock), max(0.0, later.worked - self.worked))
 
 
 class Trainer:

@@ -16,7 +16,7 @@ from charlstm.machine import Machine
 from charlstm.networks import OBJECTIVES
 from charlstm.settings import ModelSettings, TrainingSettings
 from charlstm.text import Lanes
-from charlstm.training import StepFacts, Trainer
+from charlstm.training import StepFacts, Trainer, clock
 from charlstm.training import trainer as trainer_module
 
 V, E, H, L, B, T = 11, 5, 7, 2, 3, 6
@@ -98,7 +98,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_seconds: float = 0.0) -> None:
         self.now, self.worked, self.step_seconds = 0.0, 0.0, step_seconds
         clocks = SimpleNamespace(perf_counter=lambda: self.now, process_time=lambda: self.worked)
-        monkeypatch.setattr(trainer_module, "time", clocks)
+        monkeypatch.setattr(clock, "time", clocks)
         compute = trainer_module.compute_gradients
 
         def timed(*args: Any, **more: Any) -> Any:

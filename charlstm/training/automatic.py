@@ -47,15 +47,16 @@ def choose_settings(
     split = settings.data.split if "data.split" in given else _split(settings.data.split, chars)
     end_of_train, end_of_val = cut_places(chars, split)
     to_train, to_validate = max(1, end_of_train), max(1, end_of_val - end_of_train)
-    lanes, window = FEW_LANES if to_train < SHORT_TEXT_CHARS else LANES, WINDOW_CHARS
-    if "training.batch_size" in given:
-        lanes = training.batch_size
-    if "training.sequence_length" in given:
-        window = training.sequence_length
-    if not {"training.batch_size", "training.sequence_length"}.intersection(given):  # else the session fits both
-        fit = fit_batch if settings.data.documents == "stream" else fit_document_batch
-        fitted, _ = fit(replace(training, batch_size=lanes, sequence_length=window), to_train)
-        lanes, window = fitted.batch_size, fitted.sequence_length
+    batch = training
+    if "training.batch_size" not in given:
+        batch = replace(batch, batch_size=FEW_LANES if to_train < SHORT_TEXT_CHARS else LANES)
+    if "training.sequence_length" not in given:
+        batch = replace(batch, sequence_length=WINDOW_CHARS)
+    fit = fit_batch if settings.data.documents == "stream" else fit_document_batch
+    fitted, _ = fit(batch, to_train)  # as the session fits it, too
+    lanes, window = fitted.batch_size, fitted.sequence_length
+    if not {"training.batch_size", "training.sequence_length"}.intersection(given):
+        batch = fitted  # beside a half that is given, the other would be fitted twice
     flop_per_second = measure_speed(min(lanes, LANES))
     most_passes = training.max_epochs or MOST_PASSES
     most_steps = training.max_steps or math.inf
@@ -80,8 +81,8 @@ def choose_settings(
         "model.embedding_size": model.embedding_size,
         "model.dropout": round(dropout, 2),
         "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
-        "training.batch_size": lanes,
-        "training.sequence_length": window,
+        "training.batch_size": batch.batch_size,
+        "training.sequence_length": batch.sequence_length,
         "training.optimizer": "muon",
         "training.learning_rate": round(RATE * max(1.0, RATE_SIZE / model.hidden_size), 3),
         "training.validate_every_steps": every,

@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 from charlstm.settings import Settings, override_settings
 from charlstm.text import Lanes, split_ids
 from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, MOST_VALIDATIONS, choose_settings
+from charlstm.training.short_texts import fit_batch
 
 CHARS = st.integers(1_000, 10**9)
 SPEEDS = st.floats(1e9, 1e15)
@@ -39,11 +40,12 @@ def test_automatic_settings_are_valid_and_train_on_any_text(chars: int, speed: f
     assert training.validate_every_steps <= MOST_PASSES * (epoch + 1) / 5  # at least five times
 
 
+@pytest.mark.parametrize("given_value", ["data.unit=char", "training.batch_size=512", "training.sequence_length=2048"])
 @pytest.mark.parametrize("chars", [100, 300, 1_000, 10_000])
-def test_a_short_text_is_validated_on_as_rarely_as_others(chars: int) -> None:
-    settings = chosen(chars, 1e15, 10_000.0)
-    training, text = settings.training, np.zeros(chars, np.uint8)
-    train = split_ids(text, settings.data.split).train
+def test_a_short_text_is_validated_on_as_rarely_as_others(chars: int, given_value: str) -> None:
+    settings = chosen(chars, 1e15, 10_000.0, given_value)
+    train = split_ids(np.zeros(chars, np.uint8), settings.data.split).train
+    training, _ = fit_batch(settings.training, len(train))
     steps = MOST_PASSES * Lanes(train, training.batch_size, training.sequence_length).steps_per_epoch
     assert steps / training.validate_every_steps <= MOST_VALIDATIONS + 1
 

@@ -40,7 +40,13 @@ OPENING_CHARS, UNRELATED_CHARS, WARM_CHARS = 30, 20, 512
 TEXTS = ("tinyshakespeare", "names", "log")
 MODEL = ModelSettings(embedding_size=64, hidden_size=128, skip_connections=False, dropout=0.0)
 TRAINING = TrainingSettings(
-    batch_size=32, sequence_length=64, learning_rate=0.008, max_steps=1200, validate_every_steps=10**9, shards=2
+    batch_size=32,
+    sequence_length=64,
+    optimizer="adamw",
+    learning_rate=0.008,
+    max_steps=1200,
+    validate_every_steps=10**9,
+    shards=2,
 )
 ROW = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARN |ERROR) \[worker-\d\] (GET|PUT|POST) "
 ROW += r"/api/(items|users|orders)/\d{1,5} (200|201|304|404|500) \d{1,4} ms"

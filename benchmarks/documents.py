@@ -27,8 +27,9 @@ import measure
 import names
 import numpy as np
 
-SMALL = ["model.hidden_size=128", "model.embedding_size=64", "model.dropout=0.0", "training.learning_rate=0.008"]
-SMALL += ["training.batch_size=32", "training.sequence_length=64", "training.validate_every_steps=100000"]
+ADAMW = ["training.optimizer=adamw", "training.learning_rate=0.008", "training.batch_size=32"]
+SMALL = [*ADAMW, "model.hidden_size=128", "model.embedding_size=64", "model.dropout=0.0"]
+SMALL += ["training.sequence_length=64", "training.validate_every_steps=100000"]
 AS_DOCUMENTS = ["data.documents=line"]
 WARM_UP_STEPS, TIMED_STEPS = 60, 70
 
@@ -158,7 +159,7 @@ def train_speed(overrides: Sequence[str]) -> tuple[float, float]:
 
     limits = [f"training.max_steps={WARM_UP_STEPS + TIMED_STEPS}", "training.validate_every_steps=1000000"]
     limits += ["data.split=[1.0, 0.0, 0.0]", "training.shards=1", "training.threads=1"]
-    with start_session(load_settings(None, [*overrides, *limits])) as session:
+    with start_session(load_settings(None, [*ADAMW, *overrides, *limits])) as session:
         steps = session.trainer.steps()
         *_, before = itertools.islice(steps, WARM_UP_STEPS)
         begin = time.process_time()
@@ -212,7 +213,7 @@ def compare_sizes(folder: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
                 lengths = rng.integers(4, 24, size=many)
                 letters[np.arange(many), lengths] = 10
                 file.write(letters[np.arange(24) <= lengths[:, None]].tobytes())
-        for kind, overrides in {"stream": [], "documents": AS_DOCUMENTS}.items():
+        for kind, overrides in {"stream": ADAMW, "documents": [*ADAMW, *AS_DOCUMENTS]}.items():
             done = subprocess.run(
                 [
                     measure.PYTHON,

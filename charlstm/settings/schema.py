@@ -97,7 +97,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     batch_size: Annotated[
         Count, Meta(description="lanes: parts of the text read side by side; more where documents are short")
-    ] = 32
+    ] = 64
     beginning_lanes: Annotated[
         Annotated[int, Meta(ge=0)] | Literal["auto"],
         Meta(description="of these, those that begin anew in each step, at a paragraph or line; auto: an eighth"),
@@ -112,8 +112,11 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     optimizer: Annotated[
         Literal["adamw", "muon", "adam"],
         Meta(description="rule that moves the weights; muon: of W_ih and W_hh, adamw: of the rest"),
-    ] = "adamw"
-    learning_rate: Annotated[float, Meta(gt=0, description="highest step size, reached after the warm-up")] = 0.004
+    ] = "muon"
+    learning_rate: Annotated[
+        Annotated[float, Meta(gt=0)] | Literal["auto"],
+        Meta(description="highest step size, reached after the warm-up; auto: 0.02 for muon, 0.008 for the others"),
+    ] = "auto"
     weight_decay: Annotated[
         float, Meta(ge=0, description="decoupled weight decay of the weight matrices (not with adam)")
     ] = 0.1

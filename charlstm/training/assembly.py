@@ -29,6 +29,7 @@ from charlstm.text import (
     shared_ids,
     start_id,
 )
+from charlstm.training.schedule import highest_rate
 from charlstm.training.trainer import Trainer
 from charlstm.weights import count_weights, training_flop
 
@@ -79,6 +80,7 @@ def build_trainer(
         shards=machine.shards,
         threads_per_shard=machine.threads_per_shard,
         beginning_lanes=beginning_lanes,
+        learning_rate=highest_rate(settings.training),
     )
     return resolved, trainer
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from charlstm.settings import ModelSettings, Settings
 from charlstm.text import cut_places
+from charlstm.training.schedule import RATES
 from charlstm.training.short_texts import fit_batch, fit_document_batch
 from charlstm.weights import count_weights, training_flop
 
@@ -24,7 +25,7 @@ PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 LANES, FEW_LANES, SHORT_TEXT_CHARS = 64, 16, 50_000  # a shorter text gets few lanes, or it had too few steps a pass
-RATE, RATE_SIZE = 0.02, 192  # of Muon, and the hidden size below which it is raised in proportion
+RATE_SIZE = 192  # of layers, below which the rate of Muon is raised in proportion
 WINDOW_CHARS = 64
 MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
 MOST_VALIDATIONS = 10  # in a run, or as many as add a tenth to the time of training
@@ -83,8 +84,7 @@ def choose_settings(
         "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
         "training.batch_size": batch.batch_size,
         "training.sequence_length": batch.sequence_length,
-        "training.optimizer": "muon",
-        "training.learning_rate": round(RATE * max(1.0, RATE_SIZE / model.hidden_size), 3),
+        "training.learning_rate": round(RATES["muon"] * max(1.0, RATE_SIZE / model.hidden_size), 3),
         "training.validate_every_steps": every,
         "training.save_every_steps": min(every, training.save_every_steps),
     }
@@ -92,8 +92,8 @@ def choose_settings(
         chosen["training.max_epochs"] = MOST_PASSES
     if split == settings.data.split:
         del chosen["data.split"]
-    if "training.optimizer" in given and training.optimizer != "muon":
-        del chosen["training.learning_rate"]  # which is Muon's: the default is AdamW's
+    if training.optimizer != "muon":
+        del chosen["training.learning_rate"]
     chosen = {path: value for path, value in chosen.items() if path not in given}
     passed = f"{passes:{',.0f' if passes >= 10 else '#.2g'}} passes over {to_train:,} {settings.data.unit}s"
     told = f"{_in_words(chosen)}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from charlstm.networks import Model
 from charlstm.settings import TrainingSettings
+from charlstm.training.schedule import highest_rate
 
 MapTensors: TypeAlias = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
@@ -123,7 +124,7 @@ def build_optimizers(
 
     dtype, map_tensors: as for `Muon`.
     """
-    rate, decay, parameters = settings.learning_rate, settings.weight_decay, list(model.parameters())
+    rate, decay, parameters = highest_rate(settings), settings.weight_decay, list(model.parameters())
     if settings.optimizer == "adam":  # Kingma & Ba 2015
         return Optimizers([torch.optim.Adam(parameters, lr=rate, fused=True)])
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))

@@ -23,6 +23,7 @@ RECENT_STEPS, RECENT_VALIDATIONS = 9, 4
 FAR_LONGER, STALL_SECONDS = 5.0, 2.0  # than usual, in both ways: a stop, and not the machine being slow
 MEASURED_STEPS = 5  # before the first plan, or 2 if a quarter of the time is over by then
 MOST_SECONDS = 1e12  # of any plan
+RATES = {"muon": 0.02, "adamw": 0.008, "adam": 0.008}  # that suit an optimiser; docs/learning.md has the trials
 CALM = 50  # a plan is left as it is while it is wrong by less than this part of the steps that are left
 
 
@@ -147,17 +148,22 @@ def seconds_left(
     return steps * _seconds_per_step(pace)
 
 
+def highest_rate(settings: TrainingSettings) -> float:
+    """The learning rate that the settings give, or one that suits their optimiser."""
+    return RATES[settings.optimizer] if settings.learning_rate == "auto" else settings.learning_rate
+
+
 def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | None, plan: Plan | None = None) -> float:
     """The rate of a step counted from 0: a linear warm-up, then constant or a half cosine to 0 at `total_steps`.
 
     With `total_steps` None, the end not being known, the cosine stays where the plan began.
     """
     if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+        return highest_rate(settings) * (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
-        return settings.learning_rate
+        return highest_rate(settings)
     fraction = decay_fraction(step, settings, total_steps, plan or Plan())
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * fraction))
+    return highest_rate(settings) * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
 def decay_fraction(step: int, settings: TrainingSettings, total_steps: int | None, plan: Plan) -> float:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from charlstm.settings import Settings, load_settings, parse_settings, read_yaml, settings_reference, settings_schema
+from charlstm.training.schedule import RATES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIELDS = {
@@ -63,6 +64,11 @@ def test_settings_reference_says_type_range_and_default() -> None:
     assert any('| "error", "skip" or "replace" |' in row or '| "error", "replace" or "skip" |' in row for row in rows)
 
 
+def test_settings_reference_tells_the_rates_that_suit_the_optimisers() -> None:
+    assert RATES == {"muon": 0.02, "adamw": 0.008, "adam": 0.008}
+    assert "auto: 0.02 for muon, 0.008 for the others |" in settings_reference()
+
+
 def test_settings_defaults_are_those_the_readme_promises() -> None:
     promised = """
 data:     {sources: [python-stdlib], documents: stream, field: null, column: null, shuffle: true, deduplicate: keep,
@@ -71,8 +77,8 @@ data:     {sources: [python-stdlib], documents: stream, field: null, column: nul
 model:    {cell: lstm, kernel: auto, objective: next, bidirectional: false,
            embedding_size: 128, hidden_size: 256, num_layers: 2, skip_connections: true, dropout: 0.1,
            recurrent_dropout: 0.0, forget_bias: 1}
-training: {batch_size: 32, beginning_lanes: auto, sequence_length: 64, segment_steps: 16, optimizer: adamw,
-           learning_rate: 0.004, weight_decay: 0.1, schedule: cosine, warmup_steps: 50, clip_norm: 1.0, max_steps: null,
+training: {batch_size: 64, beginning_lanes: auto, sequence_length: 64, segment_steps: 16, optimizer: muon,
+           learning_rate: auto, weight_decay: 0.1, schedule: cosine, warmup_steps: 50, clip_norm: 1.0, max_steps: null,
            max_epochs: null, max_minutes: 1, log_every_steps: 10, validate_every_steps: 200, save_every_steps: 200,
            patience: null, sample_length: null, gradient_compression: none, local_steps: 1,
            seed: 1, device: auto, precision: auto, shards: auto, threads: auto, threads_per_shard: auto}

@@ -159,7 +159,7 @@ class PlainModel(nn.Module):
 @pytest.mark.parametrize("clip_norm", [0.05, None])
 def test_trainer_step_is_the_plain_torch_step(clip_norm: float | None) -> None:
     constant: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0, "weight_decay": 0.3}
-    trainer = make(**constant, dropout=0.0, clip_norm=clip_norm, val=0, max_steps=EPOCH + 3)
+    trainer = make(**constant, optimizer="adamw", dropout=0.0, clip_norm=clip_norm, val=0, max_steps=EPOCH + 3)
     plain = PlainModel(trainer.model)
     matrices, vectors = ([p for p in plain.parameters() if (p.ndim > 1) is wanted] for wanted in (True, False))
     optimizer = torch.optim.AdamW(

@@ -23,7 +23,7 @@ RECENT_STEPS, RECENT_VALIDATIONS = 9, 4
 FAR_LONGER, STALL_SECONDS = 5.0, 2.0  # than usual, in both ways: a stop, and not the machine being slow
 MEASURED_STEPS = 5  # before the first plan, or 2 if a quarter of the time is over by then
 MOST_SECONDS = 1e12  # of any plan
-RATES = {"muon": 0.02, "adamw": 0.008, "adam": 0.008}  # that suit an optimiser; docs/learning.md has the trials
+RATES = {"muon": 0.02, "adamw": 0.016, "adam": 0.016}  # that suit an optimiser; docs/learning.md has the trials
 CALM = 50  # a plan is left as it is while it is wrong by less than this part of the steps that are left
 
 

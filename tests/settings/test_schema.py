@@ -65,8 +65,8 @@ def test_settings_reference_says_type_range_and_default() -> None:
 
 
 def test_settings_reference_tells_the_rates_that_suit_the_optimisers() -> None:
-    assert RATES == {"muon": 0.02, "adamw": 0.008, "adam": 0.008}
-    assert "auto: 0.02 for muon, 0.008 for the others |" in settings_reference()
+    assert RATES == {"muon": 0.02, "adamw": 0.016, "adam": 0.016}
+    assert "auto: 0.02 for muon, 0.016 for the others |" in settings_reference()
 
 
 def test_settings_defaults_are_those_the_readme_promises() -> None:

@@ -31,6 +31,13 @@ RECIPE = HERE.parent / "configs" / "tinyshakespeare.yaml"
 ROWS = HERE / "ablations.jsonl"
 FLOP = 3.5e13  # 6 million characters of the recipe
 SEEDS = (1, 2)
+BASE: Mapping[str, Any] = {  # what the recipe, or a default, was when the first rows were made
+    "training.learning_rate": 0.02,
+    "training.warmup_steps": 50,
+    "training.max_minutes": None,
+    "training.shards": 1,
+    "training.threads": 1,
+}
 ADAMW_32: Mapping[str, Any] = {"training.optimizer": "adamw", "training.batch_size": 32}
 
 
@@ -85,8 +92,8 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
 
 def settings_of(variant: Variant, seed: int) -> Settings:
     """All that a variant is trained by but the number of its steps."""
-    values = {"training.max_minutes": None, "training.shards": 1, "training.threads": 1, "training.seed": seed}
-    overrides = [*as_options(values | dict(variant.settings)), "training.max_steps=1"]
+    values = {**BASE, "training.seed": seed, **variant.settings}
+    overrides = [*as_options(values), "training.max_steps=1"]
     return load_settings(RECIPE, overrides)
 
 

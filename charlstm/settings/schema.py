@@ -123,7 +123,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     schedule: Annotated[
         Literal["cosine", "constant"], Meta(description="course of the learning rate after the warm-up")
     ] = "cosine"
-    warmup_steps: Annotated[int, Meta(ge=0, description="steps over which the learning rate rises from zero")] = 50
+    warmup_steps: Annotated[int, Meta(ge=0, description="steps over which the learning rate rises from zero")] = 5
     clip_norm: Annotated[
         Annotated[float, Meta(gt=0)] | None, Meta(description="longest gradient a step may follow; null: no clipping")
     ] = 1.0

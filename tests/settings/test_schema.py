@@ -78,7 +78,7 @@ model:    {cell: lstm, kernel: auto, objective: next, bidirectional: false,
            embedding_size: 128, hidden_size: 256, num_layers: 2, skip_connections: true, dropout: 0.1,
            recurrent_dropout: 0.0, forget_bias: 1}
 training: {batch_size: 64, beginning_lanes: auto, sequence_length: 64, segment_steps: 16, optimizer: muon,
-           learning_rate: auto, weight_decay: 0.1, schedule: cosine, warmup_steps: 50, clip_norm: 1.0, max_steps: null,
+           learning_rate: auto, weight_decay: 0.1, schedule: cosine, warmup_steps: 5, clip_norm: 1.0, max_steps: null,
            max_epochs: null, max_minutes: 1, log_every_steps: 10, validate_every_steps: 200, save_every_steps: 200,
            patience: null, sample_length: null, gradient_compression: none, local_steps: 1,
            seed: 1, device: auto, precision: auto, shards: auto, threads: auto, threads_per_shard: auto}

@@ -44,6 +44,7 @@ TRAINING = TrainingSettings(
     sequence_length=64,
     optimizer="adamw",
     learning_rate=0.008,
+    warmup_steps=50,
     max_steps=1200,
     validate_every_steps=10**9,
     shards=2,

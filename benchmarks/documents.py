@@ -27,7 +27,8 @@ import measure
 import names
 import numpy as np
 
-ADAMW = ["training.optimizer=adamw", "training.learning_rate=0.008", "training.batch_size=32"]
+ADAMW = ["training.optimizer=adamw", "training.learning_rate=0.008", "training.warmup_steps=50"]
+ADAMW += ["training.batch_size=32"]
 SMALL = [*ADAMW, "model.hidden_size=128", "model.embedding_size=64", "model.dropout=0.0"]
 SMALL += ["training.sequence_length=64", "training.validate_every_steps=100000"]
 AS_DOCUMENTS = ["data.documents=line"]

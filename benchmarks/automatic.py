@@ -122,6 +122,7 @@ def next_move(rows: list[dict[str, Any]], values: Values) -> Move | None:
 def train(text: Path, minutes: float, values: Values | None, base: Path | None, run: Path) -> dict[str, Any]:
     """Train on a text by settings that are chosen for it, or by others; what came of it."""
     fixed = {"training.max_minutes": minutes, "training.threads": 1, "training.shards": 1, "training.seed": 1}
+    fixed |= {"training.warmup_steps": 50}  # the default when the first rows were made
     settings = {**fixed, "training.sample_length": None, "training.beginning_lanes": "auto", **(values or {})}
     written = {path: value if isinstance(value, str) else json.dumps(value) for path, value in settings.items()}
     given = [part for path, value in written.items() for part in ("--set", f"{path}={value}")]

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlstm.training import optimizers
-from charlstm.training.schedule import highest_rate
 
 AVERAGING = 0.998
 Change = Callable[[Any], Callable[[], None]]  # from a trainer to what is done to its model at the end
@@ -166,7 +165,7 @@ def fall_late(trainer: Any) -> Callable[[], None]:
 
     def step_at_own_rate(_rate: float) -> None:
         done, total = trainer.progress.step, trainer.progress.total_steps
-        step(highest_rate(settings) * min(1.0, (done + 1) / settings.warmup_steps, 3 * (total - done) / total))
+        step(trainer.highest_rate * min(1.0, (done + 1) / settings.warmup_steps, 3 * (total - done) / total))
 
     trainer.optimizers.step = step_at_own_rate
     return lambda: None

@@ -61,7 +61,7 @@ def _trainer(args: argparse.Namespace, *, shards: Any, **processes: Any) -> Any:
     training = TrainingSettings(
         batch_size=args.batch_size,
         sequence_length=args.sequence_length,
-        optimizer="adamw",
+        optimizer="adamw",  # beside the plain trainer's Adam
         max_steps=args.warmup_steps + args.steps,
         shards=shards,
         precision=args.precision,

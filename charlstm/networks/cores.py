@@ -162,7 +162,7 @@ class Bidirectional(nn.Module):
         super().__init__()
         self.forwards = forwards
         self.backwards = backwards
-        self.cell = forwards.cell
+        self.cell, self.hidden_size = forwards.cell, forwards.hidden_size
 
     def forward(
         self, x: Tensor, *, lengths: Tensor | None = None, masks: tuple[Masks, Masks] = (NO_MASKS, NO_MASKS)

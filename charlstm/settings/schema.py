@@ -115,7 +115,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = "muon"
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0)] | Literal["auto"],
-        Meta(description="highest step size, reached after the warm-up; auto: 0.02 for muon, 0.016 for the others"),
+        Meta(description="highest step size, after the warm-up; auto: what suits the optimizer and hidden_size"),
     ] = "auto"
     weight_decay: Annotated[
         float, Meta(ge=0, description="decoupled weight decay of the weight matrices (not with adam)")

@@ -29,7 +29,6 @@ from charlstm.text import (
     shared_ids,
     start_id,
 )
-from charlstm.training.schedule import highest_rate
 from charlstm.training.trainer import Trainer
 from charlstm.weights import count_weights, training_flop
 
@@ -80,7 +79,7 @@ def build_trainer(
         shards=machine.shards,
         threads_per_shard=machine.threads_per_shard,
         beginning_lanes=beginning_lanes,
-        learning_rate=highest_rate(settings.training),
+        learning_rate=trainer.highest_rate,
     )
     return resolved, trainer
 

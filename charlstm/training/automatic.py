@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from charlstm.settings import ModelSettings, Settings
 from charlstm.text import cut_places
-from charlstm.training.schedule import RATES
+from charlstm.training.schedule import highest_rate
 from charlstm.training.short_texts import fit_batch, fit_document_batch
 from charlstm.weights import count_weights, training_flop
 
@@ -25,7 +25,6 @@ PASSES_WITHOUT_DROPOUT = 3.0  # over the text, which do not learn it by heart
 DROPOUT_A_DOUBLING, MOST_DROPOUT = 0.1, 0.6  # of the passes over the text
 RECURRENT_SHARE = 0.6  # of the dropout, for recurrent weights
 LANES, FEW_LANES, SHORT_TEXT_CHARS = 64, 16, 50_000  # a shorter text gets few lanes, or it had too few steps a pass
-RATE_SIZE = 192  # of layers, below which the rate of Muon is raised in proportion
 WINDOW_CHARS = 64
 MOST_VALIDATED_CHARS = 250_000  # which measures to a few thousandths of a nat; a tenth of a text that has fewer
 MOST_VALIDATIONS = 10  # in a run, or as many as add a tenth to the time of training
@@ -84,7 +83,7 @@ def choose_settings(
         "model.recurrent_dropout": round(RECURRENT_SHARE * dropout, 2),
         "training.batch_size": batch.batch_size,
         "training.sequence_length": batch.sequence_length,
-        "training.learning_rate": round(RATES["muon"] * max(1.0, RATE_SIZE / model.hidden_size), 3),
+        "training.learning_rate": highest_rate(replace(training, learning_rate="auto"), model.hidden_size),
         "training.validate_every_steps": every,
         "training.save_every_steps": min(every, training.save_every_steps),
     }
@@ -92,8 +91,6 @@ def choose_settings(
         chosen["training.max_epochs"] = MOST_PASSES
     if split == settings.data.split:
         del chosen["data.split"]
-    if training.optimizer != "muon":
-        del chosen["training.learning_rate"]
     chosen = {path: value for path, value in chosen.items() if path not in given}
     passed = f"{passes:{',.0f' if passes >= 10 else '#.2g'}} passes over {to_train:,} {settings.data.unit}s"
     told = f"{_in_words(chosen)}; for about {passed}, at {flop_per_second / 1e9:,.0f} GFLOP/s here"

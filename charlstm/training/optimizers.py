@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from charlstm.networks import Model
 from charlstm.settings import TrainingSettings
-from charlstm.training.schedule import highest_rate
 
 MapTensors: TypeAlias = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
@@ -124,7 +123,8 @@ def build_optimizers(
 
     dtype, map_tensors: as for `Muon`.
     """
-    rate, decay, parameters = highest_rate(settings), settings.weight_decay, list(model.parameters())
+    decay, parameters = settings.weight_decay, list(model.parameters())
+    rate = 0.0  # which each step sets
     if settings.optimizer == "adam":  # Kingma & Ba 2015
         return Optimizers([torch.optim.Adam(parameters, lr=rate, fused=True)])
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))

@@ -23,7 +23,8 @@ RECENT_STEPS, RECENT_VALIDATIONS = 9, 4
 FAR_LONGER, STALL_SECONDS = 5.0, 2.0  # than usual, in both ways: a stop, and not the machine being slow
 MEASURED_STEPS = 5  # before the first plan, or 2 if a quarter of the time is over by then
 MOST_SECONDS = 1e12  # of any plan
-RATES = {"muon": 0.02, "adamw": 0.016, "adam": 0.016}  # that suit an optimiser; docs/learning.md has the trials
+MUON_RATE, MUON_SIZE = 0.02, 192  # units of a layer, of which fewer take a higher rate; docs/learning.md has the trials
+ADAM_RATE, ADAM_SIZE = 0.016, 256  # of which more take a lower one
 CALM = 50  # a plan is left as it is while it is wrong by less than this part of the steps that are left
 
 
@@ -148,22 +149,34 @@ def seconds_left(
     return steps * _seconds_per_step(pace)
 
 
-def highest_rate(settings: TrainingSettings) -> float:
-    """The learning rate that the settings give, or one that suits their optimiser."""
-    return RATES[settings.optimizer] if settings.learning_rate == "auto" else settings.learning_rate
+def highest_rate(settings: TrainingSettings, hidden_size: int) -> float:
+    """The learning rate after the warm-up: that of the settings, or one that suits their optimiser and layers so large.
+
+    Adam moves each weight by about as much, however many of them a unit adds up, so that more take a lower rate (Yang
+    et al. 2021, "Tensor programs V", table 3). Muon's steps allow for the sizes of a matrix.
+    """
+    if settings.learning_rate != "auto":
+        return settings.learning_rate
+    if settings.optimizer == "muon":
+        rate = MUON_RATE * max(1.0, MUON_SIZE / hidden_size)
+    else:
+        rate = ADAM_RATE * min(1.0, ADAM_SIZE / hidden_size)
+    return float(f"{rate:.2g}")
 
 
-def learning_rate_at(step: int, settings: TrainingSettings, total_steps: int | None, plan: Plan | None = None) -> float:
+def learning_rate_at(
+    step: int, highest: float, settings: TrainingSettings, total_steps: int | None, plan: Plan | None = None
+) -> float:
     """The rate of a step counted from 0: a linear warm-up, then constant or a half cosine to 0 at `total_steps`.
 
-    With `total_steps` None, the end not being known, the cosine stays where the plan began.
+    highest: by `highest_rate`. With `total_steps` None, the end not being known, the cosine stays where the plan began.
     """
     if step < settings.warmup_steps:
-        return highest_rate(settings) * (step + 1) / settings.warmup_steps
+        return highest * (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
-        return highest_rate(settings)
+        return highest
     fraction = decay_fraction(step, settings, total_steps, plan or Plan())
-    return highest_rate(settings) * 0.5 * (1.0 + math.cos(math.pi * fraction))
+    return highest * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
 def decay_fraction(step: int, settings: TrainingSettings, total_steps: int | None, plan: Plan) -> float:

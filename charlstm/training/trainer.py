@@ -33,6 +33,7 @@ from charlstm.training.schedule import (
     count_step,
     count_validation,
     counted_pause,
+    highest_rate,
     learning_rate_at,
     plan_steps,
     seconds_left,
@@ -95,6 +96,7 @@ class Trainer:
         self.shards = machine.make_shards()
         map_tensors = self.shards.each if self._local else self.shards.map_tensors
         self.optimizers = build_optimizers(model, settings, dtype=machine.dtype, map_tensors=map_tensors)
+        self.highest_rate = highest_rate(settings, model.core.hidden_size)
         self.before_validation: Callable[[], None] = lambda: None
         self.state: State | None = None  # after the last step, of the lanes that this process computes
         self.max_steps = total_steps_of(settings, batches.steps_per_epoch)
@@ -218,7 +220,7 @@ class Trainer:
         if self.counted_until is not None:
             self.progress = count_pause(self.progress, pause)
         self.progress = plan_steps(self.progress, self.settings, **self._sizes)
-        rate = learning_rate_at(step, self.settings, self.progress.total_steps, self.progress.plan)
+        rate = learning_rate_at(step, self.highest_rate, self.settings, self.progress.total_steps, self.progress.plan)
         self.optimizers.step(rate)
         self.state = state
         self.counted_until = Moment.now()

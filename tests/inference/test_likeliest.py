@@ -173,7 +173,17 @@ def test_likeliest_of_a_trained_model_are_those_of_its_source(
     chosen = Settings(
         data=DataSettings(sources=("lines.txt",), documents="line", shuffle=False),
         model=ModelSettings(hidden_size=48, num_layers=1, embedding_size=16, dropout=0.0),
-        training=TrainingSettings(max_steps=700, shards=1, threads=1, precision="fp32", device="cpu"),
+        training=TrainingSettings(
+            optimizer="adamw",
+            learning_rate=0.004,
+            warmup_steps=50,
+            sequence_length=128,
+            max_steps=700,
+            shards=1,
+            threads=1,
+            precision="fp32",
+            device="cpu",
+        ),
     )
     with start_session(chosen, folder=tmp_path / "run") as session:
         run = session.train().run

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from charlstm.settings import Settings, load_settings, parse_settings, read_yaml, settings_reference, settings_schema
-from charlstm.training.schedule import RATES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIELDS = {
@@ -62,11 +61,6 @@ def test_settings_reference_says_type_range_and_default() -> None:
     assert any(row.startswith("| `sampling.top_k` | an integer of at least 1, or null | `10` |") for row in rows)
     assert any(row.startswith("| `model.dropout` | a number of at least 0 and below 1 | `0.1` |") for row in rows)
     assert any('| "error", "skip" or "replace" |' in row or '| "error", "replace" or "skip" |' in row for row in rows)
-
-
-def test_settings_reference_tells_the_rates_that_suit_the_optimisers() -> None:
-    assert RATES == {"muon": 0.02, "adamw": 0.016, "adam": 0.016}
-    assert "auto: 0.02 for muon, 0.016 for the others |" in settings_reference()
 
 
 def test_settings_defaults_are_those_the_readme_promises() -> None:

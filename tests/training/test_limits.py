@@ -35,7 +35,7 @@ def test_trainer_stops_at_the_first_of_steps_and_epochs(limits: dict[str, Any], 
     assert [fact.step for fact in facts] == list(range(1, steps + 1))
     assert {fact.total_steps for fact in facts} == {steps}
     assert [fact.stopped_by for fact in facts] == [None] * (steps - 1) + [reason]
-    assert facts[-1].learning_rate == learning_rate_at(steps - 1, trainer.settings, steps)
+    assert facts[-1].learning_rate == learning_rate_at(steps - 1, trainer.highest_rate, trainer.settings, steps)
     assert list(trainer.steps()) == []
 
 
@@ -75,12 +75,12 @@ def test_trainer_lays_its_minutes_out_anew_and_resumes_with_the_plan_it_had(monk
     facts = take(trainer, 40)
     assert [fact.total_steps for fact in facts] == [None] * 5 + [120] * 35
     assert [fact.learning_rate for fact in facts[5:]] == [
-        learning_rate_at(k, trainer.settings, 120) for k in range(5, 40)
+        learning_rate_at(k, trainer.highest_rate, trainer.settings, 120) for k in range(5, 40)
     ]
     middle = trainer.export()
     clock.step_seconds = 1.0
     facts = list(trainer.steps())
-    assert facts[0].learning_rate == learning_rate_at(40, trainer.settings, 120)
+    assert facts[0].learning_rate == learning_rate_at(40, trainer.highest_rate, trainer.settings, 120)
     assert facts[-1].step == 80  # 40 of half a second, 40 of one
     assert (facts[-1].stopped_by, facts[-1].seconds) == ("training.max_minutes", 60.0)
     assert facts[-1].learning_rate < 0.02 * 0.002

@@ -28,7 +28,7 @@ SIZES = {"chars_per_step": 100, "validation_chars": 3000}  # so a validation is 
 
 
 def settings_of(**settings: float | str | None) -> TrainingSettings:
-    every = {"max_minutes": 1.0, "warmup_steps": 10, "validate_every_steps": 100, "learning_rate": 1.0}
+    every = {"max_minutes": 1.0, "warmup_steps": 10, "validate_every_steps": 100}
     return TrainingSettings(**{**every, **settings})  # type: ignore[arg-type]
 
 
@@ -55,7 +55,7 @@ def run(
     pause = 0.0
     while stopped_by(settings, progress) is None:
         progress = plan_steps(count_pause(progress, counted_pause(progress, pause, worked=0.0)), settings, **SIZES)
-        rate = learning_rate_at(progress.step, settings, progress.total_steps, progress.plan)
+        rate = learning_rate_at(progress.step, 1.0, settings, progress.total_steps, progress.plan)
         stall = machine.stalls.get(progress.step, 0.0)
         progress = count_step(progress, machine.take(progress.step) + stall)
         if stopped_by(settings, progress) or progress.step % settings.validate_every_steps == 0:
@@ -176,7 +176,7 @@ def test_minutes_that_are_changed_in_the_middle_make_a_new_plan(minutes: float) 
     other = settings_of(max_minutes=minutes)
     (rate, progress), *_, (last, end) = run(machine, other, half)
     assert progress.total_steps == pytest.approx(1650 * minutes, rel=0.1)
-    assert rate == learning_rate_at(half.step, other, progress.total_steps)  # as if it had been the plan all along
+    assert rate == learning_rate_at(half.step, 1.0, other, progress.total_steps)  # as if it had been the plan all along
     assert last < 0.001
     assert end.seconds == pytest.approx(60 * minutes, rel=0.025)
     assert list(run(machine, other, end)) == []

@@ -29,7 +29,7 @@ from .trainers import EPOCH, LANE, STILL, B, E, H, T, V, enlarge_weights, losses
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
+        {"optimizer": "adamw"},
         {"optimizer": "adam", "schedule": "constant", "clip_norm": 0.3},
         {"optimizer": "muon", "shards": 2, "threads": 2},
         {"patience": 1, "learning_rate": 0.3, "validate_every_steps": 3},

@@ -52,9 +52,10 @@ def test_sample_continues_a_file_and_stdin_as_it_does_a_prompt() -> None:
 
 
 def test_sample_begins_after_a_line_end_unless_it_is_cold() -> None:
-    usual = charlstm("sample", "--seed", 1, "--no-echo", "--prompt", "The tide").stdout
-    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "\nThe tide").stdout == usual
-    assert charlstm("sample", "--seed", 1, "--no-echo", "--cold", "--prompt", "The tide").stdout != usual
+    sample = ["sample", "--seed", 1, "--no-echo", "--json"]  # with the probabilities, which tell states apart
+    usual = charlstm(*sample, "--prompt", "The tide").stdout
+    assert charlstm(*sample, "--cold", "--prompt", "\nThe tide").stdout == usual
+    assert charlstm(*sample, "--cold", "--prompt", "The tide").stdout != usual
     assert json.loads(charlstm("sample", "--cold", "--length", 9, "--json").stdout)["text"][8:]
 
 

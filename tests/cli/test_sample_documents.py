@@ -145,7 +145,7 @@ def test_sample_rows_are_objects_of_all_columns_and_begin_with_what_is_given() -
 
 
 def test_sample_paragraphs_on_one_line_each() -> None:
-    sample = ["sample", "--run", PARAGRAPHS, "--seed", 1, "--match", r"a\n*b", "--samples", 5, "-n", 9]
+    sample = ["sample", "--run", PARAGRAPHS, "--seed", 1, "--match", r"a\n*b", "--samples", 40, "-n", 9, "--temp", 3]
     escaped = charlstm(*sample, "--escape").stdout.splitlines()
     nulls = charlstm(*sample, "-0").stdout.removesuffix("\0").split("\0")
     objects = [json.loads(line)["text"] for line in charlstm(*sample, "--json").stdout.splitlines()]

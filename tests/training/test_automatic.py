@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 from charlstm.settings import Settings, override_settings
 from charlstm.text import Lanes, split_ids
 from charlstm.training.automatic import HIDDEN_SIZES, MOST_DROPOUT, MOST_PASSES, MOST_VALIDATIONS, choose_settings
+from charlstm.training.schedule import highest_rate
 from charlstm.training.short_texts import fit_batch
 
 CHARS = st.integers(1_000, 10**9)
@@ -109,6 +110,12 @@ def test_without_minutes_the_passes_that_were_asked_for_decide() -> None:
     settings = chosen(10**6, 2e11, None)
     assert settings.training.max_epochs == 3
     assert settings.model.dropout == 0
+
+
+def test_a_rate_that_is_left_to_the_trainer_is_the_one_that_is_chosen() -> None:
+    left, chosen_one = (chosen(10**5, 2e11, 1.0, *given) for given in (["training.learning_rate=auto"], []))
+    assert left.model == chosen_one.model
+    assert highest_rate(left.training, left.model.hidden_size) == chosen_one.training.learning_rate > 0.02
 
 
 def test_another_optimiser_keeps_the_rate_of_its_own() -> None:

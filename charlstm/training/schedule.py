@@ -153,7 +153,8 @@ def highest_rate(settings: TrainingSettings, hidden_size: int) -> float:
     """The learning rate after the warm-up: that of the settings, or one that suits their optimiser and layers so large.
 
     Adam moves each weight by about as much, however many of them a unit adds up, so that more take a lower rate (Yang
-    et al. 2021, "Tensor programs V", table 3). Muon's steps allow for the sizes of a matrix.
+    et al. 2021, "Tensor programs V", table 3). Muon's steps allow for that; small layers still learned more at a
+    higher rate.
     """
     if settings.learning_rate != "auto":
         return settings.learning_rate

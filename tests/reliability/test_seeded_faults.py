@@ -235,6 +235,7 @@ def test_seeded_faults_are_noticed(name: str, tmp_path: Path) -> None:
         text=True,
         timeout=300,
     )
-    # red, or killed by what was let in: torch's fused Adam writes beyond moments that are too short
-    ends = (pytest.ExitCode.TESTS_FAILED, -signal.SIGSEGV, -signal.SIGABRT)
-    assert end.returncode in ends, end.stdout[-2000:]
+    # red, or killed by what was let in: torch's fused Adam writes beyond moments that are too short, which may also
+    # abort a process that has told of its red test
+    told = end.returncode == -signal.SIGABRT and "\n1 failed" in end.stdout
+    assert told or end.returncode in (pytest.ExitCode.TESTS_FAILED, -signal.SIGSEGV), end.stdout[-2000:]

@@ -109,8 +109,8 @@ def test_settings_override_wins_over_the_file_and_the_last_over_the_first() -> N
         ("training.learning_rate=0", '--set training.learning_rate is 0, but must be a number above 0, or "auto"'),
         ("training.learning_rate=", '--set training.learning_rate is null, but must be a number above 0, or "auto"'),
         (
-            "training.learning_rate=big",
-            '--set training.learning_rate is "big", but must be a number above 0, or "auto"',
+            "training.learning_rate=fast",
+            '--set training.learning_rate is "fast", but must be a number above 0, or "auto"',
         ),
         ("training.seed", "--set training.seed has no =, but must be like training.learning_rate=0.002"),
         ("training.sed=1", "--set training.sed is not a setting; did you mean training.seed?"),
